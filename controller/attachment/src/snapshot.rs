@@ -1,0 +1,37 @@
+//! Everything the translation reads, as one value.
+
+use std::sync::Arc;
+
+use gateway_api::{
+    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use portcullis_api::{backend::Backend, security_policy::SecurityPolicy};
+
+/// All objects known at one moment, from a folder or from Kubernetes. Order carries no meaning: readers sort.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Cluster-scoped Gateway classes.
+    pub gateway_classes: Vec<Arc<GatewayClass>>,
+    /// Gateways.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// HTTP routes.
+    pub http_routes: Vec<Arc<HttpRoute>>,
+    /// Grants for references that cross a namespace.
+    pub reference_grants: Vec<Arc<ReferenceGrant>>,
+    /// Security policies.
+    pub security_policies: Vec<Arc<SecurityPolicy>>,
+    /// Backends outside Kubernetes.
+    pub backends: Vec<Arc<Backend>>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+    /// Endpoints of services.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// Secrets: certificates and credentials.
+    pub secrets: Vec<Arc<Secret>>,
+    /// Namespaces, for selectors on their labels.
+    pub namespaces: Vec<Arc<Namespace>>,
+}

@@ -1,0 +1,1 @@
+//! Delta ADS: a pure session and the stream around it.

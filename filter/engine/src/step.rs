@@ -1,0 +1,79 @@
+//! What the adapter must do next: effects as data.
+
+use crate::denial::Reason;
+
+/// The next action on a request. Only the engine makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// The request is allowed: apply the edits, seal it, let it go on.
+    Continue(RequestEdits),
+    /// The request is answered here and never reaches a backend.
+    Reply(LocalReply),
+}
+
+/// Changes to the request that goes upstream, in the order in which they are applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestEdits {
+    /// Header changes.
+    pub headers: Vec<HeaderEdit>,
+    /// Whether the route must be selected again, because a header that could have chosen it was removed.
+    pub clear_route_cache: bool,
+}
+
+/// One change of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Adds a line, whatever is there.
+    Add(Vec<u8>, Vec<u8>),
+    /// Removes every line of that name.
+    Remove(Vec<u8>),
+    /// Replaces every line of that name by one.
+    Set(Vec<u8>, Vec<u8>),
+}
+
+/// An answer made by the gateway itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers of the answer, CORS headers excluded: those come from `Transaction::on_response`.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The fixed body; never says more than the status does.
+    pub body: &'static [u8],
+    /// Why, for logs and metrics.
+    pub reason: Reason,
+}
+
+/// Changes to the response, in the order in which they are applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseEdits {
+    /// Header changes.
+    pub headers: Vec<HeaderEdit>,
+}
+
+/// How a request ended, for counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It went on to the route.
+    Allow,
+    /// It was answered without a refusal: a preflight.
+    Answer,
+    /// It was refused.
+    Deny,
+}
+
+/// What is known about a decided request, for the access log and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The policy's identity, [`crate::document::Document::policy`].
+    pub policy: &'a str,
+    /// How the request ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The authorization rule that decided, if one did.
+    pub rule: Option<&'a str>,
+    /// The verified identity, if there is one: the API client's id.
+    pub principal: Option<&'a str>,
+}
