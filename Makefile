@@ -1,0 +1,96 @@
+# The only entry point. `make` alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PORTCULLIS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/portcullis
+ENVOY_VERSION := 1.40.0
+export ENVOY_VERSION
+export PORTCULLIS_ENVOY ?= $(PORTCULLIS_CACHE)/envoy/$(ENVOY_VERSION)/envoy
+
+MUSL := x86_64-unknown-linux-musl
+STEP := @printf '\033[1m==> %s\033[0m\n'
+# One profile and one target for what is shipped and for what is tested, so that the heavy crates compile once.
+CARGO_RELEASE := --release --target $(MUSL)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: prepare-up envoy build-up ## build, start Envoy with the controller on manifests/examples/quickstart, print curl lines
+	@tests/make/up.sh
+
+.PHONY: down
+down: ## stop what `make up` started
+	@tests/make/down.sh
+
+.PHONY: prepare-up prepare
+prepare-up:
+	@tests/make/prepare.sh up
+prepare:
+	@tests/make/prepare.sh test
+
+.PHONY: envoy
+envoy: $(PORTCULLIS_ENVOY)
+$(PORTCULLIS_ENVOY):
+	@tests/make/envoy.sh
+
+.PHONY: build build-up wasm controller faults
+build: prepare build-up ## leave dist/portcullis.wasm and dist/portcullis (static)
+build-up: wasm controller
+wasm:
+	$(STEP) "dist/portcullis.wasm"
+	@tests/make/wasm.sh dist/portcullis.wasm
+faults:
+	$(STEP) "dist/faults/portcullis.wasm (breaks on demand, for the fail-closed tests)"
+	@tests/make/wasm.sh dist/faults/portcullis.wasm --features faults
+controller:
+	$(STEP) "dist/portcullis"
+	@cargo build $(CARGO_RELEASE) -p portcullis
+	@mkdir -p dist && cp -f $(CARGO_TARGET_DIR)/$(MUSL)/release/portcullis dist/.portcullis && mv -f dist/.portcullis dist/portcullis
+
+.PHONY: test test-unit test-wasm32 test-e2e
+test: prepare envoy build faults test-unit test-wasm32 test-e2e ## every test: unit, cases in three places, real Envoy, real Docker
+test-unit:
+	$(STEP) "unit tests, cases and goldens"
+	@cargo test $(CARGO_RELEASE) --workspace --exclude portcullis-filter --exclude portcullis-e2e
+test-wasm32:
+	$(STEP) "the engine's cases in wasm32"
+	@tests/make/wasm32.sh
+test-e2e:
+	$(STEP) "end to end"
+	@cargo test $(CARGO_RELEASE) -p portcullis-e2e -- --test-threads 1
+
+.PHONY: check
+check: prepare envoy build ## formatting, lints, each crate alone, size, imports, drift, a fuzz smoke
+	$(STEP) "format and lints"
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --exclude portcullis-filter -- -D warnings
+	@cargo clippy -p portcullis-filter --target wasm32-wasip1 -- -D warnings
+	@cargo clippy -p portcullis-filter --target wasm32-wasip1 --features faults -- -D warnings
+	$(STEP) "each crate alone"
+	@tests/make/check-crates.sh
+	$(STEP) "the module's size and imports"
+	@tests/make/check-wasm.sh dist/portcullis.wasm
+	$(STEP) "custom resource definitions"
+	@tests/make/check-crds.sh
+	$(STEP) "30 s of fuzzing a target"
+	@tests/make/fuzz.sh 30
+
+.PHONY: crds
+crds: ## write manifests/crds from the Rust types
+	@tests/make/check-crds.sh --write
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZ_SECONDS (default 300)
+	@tests/make/fuzz.sh $${FUZZ_SECONDS:-300}
+
+.PHONY: bench
+bench: prepare envoy build ## compare no filter, Envoy's own filters and ours; writes target/bench/summary.json
+	@cargo run -q $(CARGO_RELEASE) -p portcullis-e2e --bin bench
+
+.PHONY: image
+image: build ## the controller's image, FROM scratch
+	@tests/make/image.sh

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Finds what is missing on a Debian or Ubuntu with rustup, as one apt-get line; runs it at once when root.
+# usage: prepare.sh up|test
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+declare -A package=([cc]=build-essential [musl-gcc]=musl-tools [wasm-opt]=binaryen [python3]=python3 [curl]=curl)
+if [ "${1:-test}" = test ]; then
+    package+=([node]=nodejs [openssl]=openssl [h2load]=nghttp2-client [dockerd]=docker.io [docker-compose]=docker-compose)
+fi
+
+missing=()
+for command in "${!package[@]}"; do
+    command -v "$command" >/dev/null || [ -x "/usr/sbin/$command" ] || missing+=("${package[$command]}")
+done
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    line="apt-get install -y --no-install-recommends $(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')"
+    if [ "$(id -u)" = 0 ]; then
+        printf '\033[1m==> %s\033[0m\n' "$line"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive $line >/dev/null
+    else
+        printf 'missing packages; run:\n  sudo apt-get update && sudo %s\n' "$line" >&2
+        exit 1
+    fi
+fi
+
+command -v rustup >/dev/null || { echo "missing rustup; see https://rustup.rs" >&2; exit 1; }
+# rust-toolchain.toml names the toolchain, its components and targets.
+toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+have=$(rustup +"$toolchain" target list --installed 2>/dev/null || true)
+components=$(rustup +"$toolchain" component list --installed 2>/dev/null || true)
+for target in $(sed -n 's/^targets = \[\(.*\)\]/\1/p' rust-toolchain.toml | tr -d '",'); do
+    grep -qx "$target" <<<"$have" || need=1
+done
+for component in clippy rustfmt; do
+    grep -q "^$component" <<<"$components" || need=1
+done
+if [ -n "${need:-}" ]; then
+    printf '\033[1m==> rustup: toolchain %s\033[0m\n' "$toolchain"
+    rustup toolchain install "$toolchain" --profile minimal --component clippy --component rustfmt \
+        $(sed -n 's/^targets = \[\(.*\)\]/\1/p' rust-toolchain.toml | tr -d '",' | sed 's/[^ ]*/--target &/g')
+fi
