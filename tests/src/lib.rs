@@ -1,1 +1,20 @@
+//! The harness of the end-to-end tests: starts the built artefacts, speaks HTTP to them byte by byte, and records what
+//! the backend saw.
 //!
+//! Everything blocks: a test is a script, and threads are enough for fifty connections. Nothing here is retried in
+//! silence; whatever goes wrong panics with the place of the logs.
+
+pub mod access_log;
+pub mod artefacts;
+pub mod backend;
+pub mod client;
+pub mod controller;
+pub mod curl;
+pub mod envoy;
+pub mod http;
+pub mod manifests;
+pub mod scratch;
+pub mod spawned;
+pub mod stats;
+pub mod tables;
+pub mod wait;

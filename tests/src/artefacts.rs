@@ -1,0 +1,60 @@
+//! Where the built artefacts are. Tests never build: what is tested is what is shipped.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// The top of the checkout.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in the workspace")
+        .to_path_buf()
+}
+
+/// The controller, `dist/portcullis`.
+#[must_use]
+pub fn controller() -> PathBuf {
+    required(dist().join("portcullis"), "make build")
+}
+
+/// The filter, `dist/portcullis.wasm`.
+#[must_use]
+pub fn filter() -> PathBuf {
+    required(dist().join("portcullis.wasm"), "make build")
+}
+
+/// The filter that breaks on demand, `dist/faults/portcullis.wasm`.
+#[must_use]
+pub fn faults_filter() -> PathBuf {
+    required(dist().join("faults/portcullis.wasm"), "make faults")
+}
+
+/// Stock Envoy, from `PORTCULLIS_ENVOY` or the cache.
+#[must_use]
+pub fn envoy() -> PathBuf {
+    let path = env::var_os("PORTCULLIS_ENVOY").map_or_else(|| cache().join("envoy/1.40.0/envoy"), PathBuf::from);
+    required(path, "make envoy")
+}
+
+/// Where everything downloaded or built once is kept.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let own = env::var_os("PORTCULLIS_CACHE").map(PathBuf::from);
+    let shared = || env::var_os("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("portcullis"));
+    let home = || env::var_os("HOME").map(|folder| PathBuf::from(folder).join(".cache/portcullis"));
+    own.or_else(shared)
+        .or_else(home)
+        .expect("HOME, XDG_CACHE_HOME or PORTCULLIS_CACHE is set")
+}
+
+fn dist() -> PathBuf {
+    env::var_os("PORTCULLIS_DIST").map_or_else(|| root().join("dist"), PathBuf::from)
+}
+
+fn required(path: PathBuf, command: &str) -> PathBuf {
+    assert!(path.is_file(), "{} is missing: run `{command}`", path.display());
+    path
+}

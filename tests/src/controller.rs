@@ -1,0 +1,160 @@
+//! The built controller: as a server without an Envoy of its own, and as a command.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::{
+    artefacts,
+    scratch::Scratch,
+    spawned::Spawned,
+    wait::{self, PATIENCE},
+};
+
+/// A running `portcullis run --no-envoy`.
+#[derive(Debug)]
+pub struct Controller {
+    spawned: Spawned,
+    place: Place,
+}
+
+/// What a controller needs to be started again as the same one.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The folder of manifests.
+    pub folder: PathBuf,
+    socket: PathBuf,
+    state: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    /// A controller of `folder` that keeps its socket and state in `scratch`.
+    #[must_use]
+    pub fn new(scratch: &Scratch, folder: &Path) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            socket: scratch.join("xds.sock"),
+            state: scratch.join("state"),
+            log: scratch.join("controller"),
+        }
+    }
+
+    /// The bootstrap for an Envoy of that controller.
+    #[must_use]
+    pub fn bootstrap(&self) -> Value {
+        let mut command = self.command("render");
+        command
+            .arg("--bootstrap")
+            .arg("--xds-socket")
+            .arg(&self.socket)
+            .args(["-o", "json"]);
+        json(&finished(command))
+    }
+
+    /// The static configuration of the folder's only Gateway, secrets in clear.
+    #[must_use]
+    pub fn snippet(&self) -> Value {
+        let mut command = self.command("render");
+        command.args(["--snippet", "--show-secrets", "-o", "json"]);
+        json(&finished(command))
+    }
+
+    /// What `render` prints without any option.
+    #[must_use]
+    pub fn render(&self) -> String {
+        finished(self.command("render"))
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(artefacts::controller());
+        command
+            .arg(subcommand)
+            .arg("-f")
+            .arg(&self.folder)
+            .arg("--state-dir")
+            .arg(&self.state);
+        command.arg("--wasm").arg(artefacts::filter());
+        command
+    }
+}
+
+impl Controller {
+    /// Starts it and waits for `ready`.
+    #[must_use]
+    pub fn start(place: &Place) -> Self {
+        let mut command = place.command("run");
+        command.arg("--no-envoy").arg("--xds-socket").arg(&place.socket);
+        let mut spawned = Spawned::start(command, &place.log);
+        wait::until("the controller is ready", PATIENCE, || {
+            spawned.assert_running();
+            spawned.stdout().lines().any(|line| line == "ready").then_some(())
+        });
+        Self {
+            spawned,
+            place: place.clone(),
+        }
+    }
+
+    /// Everything it has printed, results and diagnostics.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.spawned.stdout() + &self.spawned.stderr()
+    }
+
+    /// Ends it without warning, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.spawned.kill();
+    }
+
+    /// Asks it to stop.
+    pub fn stop(&mut self) {
+        self.spawned.terminate();
+    }
+
+    /// What it is a controller of.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.spawned.pid()
+    }
+}
+
+/// Runs the built controller to its end.
+#[must_use]
+pub fn portcullis(arguments: &[&str]) -> Output {
+    Command::new(artefacts::controller())
+        .args(arguments)
+        .output()
+        .expect("the controller runs")
+}
+
+/// A loopback port that was free a moment ago, for a Gateway: its port is a number in a manifest.
+#[must_use]
+pub fn free_port() -> u16 {
+    let bound = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.as_ref().map(SocketAddr::port).expect("a free port")
+}
+
+fn finished(mut command: Command) -> String {
+    let output = command.output().expect("the controller runs");
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}

@@ -1,0 +1,1 @@
+//! Changing one thing of a rendered configuration.
