@@ -27,3 +27,109 @@ pub struct Finding {
     /// What to write instead, if that can be told: `write "10.0.0.0/8"`.
     pub fix: Option<String>,
 }
+
+/// The fix for a name that does not exist: the names that do, if there are any.
+pub(crate) fn one_of(names: &[&str]) -> Option<String> {
+    let shown: Vec<String> = names.iter().take(5).map(|name| format!("{name:?}")).collect();
+    match shown.as_slice() {
+        [] => None,
+        [name] => Some(format!("write {name}")),
+        _ => Some(format!(
+            "write one of {}{}",
+            shown.join(", "),
+            if names.len() > shown.len() { ", ..." } else { "" }
+        )),
+    }
+}
+
+/// Every code with one sentence on what it means, sorted by code.
+pub const CODES: &[(&str, &str)] = &[
+    (
+        "api-key-clients-missing",
+        "No Secret holds an API key, so every request is refused.",
+    ),
+    (
+        "api-key-duplicate",
+        "Two clients have the same API key, so which of them calls cannot be told.",
+    ),
+    ("api-key-empty", "A client's API key is empty."),
+    (
+        "cors-wildcard-credentials",
+        "Any origin may send requests with the user's credentials.",
+    ),
+    ("deprecated-field", "A field still works but has a successor."),
+    ("duplicate-target", "A policy names one target twice."),
+    (
+        "empty-rule",
+        "An authorization rule says nothing about whom it matches.",
+    ),
+    (
+        "invalid-duration",
+        "A duration is not written as hours, minutes, seconds or milliseconds.",
+    ),
+    (
+        "invalid-key-source",
+        "An extractFrom entry does not name exactly one kind of place.",
+    ),
+    (
+        "no-matching-hostname",
+        "A route and the listeners it refers to share no hostname.",
+    ),
+    (
+        "no-matching-parent",
+        "A route's parentRef names a listener that the Gateway does not have.",
+    ),
+    (
+        "no-ready-listeners",
+        "Every listener that a route's parentRef selects is invalid or in conflict.",
+    ),
+    (
+        "not-allowed-by-listeners",
+        "The listeners that a route refers to do not admit routes of its kind or namespace.",
+    ),
+    (
+        "parent-not-found",
+        "A route's parentRef names a Gateway that does not exist.",
+    ),
+    ("policy-conflict", "Two policies target the same thing."),
+    (
+        "policy-too-large",
+        "A policy with its secrets exceeds what a proxy accepts.",
+    ),
+    (
+        "reference-not-permitted",
+        "A reference into another namespace has no ReferenceGrant there.",
+    ),
+    ("secret-not-found", "A Secret that a policy refers to does not exist."),
+    (
+        "section-not-found",
+        "A policy names a listener or a rule that its target does not have.",
+    ),
+    ("target-not-found", "A policy targets an object that does not exist."),
+    (
+        "unsupported-field",
+        "A field asks for something that is not enforced yet.",
+    ),
+    (
+        "unsupported-parent-kind",
+        "A route's parentRef is of a kind that is not served.",
+    ),
+    (
+        "unsupported-reference",
+        "A reference is to a group or kind that cannot be used there.",
+    ),
+    (
+        "unsupported-target",
+        "A policy targets a group or kind that is not served.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::CODES;
+
+    #[test]
+    fn codes_are_sorted_and_unique() {
+        assert!(CODES.is_sorted_by(|(one, _), (other, _)| one < other));
+    }
+}

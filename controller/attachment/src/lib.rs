@@ -3,6 +3,9 @@
 pub mod binding;
 pub mod effective;
 pub mod finding;
+pub mod hostname;
+pub mod listeners;
 pub mod object;
+mod selector;
 pub mod snapshot;
 pub mod status;

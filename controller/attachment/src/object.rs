@@ -2,6 +2,37 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+/// The API group of Gateway, HTTPRoute and ReferenceGrant.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// The API group of SecurityPolicy and Backend.
+pub const POLICY_GROUP: &str = "gateway.envoyproxy.io";
+
+/// The namespace of a namespaced object, `default` where the manifest names none.
+#[must_use]
+pub fn namespace(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// The name of an object; empty if it has none.
+#[must_use]
+pub fn name(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The order in which objects of one kind take precedence: creation time, then namespace, then name (Gateway API's rule
+/// for conflicts). An object without a creation time, as in a folder, counts as the oldest.
+#[must_use]
+pub fn age(metadata: &ObjectMeta) -> (Option<&Time>, &str, &str) {
+    (
+        metadata.creation_timestamp.as_ref(),
+        namespace(metadata),
+        name(metadata),
+    )
+}
+
 /// An object's identity: kind, namespace (empty for cluster-scoped kinds) and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {

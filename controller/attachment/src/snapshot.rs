@@ -5,9 +5,12 @@ use std::sync::Arc;
 use gateway_api::{
     gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
 };
-use k8s_openapi::api::{
-    core::v1::{Namespace, Secret, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use portcullis_api::{backend::Backend, security_policy::SecurityPolicy};
 
@@ -24,6 +27,8 @@ pub struct Snapshot {
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
     /// Security policies.
     pub security_policies: Vec<Arc<SecurityPolicy>>,
+    /// Security policies that could not be read whole, but whose targets could.
+    pub broken_policies: Vec<Arc<BrokenPolicy>>,
     /// Backends outside Kubernetes.
     pub backends: Vec<Arc<Backend>>,
     /// Services.
@@ -34,4 +39,28 @@ pub struct Snapshot {
     pub secrets: Vec<Arc<Secret>>,
     /// Namespaces, for selectors on their labels.
     pub namespaces: Vec<Arc<Namespace>>,
+}
+
+/// A SecurityPolicy that does not fit its schema; its targets answer 500.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BrokenPolicy {
+    /// Its metadata, as far as it could be read.
+    pub metadata: ObjectMeta,
+    /// What it targets.
+    pub targets: Vec<PolicyTarget>,
+    /// Why it could not be read, for its condition; never holds a secret.
+    pub message: String,
+}
+
+/// One thing that a policy targets, in the policy's own namespace (`LocalPolicyTargetReferenceWithSectionName`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyTarget {
+    /// The API group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The listener of a Gateway or the rule of a route.
+    pub section_name: Option<String>,
 }

@@ -1,0 +1,26 @@
+//! Label selectors (Kubernetes, `LabelSelector`).
+
+use std::collections::BTreeMap;
+
+/// One term of `matchExpressions`: key, operator and values.
+pub(crate) type Expression<'a> = (&'a str, &'a str, &'a [String]);
+
+/// Whether labels satisfy every term; an unknown operator is satisfied by nothing.
+pub(crate) fn matches<'a>(
+    labels: &BTreeMap<String, String>,
+    exact: Option<&BTreeMap<String, String>>,
+    expressions: impl IntoIterator<Item = Expression<'a>>,
+) -> bool {
+    let exact = exact.is_none_or(|exact| exact.iter().all(|(key, value)| labels.get(key) == Some(value)));
+    exact
+        && expressions.into_iter().all(|(key, operator, values)| {
+            let value = labels.get(key);
+            match operator {
+                "In" => value.is_some_and(|value| values.contains(value)),
+                "NotIn" => !value.is_some_and(|value| values.contains(value)),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
