@@ -1,4 +1,12 @@
 //! Rust types of the custom resources, with their schemas and CEL rules.
 
+#![expect(
+    unreachable_pub,
+    reason = "kube's KubeSchema derive repeats every struct inside a function"
+)]
+
 pub mod backend;
+pub mod cluster_settings;
+pub mod reference;
 pub mod security_policy;
+pub mod status;
