@@ -32,7 +32,8 @@ command -v rustup >/dev/null || { echo "missing rustup; see https://rustup.rs" >
 toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 have=$(rustup +"$toolchain" target list --installed 2>/dev/null || true)
 components=$(rustup +"$toolchain" component list --installed 2>/dev/null || true)
-for target in $(sed -n 's/^targets = \[\(.*\)\]/\1/p' rust-toolchain.toml | tr -d '",'); do
+read -ra targets < <(sed -n 's/^targets = \[\(.*\)\]/\1/p' rust-toolchain.toml | tr -d '",')
+for target in "${targets[@]}"; do
     grep -qx "$target" <<<"$have" || need=1
 done
 for component in clippy rustfmt; do
@@ -40,6 +41,5 @@ for component in clippy rustfmt; do
 done
 if [ -n "${need:-}" ]; then
     printf '\033[1m==> rustup: toolchain %s\033[0m\n' "$toolchain"
-    rustup toolchain install "$toolchain" --profile minimal --component clippy --component rustfmt \
-        $(sed -n 's/^targets = \[\(.*\)\]/\1/p' rust-toolchain.toml | tr -d '",' | sed 's/[^ ]*/--target &/g')
+    rustup toolchain install "$toolchain" --profile minimal --component clippy --component rustfmt "${targets[@]/#/--target=}"
 fi

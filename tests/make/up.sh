@@ -80,7 +80,7 @@ for _ in $(seq 100); do
         print_requests
         exit 0
     fi
-    alive portcullis portcullis && alive echo envoy || break
+    if ! alive portcullis portcullis || ! alive echo envoy; then break; fi
     sleep 0.1
 done
 echo "the quickstart did not start:" >&2
