@@ -1,0 +1,265 @@
+//! Every call to the proxy, and nothing else.
+//!
+//! The imports are declared here instead of taken from the SDK, because the SDK's wrappers panic on a status that they
+//! do not expect and on bytes that are not UTF-8, and a panic ends the VM with every request in it. Here each call
+//! returns a [`Result`], and whatever a client may have sent is bytes.
+#![expect(
+    unsafe_code,
+    reason = "calls the imports of the proxy-wasm ABI 0.2.1 and takes over the buffers that they return"
+)]
+
+use crate::pairs;
+use std::ptr::{null, null_mut};
+
+/// The proxy refused a call, or answered what the ABI does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostError;
+
+/// Which header map a call is about; the values are the ABI's.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Map {
+    /// Request headers, pseudo headers included. Only in the request phase.
+    RequestHeaders = 0,
+    /// Request trailers.
+    RequestTrailers = 1,
+    /// Response headers.
+    ResponseHeaders = 2,
+}
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const METRIC_COUNTER: u32 = 0;
+/// Lets the proxy choose the gRPC status that fits the HTTP status.
+const NO_GRPC_STATUS: i32 = -1;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_len: usize,
+        arguments: *const u8,
+        arguments_len: usize,
+        result: *mut *mut u8,
+        result_len: *mut usize,
+    ) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_len: usize,
+        body: *const u8,
+        body_len: usize,
+        headers: *const u8,
+        headers_len: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
+}
+
+#[cfg(feature = "faults")]
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_len: usize,
+        value: *mut *mut u8,
+        value_len: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
+}
+
+/// Reads a property; its path's parts are separated by NUL.
+pub(crate) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, HostError> {
+    let mut returned = Returned::new();
+    // SAFETY: both pointers lead to live locals, and the path is read only.
+    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut returned.data, &raw mut returned.len) };
+    match status {
+        OK => Ok(Some(returned.take())),
+        NOT_FOUND => Ok(None),
+        _ => Err(HostError),
+    }
+}
+
+/// Writes filter state: `name` becomes `wasm.<name>`.
+pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the proxy reads both slices during the call.
+    done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Reads a whole header map in wire order, repeated lines separate.
+pub(crate) fn headers(map: Map) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HostError> {
+    let mut returned = Returned::new();
+    // SAFETY: both pointers lead to live locals.
+    done(unsafe { proxy_get_header_map_pairs(map as u32, &raw mut returned.data, &raw mut returned.len) })?;
+    pairs::decode(&returned.take()).ok_or(HostError)
+}
+
+/// Adds one line.
+pub(crate) fn add_header(map: Map, name: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the proxy reads both slices during the call.
+    done(unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Replaces every line of a name by one.
+pub(crate) fn set_header(map: Map, name: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the proxy reads both slices during the call.
+    done(unsafe { proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Removes every line of a name; succeeds if there is none.
+pub(crate) fn remove_header(map: Map, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the proxy reads the slice during the call.
+    done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+/// Answers the request; the proxy does so after the callback has returned, so no other callback runs inside this call.
+pub(crate) fn reply(
+    status: u16,
+    details: &str,
+    headers: &[(Vec<u8>, Vec<u8>)],
+    body: &[u8],
+) -> Result<(), HostError> {
+    let headers = pairs::encode(headers).ok_or(HostError)?;
+    // SAFETY: the proxy copies all four slices during the call.
+    done(unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Defines a counter and returns its id. The proxy makes a new id at each call, even for the same name.
+pub(crate) fn define_counter(name: &str) -> Result<u32, HostError> {
+    let mut id = 0;
+    // SAFETY: the id leads to a live local, and the name is read only.
+    done(unsafe { proxy_define_metric(METRIC_COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Adds one to a counter.
+pub(crate) fn increment(id: u32) -> Result<(), HostError> {
+    // SAFETY: no pointer is passed.
+    done(unsafe { proxy_increment_metric(id, 1) })
+}
+
+/// The time in nanoseconds since 1970.
+pub(crate) fn now() -> Result<u64, HostError> {
+    let mut time = 0;
+    // SAFETY: the pointer leads to a live local.
+    done(unsafe { proxy_get_current_time_nanoseconds(&raw mut time) })?;
+    Ok(time)
+}
+
+/// Has the route selected again when it is next needed.
+pub(crate) fn clear_route_cache() -> Result<(), HostError> {
+    call_foreign_function("clear_route_cache", &[])
+}
+
+/// Declares filter state as a string that lives as long as one request's filter chain.
+///
+/// Without it filter state is of type bytes, and no comparison with a string in an Envoy expression can hold.
+pub(crate) fn declare_string_property(name: &str) -> Result<(), HostError> {
+    // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (1: String). The fields left out
+    // are readonly = 2 (no), schema = 4 (none) and span = 5 (0: FilterChain).
+    let len = u8::try_from(name.len()).ok().filter(|len| *len < 0x80).ok_or(HostError)?;
+    let mut arguments = vec![0x0a, len];
+    arguments.extend_from_slice(name.as_bytes());
+    arguments.extend_from_slice(&[0x18, 0x01]);
+    call_foreign_function("declare_property", &arguments)
+}
+
+fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), HostError> {
+    let mut returned = Returned::new();
+    // SAFETY: the pointers lead to live locals, and the slices are read only.
+    let status = unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            if arguments.is_empty() { null() } else { arguments.as_ptr() },
+            arguments.len(),
+            &raw mut returned.data,
+            &raw mut returned.len,
+        )
+    };
+    drop(returned.take());
+    done(status)
+}
+
+/// Reads a value shared by every VM of the process.
+#[cfg(feature = "faults")]
+pub(crate) fn shared_data(key: &str) -> Result<Option<Vec<u8>>, HostError> {
+    let mut returned = Returned::new();
+    let mut cas = 0;
+    // SAFETY: the pointers lead to live locals, and the key is read only.
+    let status = unsafe {
+        proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut returned.data, &raw mut returned.len, &raw mut cas)
+    };
+    match status {
+        OK => Ok(Some(returned.take())),
+        NOT_FOUND => Ok(None),
+        _ => Err(HostError),
+    }
+}
+
+/// Writes a value shared by every VM of the process, whatever is there.
+#[cfg(feature = "faults")]
+pub(crate) fn set_shared_data(key: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the proxy copies both slices during the call.
+    done(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), 0) })
+}
+
+fn done(status: u32) -> Result<(), HostError> {
+    if status == OK { Ok(()) } else { Err(HostError) }
+}
+
+/// A buffer that the proxy allocated in this VM through `proxy_on_memory_allocate` and handed over.
+struct Returned {
+    data: *mut u8,
+    len: usize,
+}
+
+impl Returned {
+    const fn new() -> Self {
+        Self {
+            data: null_mut(),
+            len: 0,
+        }
+    }
+
+    fn take(self) -> Vec<u8> {
+        if self.data.is_null() || self.len == 0 {
+            return Vec::new();
+        }
+        // SAFETY: the SDK's `proxy_on_memory_allocate` made this buffer as a boxed slice of exactly `len` bytes, the
+        // proxy has filled it, and nobody else holds it.
+        unsafe { Vec::from_raw_parts(self.data, self.len, self.len) }
+    }
+}

@@ -1,0 +1,150 @@
+//! One request: Envoy's callbacks to a [`Transaction`], and its steps back to Envoy.
+
+use crate::counters::{self, Counters};
+use crate::host::{self, HostError, Map};
+use crate::policies::{self, Ready};
+use crate::root::state;
+use portcullis_engine::denial::Reason;
+use portcullis_engine::host::{Fault, Host};
+use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
+use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+/// What counters call the policy of a request whose policy is not known.
+const UNKNOWN_POLICY: &str = "unknown";
+
+/// The HTTP context of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Http {
+    /// The decision, once a policy was found.
+    transaction: Option<Transaction>,
+}
+
+/// Envoy as the engine sees it during one request.
+struct Envoy;
+
+impl Host for Envoy {
+    fn client_address(&self) -> Result<Vec<u8>, Fault> {
+        host::property(b"source\0address").ok().flatten().ok_or(Fault)
+    }
+}
+
+impl Context for Http {}
+
+impl HttpContext for Http {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        #[cfg(feature = "faults")]
+        if crate::faults::at_start() {
+            return Action::Continue;
+        }
+        match self.decide() {
+            Ok(action) => action,
+            Err(reason) => {
+                refuse(reason);
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        // Also runs for this filter's own answers. Request headers must not be read here: Envoy may have dropped them.
+        if let Some(transaction) = &self.transaction {
+            for edit in &transaction.on_response(&ResponseHead { status: 0 }).headers {
+                // A header that Envoy does not take only makes the answer stricter: the browser hides the response.
+                let _ = edit_header(Map::ResponseHeaders, edit);
+            }
+        }
+        Action::Continue
+    }
+}
+
+impl Http {
+    /// Decides the request.
+    ///
+    /// # Errors
+    /// Why no policy could decide it, or [`Reason::HostFault`] if Envoy did not take what was decided: in either case
+    /// the request is still unanswered and has no seal.
+    fn decide(&mut self) -> Result<Action, Reason> {
+        let hash = policies::route_hash()?;
+        let Ready { policy, counters } = policies::get(&hash)?;
+        let headers = host::headers(Map::RequestHeaders).map_err(fault)?;
+        #[cfg(feature = "faults")]
+        crate::faults::on_request(&headers);
+        let transaction = self.transaction.insert(Transaction::new(policy));
+        let step = transaction.on_request(&RequestHead { headers }, &Envoy);
+        let facts = transaction.facts();
+        match step {
+            Step::Continue(edits) => {
+                apply(&edits).map_err(fault)?;
+                record(&facts, &counters);
+                // Last: nothing that can fail may follow it.
+                host::set_property(state::SEAL, hash.as_bytes()).map_err(fault)?;
+                Ok(Action::Continue)
+            }
+            Step::Reply(reply) => {
+                record(&facts, &counters);
+                send(&reply);
+                Ok(Action::Pause)
+            }
+        }
+    }
+}
+
+fn fault(_: HostError) -> Reason {
+    Reason::HostFault
+}
+
+fn apply(edits: &RequestEdits) -> Result<(), HostError> {
+    for edit in &edits.headers {
+        edit_header(Map::RequestHeaders, edit)?;
+    }
+    if edits.clear_route_cache {
+        host::clear_route_cache()?;
+    }
+    Ok(())
+}
+
+fn edit_header(map: Map, edit: &HeaderEdit) -> Result<(), HostError> {
+    match edit {
+        HeaderEdit::Add(name, value) => host::add_header(map, name, value),
+        HeaderEdit::Remove(name) => host::remove_header(map, name),
+        HeaderEdit::Set(name, value) => host::set_header(map, name, value),
+    }
+}
+
+/// Leaves the facts for access logs and counters; no decision depends on them.
+fn record(facts: &Facts<'_>, counters: &Counters) {
+    let states = [
+        (state::REASON, Some(facts.reason.as_str())),
+        (state::POLICY, Some(facts.policy)),
+        (state::PRINCIPAL, facts.principal),
+        (state::RULE, facts.rule),
+    ];
+    for (name, value) in states {
+        if let Some(value) = value {
+            let _ = host::set_property(name, value.as_bytes());
+        }
+    }
+    counters.count(facts.outcome, facts.reason);
+}
+
+/// Refuses a request that no policy decided.
+fn refuse(reason: Reason) {
+    let facts = Facts {
+        policy: UNKNOWN_POLICY,
+        outcome: Outcome::Deny,
+        reason,
+        rule: None,
+        principal: None,
+    };
+    record(&facts, &counters::of(UNKNOWN_POLICY));
+    send(&transaction::refuse(reason));
+}
+
+/// Answers the request. If Envoy does not take the answer the request stays where it is, without a seal, until its
+/// stream times out.
+fn send(reply: &LocalReply) {
+    let details = format!("portcullis_{}", reply.reason.as_str());
+    let _ = host::reply(reply.status, &details, &reply.headers, reply.body);
+}

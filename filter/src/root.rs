@@ -1,0 +1,50 @@
+//! The root context: one per plugin and VM.
+
+use crate::{host, http::Http};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+/// The filter state that this filter writes; Envoy knows each as `wasm.<name>`.
+pub(crate) mod state {
+    /// The hash of the policy that allowed the request. Written on allow only; the native filter behind this one admits
+    /// nothing without it.
+    pub(crate) const SEAL: &str = "portcullis.seal";
+    /// Why the request ended as it did.
+    pub(crate) const REASON: &str = "portcullis.reason";
+    /// The policy that decided.
+    pub(crate) const POLICY: &str = "portcullis.policy";
+    /// The verified identity, if there is one.
+    pub(crate) const PRINCIPAL: &str = "portcullis.principal";
+    /// The authorization rule that decided, if one did.
+    pub(crate) const RULE: &str = "portcullis.rule";
+}
+
+/// The root context. It holds no policy and no source of one: everything is decided from the request's route.
+#[derive(Debug)]
+pub(crate) struct Root;
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        for name in [state::SEAL, state::REASON, state::POLICY, state::PRINCIPAL, state::RULE] {
+            // A name that is declared already (the same root context configured again) is refused, and stays as it is.
+            // If the seal could not be declared, it would not compare equal: the requests are refused.
+            let _ = host::declare_string_property(name);
+        }
+        #[cfg(feature = "faults")]
+        if crate::faults::configure_fails() {
+            return false;
+        }
+        // Never false: Envoy then skips the filter on this worker and acknowledges the configuration.
+        true
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Http::default()))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
