@@ -32,6 +32,12 @@ pub fn faults_filter() -> PathBuf {
     required(dist().join("faults/portcullis.wasm"), "make faults")
 }
 
+/// The filter that cannot be configured in a worker, `dist/faults/configure.wasm`.
+#[must_use]
+pub fn unconfigurable_filter() -> PathBuf {
+    required(dist().join("faults/configure.wasm"), "make faults")
+}
+
 /// Stock Envoy, from `PORTCULLIS_ENVOY` or the cache.
 #[must_use]
 pub fn envoy() -> PathBuf {

@@ -1,6 +1,7 @@
 //! The built controller: as a server without an Envoy of its own, and as a command.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -30,6 +31,7 @@ pub struct Place {
     socket: PathBuf,
     state: PathBuf,
     log: PathBuf,
+    filter: PathBuf,
 }
 
 impl Place {
@@ -41,7 +43,15 @@ impl Place {
             socket: scratch.join("xds.sock"),
             state: scratch.join("state"),
             log: scratch.join("controller"),
+            filter: artefacts::filter(),
         }
+    }
+
+    /// The same with another file of the filter.
+    #[must_use]
+    pub fn with_filter(mut self, file: &Path) -> Self {
+        file.clone_into(&mut self.filter);
+        self
     }
 
     /// The bootstrap for an Envoy of that controller.
@@ -58,10 +68,12 @@ impl Place {
 
     /// The static configuration of the folder's only Gateway, secrets in clear.
     #[must_use]
-    pub fn snippet(&self) -> Value {
+    pub fn snippet(&self, scratch: &Scratch) -> Value {
+        let file = scratch.join("snippet.json");
         let mut command = self.command("render");
-        command.args(["--snippet", "--show-secrets", "-o", "json"]);
-        json(&finished(command))
+        command.args(["--snippet", "-o", "json", "--show-secrets"]).arg(&file);
+        finished(command);
+        json(&fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
     }
 
     /// What `render` prints without any option.
@@ -78,7 +90,7 @@ impl Place {
             .arg(&self.folder)
             .arg("--state-dir")
             .arg(&self.state);
-        command.arg("--wasm").arg(artefacts::filter());
+        command.arg("--wasm").arg(&self.filter);
         command
     }
 }

@@ -12,6 +12,7 @@ pub mod controller;
 pub mod curl;
 pub mod envoy;
 pub mod http;
+pub mod live;
 pub mod manifests;
 pub mod scratch;
 pub mod spawned;
