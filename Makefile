@@ -46,7 +46,6 @@ wasm:
 faults:
 	$(STEP) "dist/faults/portcullis.wasm (breaks on demand, for the fail-closed tests)"
 	@tests/make/wasm.sh dist/faults/portcullis.wasm --features faults
-	@tests/make/wasm.sh dist/faults/configure.wasm --features faults,faults-configure
 controller:
 	$(STEP) "dist/portcullis"
 	@cargo build $(CARGO_RELEASE) -p portcullis
