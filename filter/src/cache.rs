@@ -128,7 +128,10 @@ mod tests {
         for key in 0..1_000 {
             cache.insert(key % 7, "v", 20 + (key as usize % 30));
             assert!(cache.weight <= 100);
-            assert_eq!(cache.weight, cache.entries.values().map(|entry| entry.weight).sum::<usize>());
+            assert_eq!(
+                cache.weight,
+                cache.entries.values().map(|entry| entry.weight).sum::<usize>()
+            );
             assert_eq!(cache.queue.len(), cache.entries.len());
         }
     }

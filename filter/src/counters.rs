@@ -51,7 +51,10 @@ impl Counters {
         let Ok(mut ids) = self.ids.try_borrow_mut() else {
             return;
         };
-        let known = ids.iter().find(|(o, r, _)| *o == outcome && *r == reason).map(|(_, _, id)| *id);
+        let known = ids
+            .iter()
+            .find(|(o, r, _)| *o == outcome && *r == reason)
+            .map(|(_, _, id)| *id);
         let id = match known {
             Some(id) => id,
             None => {

@@ -8,7 +8,7 @@
     reason = "calls the imports of the proxy-wasm ABI 0.2.1 and takes over the buffers that they return"
 )]
 
-use crate::pairs;
+use crate::pairs::{self, Lines};
 use std::ptr::{null, null_mut};
 
 /// The proxy refused a call, or answered what the ABI does not allow.
@@ -93,7 +93,8 @@ unsafe extern "C" {
 pub(crate) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, HostError> {
     let mut returned = Returned::new();
     // SAFETY: both pointers lead to live locals, and the path is read only.
-    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut returned.data, &raw mut returned.len) };
+    let status =
+        unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut returned.data, &raw mut returned.len) };
     match status {
         OK => Ok(Some(returned.take())),
         NOT_FOUND => Ok(None),
@@ -108,7 +109,7 @@ pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<(), HostError> {
 }
 
 /// Reads a whole header map in wire order, repeated lines separate.
-pub(crate) fn headers(map: Map) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HostError> {
+pub(crate) fn headers(map: Map) -> Result<Lines, HostError> {
     let mut returned = Returned::new();
     // SAFETY: both pointers lead to live locals.
     done(unsafe { proxy_get_header_map_pairs(map as u32, &raw mut returned.data, &raw mut returned.len) })?;
@@ -134,12 +135,7 @@ pub(crate) fn remove_header(map: Map, name: &[u8]) -> Result<(), HostError> {
 }
 
 /// Answers the request; the proxy does so after the callback has returned, so no other callback runs inside this call.
-pub(crate) fn reply(
-    status: u16,
-    details: &str,
-    headers: &[(Vec<u8>, Vec<u8>)],
-    body: &[u8],
-) -> Result<(), HostError> {
+pub(crate) fn reply(status: u16, details: &str, headers: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Result<(), HostError> {
     let headers = pairs::encode(headers).ok_or(HostError)?;
     // SAFETY: the proxy copies all four slices during the call.
     done(unsafe {
@@ -189,7 +185,10 @@ pub(crate) fn clear_route_cache() -> Result<(), HostError> {
 pub(crate) fn declare_string_property(name: &str) -> Result<(), HostError> {
     // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (1: String). The fields left out
     // are readonly = 2 (no), schema = 4 (none) and span = 5 (0: FilterChain).
-    let len = u8::try_from(name.len()).ok().filter(|len| *len < 0x80).ok_or(HostError)?;
+    let len = u8::try_from(name.len())
+        .ok()
+        .filter(|len| *len < 0x80)
+        .ok_or(HostError)?;
     let mut arguments = vec![0x0a, len];
     arguments.extend_from_slice(name.as_bytes());
     arguments.extend_from_slice(&[0x18, 0x01]);
@@ -203,7 +202,11 @@ fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), HostError> 
         proxy_call_foreign_function(
             name.as_ptr(),
             name.len(),
-            if arguments.is_empty() { null() } else { arguments.as_ptr() },
+            if arguments.is_empty() {
+                null()
+            } else {
+                arguments.as_ptr()
+            },
             arguments.len(),
             &raw mut returned.data,
             &raw mut returned.len,
@@ -220,7 +223,13 @@ pub(crate) fn shared_data(key: &str) -> Result<Option<Vec<u8>>, HostError> {
     let mut cas = 0;
     // SAFETY: the pointers lead to live locals, and the key is read only.
     let status = unsafe {
-        proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut returned.data, &raw mut returned.len, &raw mut cas)
+        proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &raw mut returned.data,
+            &raw mut returned.len,
+            &raw mut cas,
+        )
     };
     match status {
         OK => Ok(Some(returned.take())),

@@ -6,10 +6,12 @@ use crate::policies::{self, Ready};
 use crate::root::state;
 use portcullis_engine::denial::Reason;
 use portcullis_engine::host::{Fault, Host};
+use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
 use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
+use std::sync::Arc;
 
 /// What counters call the policy of a request whose policy is not known.
 const UNKNOWN_POLICY: &str = "unknown";
@@ -17,8 +19,14 @@ const UNKNOWN_POLICY: &str = "unknown";
 /// The HTTP context of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Http {
-    /// The decision, once a policy was found.
-    transaction: Option<Transaction>,
+    /// Absent until a policy was found, and then what it decided.
+    decided: Option<Decided>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    policy: Arc<Policy>,
+    transaction: Transaction,
 }
 
 /// Envoy as the engine sees it during one request.
@@ -47,15 +55,41 @@ impl HttpContext for Http {
         }
     }
 
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let Some(decided) = self.decided.as_ref().filter(|decided| decided.policy.guards_trailers()) else {
+            return Action::Continue;
+        };
+        match decided.strip_trailers() {
+            Ok(()) => Action::Continue,
+            Err(HostError) => {
+                refuse(Reason::HostFault);
+                Action::Pause
+            }
+        }
+    }
+
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         // Also runs for this filter's own answers. Request headers must not be read here: Envoy may have dropped them.
-        if let Some(transaction) = &self.transaction {
-            for edit in &transaction.on_response(&ResponseHead { status: 0 }).headers {
+        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.policy.edits_responses()) {
+            for edit in &decided.transaction.on_response(&NO_HEAD).headers {
                 // A header that Envoy does not take only makes the answer stricter: the browser hides the response.
                 let _ = edit_header(Map::ResponseHeaders, edit);
             }
         }
         Action::Continue
+    }
+}
+
+/// No check needs the response's status, and to ask for it would cost a host call.
+const NO_HEAD: ResponseHead = ResponseHead { status: 0 };
+
+impl Decided {
+    fn strip_trailers(&self) -> Result<(), HostError> {
+        let trailers = host::headers(Map::RequestTrailers)?;
+        let edits = self.transaction.on_request_trailers(&trailers);
+        edits
+            .iter()
+            .try_for_each(|edit| edit_header(Map::RequestTrailers, edit))
     }
 }
 
@@ -71,7 +105,8 @@ impl Http {
         let headers = host::headers(Map::RequestHeaders).map_err(fault)?;
         #[cfg(feature = "faults")]
         crate::faults::on_request(&headers);
-        let transaction = self.transaction.insert(Transaction::new(policy));
+        let transaction = Transaction::new(Arc::clone(&policy));
+        let Decided { transaction, .. } = self.decided.insert(Decided { policy, transaction });
         let step = transaction.on_request(&RequestHead { headers }, &Envoy);
         let facts = transaction.facts();
         match step {

@@ -22,7 +22,10 @@ const DESCRIPTION: &[u8] = concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"),
 const _: () = assert!(VERSION == 1, "DESCRIPTION lists the wire forms that this build reads");
 
 #[cfg(target_arch = "wasm32")]
-#[expect(unsafe_code, reason = "places a custom section, which cannot clash with a symbol or a section of the linker")]
+#[expect(
+    unsafe_code,
+    reason = "places a custom section, which cannot clash with a symbol or a section of the linker"
+)]
 #[used]
 #[unsafe(link_section = "portcullis")]
 static SECTION: [u8; DESCRIPTION.len()] = {

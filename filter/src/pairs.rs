@@ -1,8 +1,11 @@
 //! The ABI's serialized header map: a count, the lengths of all names and values, then these with a NUL after each;
 //! integers are 32 bits, little endian.
 
+/// Header lines in wire order, repeated ones apart.
+pub(crate) type Lines = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Decodes a header map; `None` if it is not one.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Lines> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }

@@ -13,11 +13,14 @@ use std::sync::Arc;
 /// The most that compiled policies may take in one VM, in bytes.
 const LIMIT: usize = 32 * 1024 * 1024;
 
-/// How long a policy that does not match its hash is refused without another look, in nanoseconds.
+/// How long a delivered policy that cannot decide is refused without another look, in nanoseconds.
 ///
-/// What the hash does not cover may be replaced under the same hash, so this refusal must end; and until then a flood of
-/// requests must not hash 256 KiB each.
-const MISMATCH_KEPT: u64 = 100_000_000;
+/// What does not match its hash may be replaced under the same hash, so the refusal must end; and until then a flood of
+/// requests must not hash or compile 256 KiB each.
+const REFUSAL_KEPT: u64 = 1_000_000_000;
+
+/// What a refusal weighs in the cache.
+const REFUSAL_WEIGHT: usize = 256;
 
 /// The path of the route's policy hash, for [`host::property`].
 const HASH_PATH: &[u8] = b"xds\0route_metadata\0filter_metadata\0portcullis\0h";
@@ -32,9 +35,7 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 enum Known {
     Ready(Ready),
-    /// The bytes are those that the hash names, and they are no policy: so it stays.
-    Undecodable,
-    Mismatch { until: u64 },
+    Refused { reason: Reason, until: u64 },
 }
 
 thread_local! {
@@ -46,7 +47,9 @@ thread_local! {
 /// # Errors
 /// [`Reason::PolicyMissing`] if there is no route or it names no policy.
 pub(crate) fn route_hash() -> Result<String, Reason> {
-    let hash = host::property(HASH_PATH).map_err(|HostError| Reason::HostFault)?.ok_or(Reason::PolicyMissing)?;
+    let hash = host::property(HASH_PATH)
+        .map_err(|HostError| Reason::HostFault)?
+        .ok_or(Reason::PolicyMissing)?;
     String::from_utf8(hash).map_err(|_| Reason::PolicyUnknown)
 }
 
@@ -60,16 +63,19 @@ pub(crate) fn get(hash: &str) -> Result<Ready, Reason> {
         let mut policies = policies.try_borrow_mut().map_err(|_| Reason::HostFault)?;
         match policies.get(key) {
             Some(Known::Ready(ready)) => return Ok(ready.clone()),
-            Some(Known::Undecodable) => return Err(Reason::PolicyUndecodable),
-            Some(Known::Mismatch { until }) if now()? < *until => return Err(Reason::PolicyMismatch),
-            Some(Known::Mismatch { .. }) | None => {}
+            Some(Known::Refused { reason, until }) if now()? < *until => return Err(*reason),
+            Some(Known::Refused { .. }) | None => {}
         }
         // An absent body is not remembered: looking for it costs little, and it may come with the next update.
         let document = read(&["filter_metadata", METADATA_NAMESPACE, hash])?;
         let secrets_key = format!("{SECRETS_KEY_PREFIX}{hash}");
         let secrets = read(&["typed_filter_metadata", &secrets_key, "secret", "inline_bytes"])?;
         // A compiled policy has about the size of its text, plus tables.
-        let weight = 1024 + 2 * (document.len() + secrets.len());
+        let weight = document
+            .len()
+            .saturating_add(secrets.len())
+            .saturating_mul(2)
+            .saturating_add(1024);
         match policy::decode(hash, &document, &secrets) {
             Ok(policy) => {
                 let ready = Ready {
@@ -79,15 +85,9 @@ pub(crate) fn get(hash: &str) -> Result<Ready, Reason> {
                 policies.insert(key, Known::Ready(ready.clone()), weight);
                 Ok(ready)
             }
-            Err(Reason::PolicyMismatch) => {
-                let until = now()?.saturating_add(MISMATCH_KEPT);
-                policies.insert(key, Known::Mismatch { until }, 256);
-                Err(Reason::PolicyMismatch)
-            }
             Err(reason) => {
-                if reason == Reason::PolicyUndecodable {
-                    policies.insert(key, Known::Undecodable, 256);
-                }
+                let until = now()?.saturating_add(REFUSAL_KEPT);
+                policies.insert(key, Known::Refused { reason, until }, REFUSAL_WEIGHT);
                 Err(reason)
             }
         }
@@ -107,7 +107,11 @@ fn read(path: &[&str]) -> Result<Vec<u8>, Reason> {
 /// A hash as a number. Exactly one text gives each number, so that no two texts share an entry.
 fn key(hash: &str) -> Option<u128> {
     let canonical = hash.len() == 32 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if canonical { u128::from_str_radix(hash, 16).ok() } else { None }
+    if canonical {
+        u128::from_str_radix(hash, 16).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

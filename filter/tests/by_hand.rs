@@ -20,7 +20,9 @@ fn every_policy_has_its_real_hash_and_decodes() {
         for (hash, document) in host["metadata"]["filter_metadata"]["portcullis"].as_object().unwrap() {
             let document = document.as_str().unwrap().as_bytes();
             let secrets = &host["metadata"]["typed_filter_metadata"][format!("{}{hash}", seal::SECRETS_KEY_PREFIX)];
-            let secrets = STANDARD.decode(secrets["secret"]["inline_bytes"].as_str().unwrap()).unwrap();
+            let secrets = STANDARD
+                .decode(secrets["secret"]["inline_bytes"].as_str().unwrap())
+                .unwrap();
             assert_eq!(*hash, seal::hash(document, &secrets), "{}", host["name"]);
             policy::decode(hash, document, &secrets).unwrap();
             seen += 1;
@@ -33,8 +35,13 @@ fn every_policy_has_its_real_hash_and_decodes() {
 fn every_route_names_a_policy_of_its_virtual_host() {
     for host in virtual_hosts() {
         for route in host["routes"].as_array().unwrap() {
-            let hash = route["metadata"]["filter_metadata"]["portcullis"]["h"].as_str().unwrap();
-            assert!(host["metadata"]["filter_metadata"]["portcullis"][hash].is_string(), "{route}");
+            let hash = route["metadata"]["filter_metadata"]["portcullis"]["h"]
+                .as_str()
+                .unwrap();
+            assert!(
+                host["metadata"]["filter_metadata"]["portcullis"][hash].is_string(),
+                "{route}"
+            );
         }
     }
 }
