@@ -1,8 +1,18 @@
 //! Decides requests: a pure state machine with no clock, no I/O and no log.
 #![forbid(unsafe_code)]
 
+pub mod address;
+mod api_key;
+mod authorization;
+#[cfg(feature = "cases")]
+pub mod cases;
+mod cors;
 pub mod denial;
 pub mod document;
 pub mod host;
+pub mod http;
+pub mod identity;
+pub mod policy;
 pub mod seal;
 pub mod step;
+pub mod transaction;

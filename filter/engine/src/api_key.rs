@@ -1,0 +1,349 @@
+//! API key authentication (`SecurityPolicy.spec.apiKeyAuth`).
+//!
+//! Every configured source is read. A source that presents two different keys presents none that can be trusted, and
+//! sources that name two different clients name nobody: both are refused, so that it never matters which one a proxy or
+//! a backend would have taken. An unknown key in one source does not take away the known key in another.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    denial::Reason,
+    document::{self, KeySource},
+    http::{
+        RequestHead, cookie,
+        header::{is_field_value, is_framing, is_token},
+        query,
+    },
+    identity::IdentityHeaders,
+    policy::{PolicyError, at_most},
+    step::HeaderEdit,
+};
+
+/// The most places in which a key is looked for: bounds the digests of one request.
+const MAX_SOURCES: usize = 32;
+/// The most clients of one policy.
+const MAX_CLIENTS: usize = 4096;
+/// The longest name of a source, in bytes.
+const MAX_NAME: usize = 256;
+
+const EXTRACT_FROM: &str = "apiKeyAuth.extractFrom";
+const CREDENTIALS: &str = "apiKeyAuth.credentialRefs";
+const FORWARD: &str = "apiKeyAuth.forwardClientIDHeader";
+
+/// Compiled API key authentication.
+#[derive(Debug)]
+pub(crate) struct ApiKeys {
+    sources: Vec<Source>,
+    clients: Clients,
+    forward: Option<Box<[u8]>>,
+    sanitize: bool,
+    challenge: &'static [u8],
+}
+
+/// Client ids by the SHA-256 of their keys.
+type Clients = HashMap<[u8; 32], Arc<str>, BuildHasherDefault<DigestHasher>>;
+
+#[derive(Debug)]
+enum Source {
+    /// Lower case.
+    Header(Box<[u8]>),
+    Param(Box<[u8]>),
+    Cookie(Box<[u8]>),
+}
+
+/// The client of a presented key: proof that the key is one of the policy's.
+#[derive(Debug)]
+pub(crate) struct KnownClient(Arc<str>);
+
+impl KnownClient {
+    pub(crate) fn into_id(self) -> Arc<str> {
+        self.0
+    }
+}
+
+/// The keys of the map are SHA-256 digests: their first bytes are as good a hash as any.
+#[derive(Debug, Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+impl ApiKeys {
+    pub(crate) fn compile(document: &document::ApiKey, clients: &[document::ApiClient]) -> Result<Self, PolicyError> {
+        let sources = compile_sources(&document.extract_from)?;
+        let forward = document
+            .forward_client_id_header
+            .as_deref()
+            .map(compile_forward)
+            .transpose()?;
+        let bearer = sources
+            .iter()
+            .any(|source| matches!(source, Source::Header(name) if **name == *b"authorization"));
+        Ok(Self {
+            sources,
+            clients: compile_clients(clients)?,
+            forward,
+            sanitize: document.sanitize,
+            challenge: if bearer {
+                b"Bearer realm=\"api\""
+            } else {
+                b"ApiKey realm=\"api\""
+            },
+        })
+    }
+
+    /// The value of `WWW-Authenticate` in a refusal (RFC 9110 §11.6.1).
+    pub(crate) fn challenge(&self) -> &'static [u8] {
+        self.challenge
+    }
+
+    /// The header that carries the client's id to the backend.
+    pub(crate) fn forward(&self) -> Option<&[u8]> {
+        self.forward.as_deref()
+    }
+
+    /// Finds the one client that the request's keys name.
+    pub(crate) fn authenticate(&self, head: &RequestHead) -> Result<KnownClient, Reason> {
+        let mut presented = false;
+        let mut found: Option<&Arc<str>> = None;
+        for source in &self.sources {
+            let client = match source.presented(head) {
+                Presented::Nothing => continue,
+                Presented::Different => return Err(Reason::ApiKeyUnknown),
+                Presented::Key(key) => source.spellings(&key).find_map(|key| self.clients.get(&digest(key))),
+            };
+            presented = true;
+            match (found, client) {
+                (Some(one), Some(other)) if one != other => return Err(Reason::ApiKeyUnknown),
+                (None, Some(client)) => found = Some(client),
+                _ => {}
+            }
+        }
+        match found {
+            Some(client) => Ok(KnownClient(Arc::clone(client))),
+            None if presented => Err(Reason::ApiKeyUnknown),
+            None => Err(Reason::ApiKeyMissing),
+        }
+    }
+
+    /// Removes every configured source from the request, if the policy asks for that.
+    pub(crate) fn sanitize(&self, head: &RequestHead, edits: &mut Vec<HeaderEdit>) {
+        if !self.sanitize {
+            return;
+        }
+        let params = self.sources.iter().filter_map(|source| match source {
+            Source::Param(name) => Some(&**name),
+            Source::Header(_) | Source::Cookie(_) => None,
+        });
+        let cookies = self.sources.iter().filter_map(|source| match source {
+            Source::Cookie(name) => Some(&**name),
+            Source::Header(_) | Source::Param(_) => None,
+        });
+        if params.clone().next().is_some()
+            && let Some(path) = head.path().and_then(|path| query::without(path, &params))
+        {
+            edits.push(HeaderEdit::Set(b":path".to_vec(), path));
+        }
+        if cookies.clone().next().is_some() {
+            let lines = head
+                .headers
+                .iter()
+                .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
+            match cookie::without(lines.map(|(_, value)| value.as_slice()), &cookies) {
+                None => {}
+                Some(rest) if rest.is_empty() => edits.push(HeaderEdit::Remove(b"cookie".to_vec())),
+                Some(rest) => edits.push(HeaderEdit::Set(b"cookie".to_vec(), rest)),
+            }
+        }
+        for source in &self.sources {
+            if let Source::Header(name) = source
+                && head.values(name).next().is_some()
+            {
+                edits.push(HeaderEdit::Remove(name.to_vec()));
+            }
+        }
+    }
+
+    /// Names the headers that only this policy may set.
+    pub(crate) fn identity_headers(&self, names: &mut IdentityHeaders) {
+        if let Some(forward) = &self.forward {
+            names.insert(forward);
+        }
+    }
+}
+
+/// What one source of a request holds.
+enum Presented<'a> {
+    Nothing,
+    Key(Cow<'a, [u8]>),
+    /// Two keys that differ.
+    Different,
+}
+
+impl<'a> Presented<'a> {
+    /// Empty values present nothing.
+    fn of(values: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
+        let mut presented = Self::Nothing;
+        for value in values.filter(|value| !value.is_empty()) {
+            match &presented {
+                Self::Nothing => presented = Self::Key(value),
+                Self::Key(first) if *first == value => {}
+                Self::Key(_) | Self::Different => return Self::Different,
+            }
+        }
+        presented
+    }
+}
+
+impl Source {
+    fn presented<'a>(&'a self, head: &'a RequestHead) -> Presented<'a> {
+        match self {
+            Self::Header(name) => Presented::of(head.values(name).map(Cow::Borrowed)),
+            Self::Param(name) => match head.path().and_then(|path| query::split(path).1) {
+                Some(query) => Presented::of(query::values(query, name)),
+                None => Presented::Nothing,
+            },
+            Self::Cookie(name) => Presented::of(
+                head.values(b"cookie")
+                    .flat_map(|line| cookie::values(line, name))
+                    .map(Cow::Borrowed),
+            ),
+        }
+    }
+
+    /// Iterates over the keys that a presented value may stand for: without its scheme, then as it is.
+    ///
+    /// `Bearer ` is cut off any header because Envoy does so; in `Authorization`, where it is a scheme, whatever its case.
+    fn spellings<'k>(&self, value: &'k [u8]) -> impl Iterator<Item = &'k [u8]> {
+        let without_scheme = match self {
+            Self::Header(name) if **name == *b"authorization" => value
+                .split_first_chunk::<7>()
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+                .map(|(_, token)| token.trim_ascii_start()),
+            Self::Header(_) => value.strip_prefix(b"Bearer "),
+            Self::Param(_) | Self::Cookie(_) => None,
+        };
+        without_scheme.into_iter().chain([value])
+    }
+}
+
+fn digest(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+fn compile_sources(sources: &[KeySource]) -> Result<Vec<Source>, PolicyError> {
+    at_most(EXTRACT_FROM, "sources", sources.len(), MAX_SOURCES)?;
+    if sources.is_empty() {
+        let message = "a key must be looked for somewhere".to_owned();
+        return Err(PolicyError::new(EXTRACT_FROM.to_owned(), "no-key-source", message));
+    }
+    sources.iter().map(compile_source).collect()
+}
+
+fn compile_source(source: &KeySource) -> Result<Source, PolicyError> {
+    let (name, code) = match source {
+        KeySource::Header(name) => (name, "invalid-header-name"),
+        KeySource::Param(name) => (name, "invalid-param-name"),
+        KeySource::Cookie(name) => (name, "invalid-cookie-name"),
+    };
+    let bytes = name.as_bytes();
+    let valid = match source {
+        KeySource::Header(_) => is_token(bytes) && !is_framing(bytes),
+        KeySource::Param(_) => !bytes.is_empty(),
+        KeySource::Cookie(_) => is_token(bytes),
+    };
+    if !valid || bytes.len() > MAX_NAME {
+        let message = format!("{name:?} cannot name a place that holds a key");
+        return Err(PolicyError::new(EXTRACT_FROM.to_owned(), code, message));
+    }
+    Ok(match source {
+        KeySource::Header(_) => Source::Header(bytes.to_ascii_lowercase().into()),
+        KeySource::Param(_) => Source::Param(bytes.into()),
+        KeySource::Cookie(_) => Source::Cookie(bytes.into()),
+    })
+}
+
+fn compile_forward(name: &str) -> Result<Box<[u8]>, PolicyError> {
+    let bytes = name.as_bytes();
+    if !is_token(bytes) || bytes.len() > MAX_NAME {
+        let message = format!("{name:?} is not a header name");
+        return Err(PolicyError::new(FORWARD.to_owned(), "invalid-header-name", message));
+    }
+    if is_framing(bytes) || crate::http::header::is_envoy(bytes) {
+        let message = format!("{name:?} frames the request or steers the proxy; it cannot carry an id");
+        return Err(PolicyError::new(FORWARD.to_owned(), "reserved-header-name", message));
+    }
+    Ok(bytes.to_ascii_lowercase().into())
+}
+
+fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyError> {
+    at_most(CREDENTIALS, "clients", clients.len(), MAX_CLIENTS)?;
+    let error = |code, message| PolicyError::new(CREDENTIALS.to_owned(), code, message);
+    let mut ids: Vec<&str> = clients.iter().map(|client| client.id.as_str()).collect();
+    ids.sort_unstable();
+    if let Some([id, _]) = ids.array_windows().find(|[one, other]| one == other) {
+        return Err(error("duplicate-client-id", format!("client {id:?} is listed twice")));
+    }
+    let mut compiled = HashMap::with_capacity_and_hasher(clients.len(), BuildHasherDefault::default());
+    for client in clients {
+        let id = client.id.as_str();
+        if id.is_empty() || id.len() > 253 || !is_field_value(id.as_bytes()) {
+            return Err(error("invalid-client-id", format!("{id:?} cannot name a client")));
+        }
+        let Some(key) = from_hex(client.sha256.as_bytes()) else {
+            return Err(error(
+                "invalid-key-digest",
+                format!("the key of client {id:?} is not a SHA-256 in hex"),
+            ));
+        };
+        if key == digest(b"") {
+            return Err(error("empty-api-key", format!("the key of client {id:?} is empty")));
+        }
+        if let Some(other) = compiled.insert(key, Arc::from(id)) {
+            return Err(error(
+                "duplicate-api-key",
+                format!("clients {other:?} and {id:?} have the same key"),
+            ));
+        }
+    }
+    Ok(compiled)
+}
+
+/// Decodes 64 lower-case hex digits.
+fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    let mut bytes = [0; 32];
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
+    }
+    Some(bytes)
+}
+
+const fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}

@@ -1,0 +1,336 @@
+//! Decisions as data: the files in `testdata/cases`, and how one is run.
+//!
+//! A file holds YAML documents, each a [`Group`]: a policy, its keys and [`Case`]s. The same files are run natively, in
+//! wasm32 and, all but those marked otherwise, as real requests through a real proxy.
+
+mod run;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    document::{ApiClient, Document, Secrets},
+    http::RequestHead,
+};
+
+pub use run::{Decided, decide, run};
+
+/// One document of a file: a policy and what happens under it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The policy; what its type refuses is a case of [`Expect::decode`].
+    pub policy: serde_json::Value,
+    /// The API clients with their keys in clear; the runner hashes them.
+    #[serde(default)]
+    pub keys: BTreeMap<String, Text>,
+    /// The secrets as they stand, instead of `keys`; for policies that are refused.
+    #[serde(default)]
+    pub secrets: Option<serde_json::Value>,
+    /// What happens under the policy.
+    pub cases: Vec<Case>,
+}
+
+/// One request and what must become of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What is shown, as a sentence without its end.
+    pub name: String,
+    /// The rows of `docs/differences.md` that this case shows.
+    #[serde(default)]
+    pub differences: Vec<String>,
+    /// Why a real proxy cannot carry this case; absent for nearly all.
+    #[serde(default)]
+    pub not_through_envoy: Option<String>,
+    /// The request; a case of [`Expect::decode`] or [`Expect::error`] has none.
+    #[serde(default)]
+    pub request: Option<Request>,
+    /// What must become of it.
+    pub expect: Expect,
+}
+
+/// A request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The method.
+    #[serde(default = "get")]
+    pub method: Text,
+    /// The path with its query.
+    #[serde(default = "root")]
+    pub path: Text,
+    /// The host, perhaps with a port.
+    #[serde(default = "host")]
+    pub authority: Text,
+    /// The scheme.
+    #[serde(default = "http")]
+    pub scheme: Text,
+    /// The client's address as the proxy tells it.
+    #[serde(default = "loopback")]
+    pub from: From,
+    /// Further headers, in order, repeated lines apart.
+    #[serde(default)]
+    pub headers: Vec<(Text, Text)>,
+    /// Trailers; a case with trailers expects [`Upstream::removed_trailers`].
+    #[serde(default)]
+    pub trailers: Vec<(Text, Text)>,
+}
+
+/// A client's address.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum From {
+    /// What the proxy tells.
+    Address(Text),
+    /// The proxy fails to tell one.
+    Fault {
+        /// Always true.
+        fault: bool,
+    },
+}
+
+/// Bytes: text as it is, hex, or a repetition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// The text's bytes.
+    Plain(String),
+    /// `{hex: "ff00"}`
+    Hex {
+        /// Pairs of hex digits.
+        #[serde(deserialize_with = "hex")]
+        hex: Vec<u8>,
+    },
+    /// `{repeat: "a", times: 1000}`
+    Repeat {
+        /// What is repeated.
+        repeat: String,
+        /// How often.
+        times: usize,
+    },
+}
+
+impl Text {
+    /// Returns the bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Plain(text) => text.clone().into_bytes(),
+            Self::Hex { hex } => hex.clone(),
+            Self::Repeat { repeat, times } => repeat.repeat(*times).into_bytes(),
+        }
+    }
+}
+
+/// What must become of a request. Whatever is absent is not compared, but `status`: absent means that it is allowed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Whether the request goes on to its route.
+    #[serde(default)]
+    pub allow: Option<bool>,
+    /// The status of the gateway's own answer.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The reason, [`crate::denial::Reason::as_str`].
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The rule that decided; `""` for none.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// The verified identity; `""` for none.
+    #[serde(default)]
+    pub principal: Option<String>,
+    /// The gateway's own answer's body.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// What the backend receives.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
+    /// What the client receives.
+    #[serde(default)]
+    pub response: Option<Response>,
+    /// Whether the route is selected again. Seen only by the engine.
+    #[serde(default)]
+    pub clear_route_cache: Option<bool>,
+    /// Whether the request goes on without a single edit. Seen only by the engine.
+    #[serde(default)]
+    pub untouched: Option<bool>,
+    /// The document is refused as a whole with this reason, before any request.
+    #[serde(default)]
+    pub decode: Option<String>,
+    /// The policy does not compile.
+    #[serde(default)]
+    pub error: Option<ExpectedError>,
+}
+
+/// Why a policy does not compile.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedError {
+    /// [`crate::policy::PolicyError::path`].
+    pub path: String,
+    /// [`crate::policy::PolicyError::code`].
+    pub code: String,
+    /// [`crate::policy::PolicyError::fix`].
+    #[serde(default)]
+    pub fix: Option<String>,
+}
+
+/// What the backend receives.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The path with its query.
+    #[serde(default)]
+    pub path: Option<Text>,
+    /// Every line of these headers, by lower-case name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Lines>,
+    /// Headers that do not reach the backend.
+    #[serde(default)]
+    pub removed: Vec<String>,
+    /// Trailers that do not reach the backend.
+    #[serde(default)]
+    pub removed_trailers: Vec<String>,
+}
+
+/// What the client receives.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Response {
+    /// Headers that the backend sent, for an allowed request.
+    #[serde(default)]
+    pub given: Vec<(Text, Text)>,
+    /// Every line of these headers, by lower-case name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Lines>,
+    /// Headers that do not reach the client.
+    #[serde(default)]
+    pub removed: Vec<String>,
+}
+
+/// The lines of one header: one value, or a list.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Lines {
+    /// One line.
+    One(Text),
+    /// Several, in order.
+    Many(Vec<Text>),
+}
+
+impl Lines {
+    /// Returns the values.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::One(text) => vec![text.bytes()],
+            Self::Many(texts) => texts.iter().map(Text::bytes).collect(),
+        }
+    }
+}
+
+/// Reads a file of cases.
+///
+/// # Errors
+/// What is wrong with the YAML or its fields.
+pub fn parse(text: &str) -> Result<Vec<Group>, String> {
+    serde_saphyr::from_multiple(text).map_err(|error| error.to_string())
+}
+
+impl Group {
+    /// Returns the serialized document, as a controller writes it.
+    ///
+    /// # Errors
+    /// Why the policy cannot be serialized.
+    pub fn document_bytes(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(&self.policy).map_err(|error| error.to_string())
+    }
+
+    /// Returns the serialized secrets, as a controller writes them.
+    ///
+    /// # Errors
+    /// Why the secrets cannot be serialized.
+    pub fn secrets_bytes(&self) -> Result<Vec<u8>, String> {
+        match &self.secrets {
+            Some(secrets) => serde_json::to_vec(secrets),
+            None => serde_json::to_vec(&self.hashed_keys()),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    /// Returns the document.
+    ///
+    /// # Errors
+    /// Why the policy is none.
+    pub fn document(&self) -> Result<Document, String> {
+        serde_json::from_slice(&self.document_bytes()?).map_err(|error| error.to_string())
+    }
+
+    fn hashed_keys(&self) -> Secrets {
+        let client = |(id, key): (&String, &Text)| ApiClient {
+            id: id.clone(),
+            sha256: Sha256::digest(key.bytes())
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        };
+        Secrets {
+            salt: "00".repeat(16),
+            api_keys: self.keys.iter().map(client).collect(),
+        }
+    }
+}
+
+impl Request {
+    /// Returns the head as the engine receives it.
+    #[must_use]
+    pub fn head(&self) -> RequestHead {
+        let pseudo = [
+            (":method", &self.method),
+            (":path", &self.path),
+            (":authority", &self.authority),
+            (":scheme", &self.scheme),
+        ];
+        let pseudo = pseudo.map(|(name, value)| (name.as_bytes().to_vec(), value.bytes()));
+        let others = self.headers.iter().map(|(name, value)| (name.bytes(), value.bytes()));
+        RequestHead {
+            headers: pseudo.into_iter().chain(others).collect(),
+        }
+    }
+}
+
+fn get() -> Text {
+    Text::Plain("GET".to_owned())
+}
+
+fn root() -> Text {
+    Text::Plain("/".to_owned())
+}
+
+fn host() -> Text {
+    Text::Plain("api.example.com".to_owned())
+}
+
+fn http() -> Text {
+    Text::Plain("http".to_owned())
+}
+
+fn loopback() -> From {
+    From::Address(Text::Plain("127.0.0.1:50000".to_owned()))
+}
+
+fn hex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    match bytes.collect::<Option<_>>() {
+        Some(bytes) if rest.is_empty() => Ok(bytes),
+        _ => Err(serde::de::Error::custom("not pairs of hex digits")),
+    }
+}

@@ -1,0 +1,265 @@
+use std::sync::Arc;
+
+use super::{Case, Expect, ExpectedError, From, Group, Request, Response, Upstream};
+use crate::{
+    denial::Reason,
+    host::{Fault, Host},
+    policy::{Policy, decode},
+    seal,
+    step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
+    transaction::{ResponseHead, Transaction},
+};
+
+/// A decided request.
+#[derive(Debug)]
+pub struct Decided {
+    /// What the adapter must do.
+    pub step: Step,
+    /// The transaction, for its facts and the response.
+    pub transaction: Transaction,
+}
+
+struct CaseHost<'a>(&'a From);
+
+impl Host for CaseHost<'_> {
+    fn client_address(&self) -> Result<Vec<u8>, Fault> {
+        match self.0 {
+            From::Address(text) => Ok(text.bytes()),
+            From::Fault { .. } => Err(Fault),
+        }
+    }
+}
+
+/// Decides a request under a policy.
+#[must_use]
+pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
+    let mut transaction = Transaction::new(Arc::clone(policy));
+    let step = transaction.on_request(&request.head(), &CaseHost(&request.from));
+    Decided { step, transaction }
+}
+
+/// Runs one case of a group.
+///
+/// # Errors
+/// Every expectation that does not hold, one a line.
+pub fn run(group: &Group, case: &Case) -> Result<(), String> {
+    let mut check = Check::default();
+    let document = group.document_bytes()?;
+    let secrets = group.secrets_bytes()?;
+    if let Some(expected) = &case.expect.error {
+        check_error(group, &secrets, expected, &mut check)?;
+    }
+    let decoded = decode(&seal::hash(&document, &secrets), &document, &secrets);
+    match (&case.expect.decode, &case.request, decoded) {
+        (None, Some(request), Ok(policy)) => check_request(&Arc::new(policy), request, &case.expect, &mut check),
+        (None, Some(_), Err(reason)) => return Err(format!("the policy is refused: {}", reason.as_str())),
+        (Some(expected), None, decoded) => {
+            check.equal("decode", &Some(expected.as_str()), &decoded.err().map(Reason::as_str));
+        }
+        (None, None, decoded) if case.expect.error.is_some() => {
+            check.equal(
+                "decode",
+                &Some("policy_undecodable"),
+                &decoded.err().map(Reason::as_str),
+            );
+        }
+        (Some(_), Some(_), _) => return Err("a case that expects `decode` has no request".to_owned()),
+        (None, None, _) => return Err("the case has neither a request nor an error to expect".to_owned()),
+    }
+    check.finish()
+}
+
+fn check_error(group: &Group, secrets: &[u8], expected: &ExpectedError, check: &mut Check) -> Result<(), String> {
+    let secrets = serde_json::from_slice(secrets).map_err(|error| error.to_string())?;
+    match Policy::compile(&group.document()?, &secrets) {
+        Ok(_) => check.fail("the policy compiles".to_owned()),
+        Err(error) => {
+            check.equal("error.path", &expected.path, &error.path);
+            check.equal("error.code", &expected.code.as_str(), &error.code);
+            if expected.fix.is_some() {
+                check.equal("error.fix", &expected.fix, &error.fix);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_request(policy: &Arc<Policy>, request: &Request, expect: &Expect, check: &mut Check) {
+    let Decided { step, transaction } = decide(policy, request);
+    let facts = transaction.facts();
+    let (edits, reply) = match &step {
+        Step::Continue(edits) => (Some(edits), None),
+        Step::Reply(reply) => (None, Some(reply)),
+    };
+    check.equal(
+        "allow",
+        &expect.allow.unwrap_or_else(|| expect.status.is_none()),
+        &edits.is_some(),
+    );
+    check.equal("outcome", &edits.is_some(), &(facts.outcome == Outcome::Allow));
+    check.equal("status", &expect.status, &reply.map(|reply| reply.status));
+    if let Some(reply) = reply {
+        check.equal("reason of the reply", &facts.reason, &reply.reason);
+    }
+    check.named("reason", expect.reason.as_ref(), Some(facts.reason.as_str()));
+    check.named("rule", expect.rule.as_ref(), facts.rule);
+    check.named("principal", expect.principal.as_ref(), facts.principal);
+    if let Some(body) = &expect.body {
+        check.equal("body", &body.as_bytes(), &reply.map_or(&b""[..], |reply| reply.body));
+    }
+    if let Some(expected) = expect.clear_route_cache {
+        check.equal(
+            "clear_route_cache",
+            &Some(expected),
+            &edits.map(|edits| edits.clear_route_cache),
+        );
+    }
+    if let Some(expected) = expect.untouched {
+        let untouched = edits.map(|edits| *edits == RequestEdits::default());
+        check.equal("untouched", &Some(expected), &untouched);
+    }
+    if let Some(upstream) = &expect.upstream {
+        match edits {
+            Some(edits) => check_upstream(&transaction, request, edits, upstream, check),
+            None => check.fail("nothing goes upstream".to_owned()),
+        }
+    }
+    if let Some(response) = &expect.response {
+        check_response(&transaction, reply, response, check);
+    }
+}
+
+fn check_upstream(
+    transaction: &Transaction,
+    request: &Request,
+    edits: &RequestEdits,
+    expected: &Upstream,
+    check: &mut Check,
+) {
+    let mut headers = request.head().headers;
+    apply(&edits.headers, &mut headers);
+    check.lines("upstream", &expected.headers, &headers);
+    if let Some(path) = &expected.path {
+        check.equal(
+            "upstream.path",
+            &Shown(&[path.bytes()]),
+            &Shown(&lines(&headers, b":path")),
+        );
+    }
+    for name in &expected.removed {
+        check.equal(
+            &format!("upstream {name}"),
+            &Shown(&[]),
+            &Shown(&lines(&headers, name.as_bytes())),
+        );
+    }
+    let mut trailers: Vec<_> = request
+        .trailers
+        .iter()
+        .map(|(name, value)| (name.bytes(), value.bytes()))
+        .collect();
+    apply(&transaction.on_request_trailers(&trailers), &mut trailers);
+    for name in &expected.removed_trailers {
+        check.equal(
+            &format!("trailer {name}"),
+            &Shown(&[]),
+            &Shown(&lines(&trailers, name.as_bytes())),
+        );
+    }
+}
+
+fn check_response(transaction: &Transaction, reply: Option<&LocalReply>, expected: &Response, check: &mut Check) {
+    let mut headers = match reply {
+        Some(reply) => reply.headers.clone(),
+        None => expected
+            .given
+            .iter()
+            .map(|(name, value)| (name.bytes(), value.bytes()))
+            .collect(),
+    };
+    let status = reply.map_or(200, |reply| reply.status);
+    apply(&transaction.on_response(&ResponseHead { status }).headers, &mut headers);
+    check.lines("response", &expected.headers, &headers);
+    for name in &expected.removed {
+        check.equal(
+            &format!("response {name}"),
+            &Shown(&[]),
+            &Shown(&lines(&headers, name.as_bytes())),
+        );
+    }
+}
+
+/// Applies edits as a proxy does.
+fn apply(edits: &[HeaderEdit], headers: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Add(name, value) => headers.push((name.clone(), value.clone())),
+            HeaderEdit::Remove(name) => headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name)),
+            HeaderEdit::Set(name, value) => {
+                headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+                headers.push((name.clone(), value.clone()));
+            }
+        }
+    }
+}
+
+fn lines(headers: &[(Vec<u8>, Vec<u8>)], name: &[u8]) -> Vec<Vec<u8>> {
+    headers
+        .iter()
+        .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.clone())
+        .collect()
+}
+
+/// Bytes that print as text.
+#[derive(PartialEq)]
+struct Shown<'a>(&'a [Vec<u8>]);
+
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|line| line.escape_ascii().to_string()))
+            .finish()
+    }
+}
+
+#[derive(Default)]
+struct Check(Vec<String>);
+
+impl Check {
+    fn fail(&mut self, message: String) {
+        self.0.push(message);
+    }
+
+    fn equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, expected: &T, got: &T) {
+        if expected != got {
+            self.fail(format!("{what}: expected {expected:?}, got {got:?}"));
+        }
+    }
+
+    fn named(&mut self, what: &str, expected: Option<&String>, got: Option<&str>) {
+        if let Some(expected) = expected {
+            self.equal(what, &expected.as_str(), &got.unwrap_or_default());
+        }
+    }
+
+    fn lines(
+        &mut self,
+        what: &str,
+        expected: &std::collections::BTreeMap<String, super::Lines>,
+        headers: &[(Vec<u8>, Vec<u8>)],
+    ) {
+        for (name, values) in expected {
+            let got = lines(headers, name.as_bytes());
+            self.equal(&format!("{what} {name}"), &Shown(&values.bytes()), &Shown(&got));
+        }
+    }
+
+    fn finish(self) -> Result<(), String> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.0.join("\n"))
+        }
+    }
+}

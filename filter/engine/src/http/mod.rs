@@ -1,0 +1,55 @@
+//! The parts of HTTP that decisions rest on, on bytes: nothing that a client sent is known to be UTF-8.
+
+pub mod cookie;
+pub mod header;
+pub mod origin;
+pub mod query;
+
+/// The head of a request as the proxy received it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Every header line in wire order, repeated lines apart, with `:method`, `:path`, `:authority` and `:scheme`.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl RequestHead {
+    /// Iterates over the values of every line of that name, whatever its case.
+    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.headers
+            .iter()
+            .filter(move |(sent, _)| sent.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
+    }
+
+    /// Returns the value of a header that must not be repeated.
+    pub(crate) fn single<'a>(&'a self, name: &'a [u8]) -> Single<'a> {
+        let mut found = Single::Absent;
+        for value in self.values(name) {
+            found = match found {
+                Single::Absent => Single::One(value),
+                Single::One(_) | Single::Repeated => Single::Repeated,
+            };
+        }
+        found
+    }
+
+    /// Returns `:path`, with its query.
+    pub(crate) fn path(&self) -> Option<&[u8]> {
+        self.values(b":path").next()
+    }
+}
+
+/// The head of a response, as far as decisions need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// A header that has a meaning only when it stands once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Single<'a> {
+    Absent,
+    One(&'a [u8]),
+    Repeated,
+}

@@ -1,0 +1,78 @@
+//! Who a request comes from, once verified, and the headers that tell a backend so.
+
+use std::sync::Arc;
+
+use crate::{
+    api_key::KnownClient,
+    http::{
+        RequestHead,
+        header::{same_to_backend, trim},
+    },
+    step::HeaderEdit,
+};
+
+/// A verified identity. Only a check that succeeded makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// The identity of an API client whose key was found.
+    pub(crate) fn of_api_client(client: KnownClient) -> Self {
+        Self(client.into_id())
+    }
+
+    /// Returns the identity's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The request headers that a policy sets from a verified identity, and that a client must not be able to send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdentityHeaders {
+    names: Vec<Box<[u8]>>,
+}
+
+impl IdentityHeaders {
+    /// Adds a header, by its lower-case name.
+    pub(crate) fn insert(&mut self, name: &[u8]) {
+        self.names.push(name.into());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Tells whether a header that was sent reaches a backend under one of the names, `_` taken for `-` too.
+    pub(crate) fn contains(&self, sent: &[u8]) -> bool {
+        self.names.iter().any(|name| same_to_backend(name, sent))
+    }
+
+    /// Takes the names out of `Connection`, by which a client could make a later hop remove the verified header.
+    pub(crate) fn clean_connection(&self, head: &RequestHead, edits: &mut Vec<HeaderEdit>) {
+        if self.is_empty() {
+            return;
+        }
+        let options = || {
+            head.values(b"connection")
+                .flat_map(|line| line.split(|byte| *byte == b','))
+                .map(trim)
+        };
+        if !options().any(|option| self.contains(option)) {
+            return;
+        }
+        let mut kept = Vec::new();
+        for option in options().filter(|option| !option.is_empty() && !self.contains(option)) {
+            if !kept.is_empty() {
+                kept.extend_from_slice(b", ");
+            }
+            kept.extend_from_slice(option);
+        }
+        edits.push(if kept.is_empty() {
+            HeaderEdit::Remove(b"connection".to_vec())
+        } else {
+            HeaderEdit::Set(b"connection".to_vec(), kept)
+        });
+    }
+}

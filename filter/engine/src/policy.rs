@@ -1,0 +1,182 @@
+//! Policies compiled for deciding, and their decoding from what the proxy delivers.
+
+use serde::Deserialize;
+
+use crate::{
+    api_key::ApiKeys,
+    authorization::Authorization,
+    cors::Cors,
+    denial::Reason,
+    document::{self, Document, Refuse, Secrets},
+    identity::IdentityHeaders,
+    seal,
+};
+
+/// The longest policy name, in bytes: a namespace, a slash and a name.
+const MAX_NAME: usize = 512;
+/// The longest salt, in hex digits.
+const MAX_SALT: usize = 256;
+
+/// One policy, compiled: immutable, shared by every request of its routes. See `tests/limits.rs` for its cost.
+#[derive(Debug)]
+pub struct Policy {
+    name: Box<str>,
+    pub(crate) refuse: Option<Refuse>,
+    pub(crate) cors: Option<Cors>,
+    pub(crate) api_keys: Option<ApiKeys>,
+    pub(crate) authorization: Option<Authorization>,
+    pub(crate) identity_headers: IdentityHeaders,
+}
+
+/// Why a document cannot be enforced. Its author is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct PolicyError {
+    /// The field at fault, as in `SecurityPolicy.spec`: `authorization.rules[0].principal.clientCIDRs[1]`; empty for
+    /// the whole document.
+    pub path: String,
+    /// What is wrong, as a stable name in kebab case.
+    pub code: &'static str,
+    /// What is wrong, for a person.
+    pub message: String,
+    /// What to do about it, where that can be told.
+    pub fix: Option<String>,
+}
+
+impl PolicyError {
+    pub(crate) const fn new(path: String, code: &'static str, message: String) -> Self {
+        Self {
+            path,
+            code,
+            message,
+            fix: None,
+        }
+    }
+
+    pub(crate) fn fix(self, fix: String) -> Self {
+        Self { fix: Some(fix), ..self }
+    }
+}
+
+/// Refuses a list that is longer than its cap: the caps keep compiling a document under five milliseconds.
+pub(crate) fn at_most(path: &str, what: &str, count: usize, most: usize) -> Result<(), PolicyError> {
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!("{count} {what} are more than the {most} that one policy may have");
+    Err(PolicyError::new(path.to_owned(), "too-many", message))
+}
+
+impl Policy {
+    /// Compiles a document with its secrets; the whole validation of a policy.
+    ///
+    /// # Errors
+    /// The first field that cannot be enforced as written.
+    pub fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
+        let whole = |code, message| PolicyError::new(String::new(), code, message);
+        if document.version != document::VERSION {
+            let message = format!(
+                "version {} of the document is not {}",
+                document.version,
+                document::VERSION
+            );
+            return Err(whole("unsupported-version", message));
+        }
+        if !is_policy_name(&document.policy) {
+            return Err(whole(
+                "invalid-policy-name",
+                format!("{:?} is not a policy's name", document.policy),
+            ));
+        }
+        if secrets.salt.len() > MAX_SALT || !secrets.salt.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(whole(
+                "invalid-salt",
+                format!("the salt is not up to {MAX_SALT} hex digits"),
+            ));
+        }
+        if document.api_key.is_none() && !secrets.api_keys.is_empty() {
+            return Err(whole(
+                "stray-secrets",
+                "API keys come without API key authentication".to_owned(),
+            ));
+        }
+        let api_key = document.api_key.as_ref();
+        let api_keys = api_key
+            .map(|api_key| ApiKeys::compile(api_key, &secrets.api_keys))
+            .transpose()?;
+        let mut identity_headers = IdentityHeaders::default();
+        if let Some(api_keys) = &api_keys {
+            api_keys.identity_headers(&mut identity_headers);
+        }
+        Ok(Self {
+            name: document.policy.as_str().into(),
+            refuse: document.refuse,
+            cors: document.cors.as_ref().map(Cors::compile).transpose()?,
+            api_keys,
+            authorization: document
+                .authorization
+                .as_ref()
+                .map(Authorization::compile)
+                .transpose()?,
+            identity_headers,
+        })
+    }
+
+    /// Returns the policy's identity, [`Document::policy`].
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tells whether [`crate::transaction::Transaction::on_request_trailers`] can find something to remove.
+    #[must_use]
+    pub fn guards_trailers(&self) -> bool {
+        !self.identity_headers.is_empty()
+    }
+
+    /// Tells whether [`crate::transaction::Transaction::on_response`] can have something to say.
+    #[must_use]
+    pub const fn edits_responses(&self) -> bool {
+        self.cors.is_some()
+    }
+}
+
+/// Decodes and compiles what was delivered under the name `h`.
+///
+/// # Errors
+/// The reason to refuse every request of the route: [`Reason::PolicyMismatch`] when the bytes do not hash to `h`,
+/// [`Reason::FilterTooOld`] when they are of a newer version, else [`Reason::PolicyUndecodable`].
+pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason> {
+    if document.len().saturating_add(secrets.len()) > document::MAX_BYTES {
+        return Err(Reason::PolicyUndecodable);
+    }
+    if seal::hash(document, secrets) != h {
+        return Err(Reason::PolicyMismatch);
+    }
+    let document: Document = serde_json::from_slice(document).map_err(|_| too_old_or_undecodable(document))?;
+    if document.version > document::VERSION {
+        return Err(Reason::FilterTooOld);
+    }
+    let secrets: Secrets = serde_json::from_slice(secrets).map_err(|_| Reason::PolicyUndecodable)?;
+    Policy::compile(&document, &secrets).map_err(|_| Reason::PolicyUndecodable)
+}
+
+/// A document that cannot be read may be a newer one: its version can be read, whatever else it holds.
+fn too_old_or_undecodable(document: &[u8]) -> Reason {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    match serde_json::from_slice::<Version>(document) {
+        Ok(Version { version }) if version > document::VERSION => Reason::FilterTooOld,
+        _ => Reason::PolicyUndecodable,
+    }
+}
+
+/// Only what can stand in a metric's tag.
+fn is_policy_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'/' | b'_'))
+}
