@@ -15,6 +15,7 @@ use crate::{
     selector,
     snapshot::Snapshot,
     status::{Condition, ConditionStatus, ParentRef},
+    target::labels,
 };
 
 /// The outcome for every route and every parent that this controller owns.
@@ -105,16 +106,6 @@ pub fn managed_gateways<'a>(snapshot: &'a Snapshot, controller_name: &str) -> Ve
         .collect();
     gateways.sort_by_key(|gateway| object::age(&gateway.metadata));
     gateways
-}
-
-/// The labels of a namespace, with the one that Kubernetes itself sets (a folder's manifests leave it out).
-fn labels(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> BTreeMap<String, String> {
-    let mut labels = metadata.labels.clone().unwrap_or_default();
-    labels.insert(
-        "kubernetes.io/metadata.name".to_owned(),
-        object::name(metadata).to_owned(),
-    );
-    labels
 }
 
 struct World<'a> {

@@ -1,13 +1,26 @@
 //! The policy that a route ends up with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
+
+use hmac::{Hmac, KeyInit, Mac};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portcullis_engine::{
+    document::{self, Document, Secrets},
+    seal,
+};
+use sha2::Sha256;
 
 use crate::{
     binding::Bindings,
+    claims::Claims,
+    document::{Build, Fault, Feature, build, hex},
     finding::Finding,
-    object::{ListenerRef, ObjectRef},
-    snapshot::Snapshot,
+    object::{self, ListenerRef, ObjectRef},
+    policy_status,
+    reference::References,
+    snapshot::{BrokenPolicy, Snapshot},
     status::ObjectStatus,
+    target::{Reference, Slot, Targets},
 };
 
 /// What the attachment needs to know beside the objects.
@@ -26,7 +39,7 @@ pub struct Place {
     pub listener: ListenerRef,
     /// The route.
     pub route: ObjectRef,
-    /// The index of the rule.
+    /// The index of the rule; a route without rules has one, which matches every path.
     pub rule: usize,
 }
 
@@ -56,22 +69,225 @@ pub struct Attachment {
     pub findings: Vec<Finding>,
 }
 
+/// One policy with everything that is known about it alone.
+pub(crate) struct Candidate<'a> {
+    pub(crate) object: ObjectRef,
+    pub(crate) metadata: &'a ObjectMeta,
+    /// Whether it uses the deprecated `spec.targetRef`.
+    pub(crate) single_target: bool,
+    pub(crate) references: Vec<Reference>,
+    pub(crate) build: Build,
+    /// As delivered, unless it must not be.
+    whole: Option<Arc<EffectivePolicy>>,
+    refusal: OnceCell<Arc<EffectivePolicy>>,
+}
+
+impl Candidate<'_> {
+    fn refusal(&self) -> Arc<EffectivePolicy> {
+        let refusal = self.refusal.get_or_init(|| {
+            let (mut document, secrets) = self.build.refusal();
+            let delivered = deliver(&document, &secrets);
+            Arc::new(if size(&delivered) > document::MAX_BYTES {
+                document.cors = None;
+                deliver(&document, &secrets)
+            } else {
+                delivered
+            })
+        });
+        Arc::clone(refusal)
+    }
+}
+
 /// Finds the policy of every bound place.
+///
+/// The most specific policy of a place applies whole: rule, route, listener, Gateway. A policy never leaves a place more
+/// open by being wrong: the places of one that is invalid, that shares its target with another, or whose section does
+/// not exist refuse every request, unless a more specific policy covers them.
 #[must_use]
 pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> Attachment {
-    let _ = (snapshot, bindings, options);
-    Attachment::default()
+    let references = References::new(snapshot);
+    let targets = Targets::new(snapshot, bindings, &options.controller_name);
+    let candidates = candidates(snapshot, &targets, &references, options);
+    let claims = Claims::new(&candidates, &targets);
+    let mut attachment = Attachment {
+        statuses: policy_status::statuses(&candidates, &claims, &targets),
+        findings: policy_status::findings(&candidates, &claims, &targets),
+        ..Attachment::default()
+    };
+    let open = none(options);
+    let effective = |slot: Slot<'_>| {
+        let of_slot = claims.of(slot);
+        let winner = candidates.get(*of_slot.first()?)?;
+        let contested = slot.is_lost() || of_slot.len() > 1;
+        Some(match &winner.whole {
+            Some(whole) if !contested => Arc::clone(whole),
+            _ => winner.refusal(),
+        })
+    };
+    for parent in &bindings.parents {
+        let (namespace, route) = (parent.route.namespace.as_str(), parent.route.name.as_str());
+        for (rule, name) in targets.rules(namespace, route).into_iter().enumerate() {
+            let of_route = name
+                .and_then(|name| effective(Slot::Rule(namespace, route, name)))
+                .or_else(|| effective(Slot::LostRule(namespace, route)))
+                .or_else(|| effective(Slot::Route(namespace, route)));
+            for bound in &parent.listeners {
+                let at = &bound.listener;
+                let policy = of_route
+                    .clone()
+                    .or_else(|| effective(Slot::Listener(&at.namespace, &at.gateway, &at.listener)))
+                    .or_else(|| effective(Slot::LostListener(&at.namespace, &at.gateway)))
+                    .or_else(|| effective(Slot::Gateway(&at.namespace, &at.gateway)))
+                    .unwrap_or_else(|| Arc::clone(&open));
+                let place = Place {
+                    listener: at.clone(),
+                    route: parent.route.clone(),
+                    rule,
+                };
+                attachment.policies.insert(place, policy);
+            }
+        }
+    }
+    attachment
 }
 
 /// The policy of places that no SecurityPolicy covers: admits every request, says so.
 #[must_use]
 pub fn none(options: &Options) -> Arc<EffectivePolicy> {
-    let _ = options;
-    Arc::new(EffectivePolicy {
-        hash: String::new(),
-        document: String::new(),
-        secrets: String::new(),
+    let document = Document {
+        version: document::VERSION,
         policy: "none".to_owned(),
-        refuses: false,
+        ..Document::default()
+    };
+    let secrets = Secrets {
+        salt: salt(&options.salt_key, "none"),
+        ..Secrets::default()
+    };
+    Arc::new(deliver(&document, &secrets))
+}
+
+/// Every policy, oldest first.
+fn candidates<'a>(
+    snapshot: &'a Snapshot,
+    targets: &Targets<'a>,
+    references: &References<'_>,
+    options: &Options,
+) -> Vec<Candidate<'a>> {
+    let whole = snapshot.security_policies.iter().map(|policy| {
+        let namespace = object::namespace(&policy.metadata);
+        let salt = salt(&options.salt_key, &identity(&policy.metadata));
+        let mut build = build(&policy.metadata, &policy.spec, salt, references);
+        let delivered = deliver(&build.document, &build.secrets);
+        let size = size(&delivered);
+        if size > document::MAX_BYTES {
+            let message = format!(
+                "the policy with its secrets is {size} bytes, more than {}",
+                document::MAX_BYTES
+            );
+            build.faults.push(Fault {
+                feature: Feature::Whole,
+                code: "policy-too-large",
+                path: "spec".to_owned(),
+                condition: message.clone(),
+                message,
+                fix: Some("split it over several routes or rules".to_owned()),
+            });
+        }
+        Candidate {
+            object: named(&policy.metadata),
+            metadata: &policy.metadata,
+            single_target: policy.spec.target_ref.is_some(),
+            references: targets.references(namespace, &policy.spec, references),
+            whole: build.faults.is_empty().then(|| Arc::new(delivered)),
+            build,
+            refusal: OnceCell::new(),
+        }
+    });
+    let broken = snapshot
+        .broken_policies
+        .iter()
+        .map(|policy| broken(policy, &options.salt_key));
+    let mut candidates: Vec<Candidate<'a>> = whole.chain(broken).collect();
+    candidates.sort_by(|one, other| object::age(one.metadata).cmp(&object::age(other.metadata)));
+    candidates
+}
+
+fn broken<'a>(policy: &'a BrokenPolicy, salt_key: &[u8; 32]) -> Candidate<'a> {
+    let namespace = object::namespace(&policy.metadata);
+    let references = policy.targets.iter().enumerate().map(|(index, target)| Reference {
+        target: target.clone(),
+        namespace: namespace.to_owned(),
+        path: format!("spec.targetRefs[{index}]"),
+    });
+    Candidate {
+        object: named(&policy.metadata),
+        metadata: &policy.metadata,
+        single_target: false,
+        references: references.collect(),
+        build: Build {
+            document: Document {
+                version: document::VERSION,
+                policy: format!("{namespace}/{}", object::name(&policy.metadata)),
+                ..Document::default()
+            },
+            secrets: Secrets {
+                salt: salt(salt_key, &identity(&policy.metadata)),
+                ..Secrets::default()
+            },
+            faults: vec![Fault::of_schema(&policy.message)],
+            notices: Vec::new(),
+        },
+        whole: None,
+        refusal: OnceCell::new(),
+    }
+}
+
+fn named(metadata: &ObjectMeta) -> ObjectRef {
+    ObjectRef::new("SecurityPolicy", object::namespace(metadata), object::name(metadata))
+}
+
+/// What a policy's salt is derived from: its uid, or its name where it has none.
+fn identity(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().unwrap_or_else(|| {
+        format!(
+            "SecurityPolicy/{}/{}",
+            object::namespace(metadata),
+            object::name(metadata)
+        )
     })
+}
+
+/// HMAC-SHA256 of an identity under the controller's key, in hex.
+fn salt(key: &[u8; 32], identity: &str) -> String {
+    // HMAC fills a short key up with zeros itself (RFC 2104 §2); a whole block has no length to be wrong.
+    let mut block = [0; 64];
+    for (byte, of_key) in block.iter_mut().zip(key) {
+        *byte = *of_key;
+    }
+    let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+    mac.update(identity.as_bytes());
+    hex(&mac.finalize().into_bytes())
+}
+
+fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy {
+    let serialized = to_json(document);
+    let serialized_secrets = to_json(secrets);
+    EffectivePolicy {
+        hash: seal::hash(serialized.as_bytes(), serialized_secrets.as_bytes()),
+        document: serialized,
+        secrets: serialized_secrets,
+        policy: document.policy.clone(),
+        refuses: document.refuse.is_some(),
+    }
+}
+
+/// Fields come in the order of their declaration, so equal values give equal bytes.
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    // Only maps with keys that are no strings and failing Serialize implementations are errors; neither type has them.
+    // Were it otherwise, a proxy would refuse the empty document.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn size(policy: &EffectivePolicy) -> usize {
+    policy.document.len() + policy.secrets.len()
 }

@@ -1,11 +1,16 @@
 //! Which policy applies to which route: effective documents and statuses. Pure, and knows nothing of Envoy.
 
 pub mod binding;
+mod claims;
+mod document;
 pub mod effective;
 pub mod finding;
 pub mod hostname;
 pub mod listeners;
 pub mod object;
+mod policy_status;
+mod reference;
 mod selector;
 pub mod snapshot;
 pub mod status;
+mod target;
