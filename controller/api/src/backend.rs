@@ -1,7 +1,7 @@
 //! `Backend` of `gateway.envoyproxy.io/v1alpha1`: the schema, the defaults and the CEL rules of Envoy Gateway 1.9.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema, core::Rule};
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -192,7 +192,10 @@ pub struct BackendTlsSettings {
 pub struct BackendStatus {
     /// The conditions of the backend; at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
     pub conditions: Vec<Condition>,
 }
 

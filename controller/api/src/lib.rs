@@ -5,8 +5,12 @@
     reason = "kube's KubeSchema derive repeats every struct inside a function"
 )]
 
+mod crd;
+
 pub mod backend;
 pub mod cluster_settings;
 pub mod reference;
 pub mod security_policy;
 pub mod status;
+
+pub use self::crd::{crds, to_yaml};

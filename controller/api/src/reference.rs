@@ -1,6 +1,6 @@
 //! References to other objects, shared by the features of a policy.
 
-use kube::{KubeSchema, core::Rule};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

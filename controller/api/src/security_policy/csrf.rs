@@ -1,6 +1,6 @@
 //! Protection against cross-site request forgery.
 
-use kube::{KubeSchema, core::Rule};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! External authorization.
 
-use kube::{KubeSchema, core::Rule};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,9 +46,14 @@ pub struct ExtAuth {
     pub include_route_metadata: Option<bool>,
     /// Facts that the service receives beside the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub context_extensions: Vec<ContextExtension>,
     /// The status of the answer when the service does not answer; 403 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [
+        400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424,
+        426, 428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511
+    ]))]
     pub status_on_error: Option<i32>,
 }
 

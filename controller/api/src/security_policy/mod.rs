@@ -10,7 +10,7 @@ mod jwt;
 mod oidc;
 mod target;
 
-use kube::{CustomResource, KubeSchema, core::Rule};
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,50 @@
+//! The definitions of the custom resources, as an API server takes them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::{backend::Backend, security_policy::SecurityPolicy};
+
+/// Lists the definitions of all custom resources, sorted by name.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![Backend::crd(), SecurityPolicy::crd()];
+    for crd in &mut crds {
+        for version in &mut crd.spec.versions {
+            if let Some(schema) = version
+                .schema
+                .as_mut()
+                .and_then(|validation| validation.open_api_v3_schema.as_mut())
+            {
+                align(schema);
+            }
+        }
+    }
+    crds
+}
+
+/// Writes a definition as one YAML document, without a leading `---`.
+///
+/// # Errors
+/// Fails only if the serializer cannot express the definition.
+pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    serde_saphyr::to_string(crd)
+}
+
+/// Removes what the derive adds and Envoy Gateway's schema does not have: an absent field is left out, never null.
+fn align(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for child in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        align(child);
+    }
+    match schema.items.as_mut() {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => align(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(align),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
+        align(values);
+    }
+}
