@@ -108,15 +108,18 @@ impl Outcome<'_> {
     }
 }
 
+/// Routes by namespace and name.
+type Routes<'a> = BTreeSet<(&'a str, &'a str)>;
+
 /// The more specific policies by scope. What became of those policies does not matter: they hide the wider one anyway.
 #[derive(Default)]
 pub(crate) struct Overriding<'a> {
     /// Listeners with a policy, by Gateway.
     listeners: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
     /// Routes with a policy that refer to the whole Gateway.
-    routes: BTreeMap<(&'a str, &'a str), BTreeSet<(&'a str, &'a str)>>,
+    routes: BTreeMap<(&'a str, &'a str), Routes<'a>>,
     /// Routes with a policy that refer to a listener, by Gateway and listener.
-    listener_routes: BTreeMap<(&'a str, &'a str), BTreeMap<&'a str, BTreeSet<(&'a str, &'a str)>>>,
+    listener_routes: BTreeMap<(&'a str, &'a str), BTreeMap<&'a str, Routes<'a>>>,
     /// Rules with a policy, by route.
     rules: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
 }

@@ -253,29 +253,29 @@ impl Builder<'_> {
         }
     }
 
-    /// Compiles a part of the document as the proxy will, and records what it refuses.
-    fn compile(
-        &mut self,
-        feature: Feature,
-        part: &Document,
-        secrets: &Secrets,
-        path: impl Fn(String) -> String,
-    ) -> bool {
-        let part = Document {
+    /// A part of the document as a whole one of this policy.
+    fn labelled(&self, part: &Document) -> Document {
+        Document {
             version: document::VERSION,
             policy: self.build.document.policy.clone(),
             ..part.clone()
-        };
-        let Err(PolicyError {
-            path: at,
-            code,
-            message,
-            fix,
-        }) = Policy::compile(&part, secrets)
-        else {
-            return true;
-        };
-        let path = path(format!("spec.{at}"));
+        }
+    }
+
+    /// Compiles a part of the document as the proxy will, and records what it refuses.
+    fn compile(&mut self, feature: Feature, part: &Document, path: impl Fn(String) -> String) -> bool {
+        match Policy::compile(&self.labelled(part), &salted()) {
+            Ok(_) => true,
+            Err(error) => {
+                let path = path(format!("spec.{}", error.path));
+                self.refused(feature, error, path);
+                false
+            }
+        }
+    }
+
+    fn refused(&mut self, feature: Feature, error: PolicyError, path: String) {
+        let PolicyError { code, message, fix, .. } = error;
         self.fault(Fault {
             feature,
             code,
@@ -284,7 +284,6 @@ impl Builder<'_> {
             message,
             fix,
         });
-        false
     }
 
     fn cors(&mut self, cors: &Cors) {
@@ -316,7 +315,7 @@ impl Builder<'_> {
             cors: Some(part.clone()),
             ..Document::default()
         };
-        if !self.compile(Feature::Cors, &alone, &salted(), |path| path) {
+        if !self.compile(Feature::Cors, &alone, |path| path) {
             return;
         }
         if part.allow_credentials
@@ -326,11 +325,13 @@ impl Builder<'_> {
             self.build.notices.push(Notice {
                 code: "cors-wildcard-credentials",
                 path: format!("spec.cors.allowOrigins[{index}]"),
-                message: format!("any site may send requests with the user's credentials, for {origin:?} covers all"),
-                fix: "list the origins, or leave out allowCredentials".to_owned(),
+                message: format!("{origin:?} names no host, so origins that only it covers get no credentials"),
+                fix: "list the origins that may send credentials, or leave out allowCredentials".to_owned(),
                 condition: Some((
                     "WildcardCredentials",
-                    format!("spec.cors.allowCredentials is set although spec.cors.allowOrigins holds {origin:?}"),
+                    format!(
+                        "spec.cors.allowCredentials has no effect for origins that only {origin:?} covers, because it names no host"
+                    ),
                 )),
             });
         }
@@ -340,6 +341,7 @@ impl Builder<'_> {
     fn api_key(&mut self, auth: &ApiKeyAuth) {
         let before = self.build.faults.len();
         let mut extract_from = Vec::new();
+        let mut places = Vec::new();
         for (index, entry) in auth.extract_from.iter().enumerate() {
             let kinds = [&entry.headers, &entry.params, &entry.cookies];
             if kinds.iter().filter(|names| !names.is_empty()).count() != 1 {
@@ -357,6 +359,10 @@ impl Builder<'_> {
             let params = entry.params.iter().cloned().map(KeySource::Param);
             let cookies = entry.cookies.iter().cloned().map(KeySource::Cookie);
             extract_from.extend(headers.chain(params).chain(cookies));
+            for (kind, names) in ["headers", "params", "cookies"].into_iter().zip(kinds) {
+                let path = format!("spec.apiKeyAuth.extractFrom[{index}].{kind}");
+                places.extend((0..names.len()).map(|at| format!("{path}[{at}]")));
+            }
         }
         let clients = self.clients(auth);
         if self.build.faults.len() != before {
@@ -375,7 +381,27 @@ impl Builder<'_> {
             api_keys: clients,
             ..salted()
         };
-        if self.compile(Feature::ApiKeyAuth, &alone, &secrets, |path| path) {
+        // A document's sources are one list: find which of the policy's is at fault.
+        let place = |path: String| {
+            let faulty = part.extract_from.iter().position(|source| {
+                let single = ApiKey {
+                    extract_from: vec![source.clone()],
+                    forward_client_id_header: None,
+                    sanitize: false,
+                };
+                let single = Document {
+                    api_key: Some(single),
+                    ..alone.clone()
+                };
+                Policy::compile(&self.labelled(&single), &salted()).is_err()
+            });
+            let faulty = faulty.filter(|_| path == "spec.apiKeyAuth.extractFrom");
+            faulty.and_then(|index| places.get(index)).cloned().unwrap_or(path)
+        };
+        if let Err(error) = Policy::compile(&self.labelled(&alone), &secrets) {
+            let path = place(format!("spec.{}", error.path));
+            self.refused(Feature::ApiKeyAuth, error, path);
+        } else {
             self.build.document.api_key = Some(part);
             self.build.secrets.api_keys = secrets.api_keys;
         }
@@ -413,7 +439,7 @@ impl Builder<'_> {
                 if key.is_empty() {
                     self.fault(Fault {
                         feature: Feature::ApiKeyAuth,
-                        code: "api-key-empty",
+                        code: "empty-api-key",
                         path: path.clone(),
                         message: format!("the key of client {id:?} in Secret {at} is empty"),
                         fix: Some("give it a value or remove the entry".to_owned()),
@@ -426,7 +452,7 @@ impl Builder<'_> {
                     let message = format!("clients {owner:?} and {id:?} have the same key");
                     self.fault(Fault {
                         feature: Feature::ApiKeyAuth,
-                        code: "api-key-duplicate",
+                        code: "duplicate-api-key",
                         path: path.clone(),
                         message,
                         fix: Some("give every client a key of its own".to_owned()),
@@ -446,7 +472,7 @@ impl Builder<'_> {
                 .any(|fault| fault.feature == Feature::ApiKeyAuth)
         {
             self.build.notices.push(Notice {
-                code: "api-key-clients-missing",
+                code: "no-api-key",
                 path: "spec.apiKeyAuth.credentialRefs".to_owned(),
                 message: "no Secret holds a key, so every request is refused".to_owned(),
                 fix: "refer to a Secret whose entries are client ids with their keys".to_owned(),
@@ -484,16 +510,7 @@ impl Builder<'_> {
         if self.build.faults.len() != before {
             return;
         }
-        if Policy::compile(
-            &Document {
-                version: document::VERSION,
-                policy: self.build.document.policy.clone(),
-                ..alone(part.clone())
-            },
-            &salted(),
-        )
-        .is_ok()
-        {
+        if Policy::compile(&self.labelled(&alone(part.clone())), &salted()).is_ok() {
             self.build.document.authorization = Some(part);
             return;
         }
@@ -504,10 +521,10 @@ impl Builder<'_> {
                 rules: vec![rule.clone()],
             };
             let place = |path: String| path.replacen("rules[0]", &format!("rules[{index}]"), 1);
-            self.compile(Feature::Authorization, &alone(single), &salted(), place);
+            self.compile(Feature::Authorization, &alone(single), place);
         }
         if self.build.faults.len() == before {
-            self.compile(Feature::Authorization, &alone(part), &salted(), |path| path);
+            self.compile(Feature::Authorization, &alone(part), |path| path);
         }
     }
 

@@ -110,7 +110,7 @@ pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> At
     let candidates = candidates(snapshot, &targets, &references, options);
     let claims = Claims::new(&candidates, &targets);
     let mut attachment = Attachment {
-        statuses: policy_status::statuses(&candidates, &claims, &targets),
+        statuses: policy_status::statuses(&candidates, &claims),
         findings: policy_status::findings(&candidates, &claims, &targets),
         ..Attachment::default()
     };

@@ -45,31 +45,56 @@ pub(crate) fn one_of(names: &[&str]) -> Option<String> {
 /// Every code with one sentence on what it means, sorted by code.
 pub const CODES: &[(&str, &str)] = &[
     (
-        "api-key-clients-missing",
-        "No Secret holds an API key, so every request is refused.",
-    ),
-    (
-        "api-key-duplicate",
-        "Two clients have the same API key, so which of them calls cannot be told.",
-    ),
-    ("api-key-empty", "A client's API key is empty."),
-    (
         "cors-wildcard-credentials",
-        "Any origin may send requests with the user's credentials.",
+        "Credentials are asked for together with an origin that names no host, which never gets them.",
     ),
     ("deprecated-field", "A field still works but has a successor."),
+    (
+        "duplicate-api-key",
+        "Two clients have the same API key, so which of them calls cannot be told.",
+    ),
     ("duplicate-target", "A policy names one target twice."),
+    ("empty-api-key", "A client's API key is empty."),
     (
         "empty-rule",
         "An authorization rule says nothing about whom it matches.",
+    ),
+    ("invalid-cidr", "An address range is not in CIDR notation."),
+    ("invalid-client-id", "An API client's id cannot stand in a header."),
+    (
+        "invalid-cookie-name",
+        "A cookie's name has characters that no cookie name has.",
     ),
     (
         "invalid-duration",
         "A duration is not written as hours, minutes, seconds or milliseconds.",
     ),
     (
+        "invalid-header-name",
+        "A header's name has characters that no header name has, or belongs to the proxy.",
+    ),
+    (
         "invalid-key-source",
         "An extractFrom entry does not name exactly one kind of place.",
+    ),
+    ("invalid-method", "A method's name has characters that no method has."),
+    (
+        "invalid-origin",
+        "An origin is not a scheme, a host and an optional port.",
+    ),
+    ("invalid-param-name", "A query parameter's name is empty or too long."),
+    (
+        "invalid-policy-name",
+        "A policy's namespace or name has characters that Kubernetes would refuse.",
+    ),
+    (
+        "invalid-rule-name",
+        "A rule's name is empty, too long, or has control characters.",
+    ),
+    ("no-api-key", "No Secret holds an API key, so every request is refused."),
+    (
+        "no-key-source",
+        "API keys are wanted, but no place to look for them is named.",
     ),
     (
         "no-matching-hostname",
@@ -83,6 +108,7 @@ pub const CODES: &[(&str, &str)] = &[
         "no-ready-listeners",
         "Every listener that a route's parentRef selects is invalid or in conflict.",
     ),
+    ("no-target", "A policy targets nothing."),
     (
         "not-allowed-by-listeners",
         "The listeners that a route refers to do not admit routes of its kind or namespace.",
@@ -100,12 +126,17 @@ pub const CODES: &[(&str, &str)] = &[
         "reference-not-permitted",
         "A reference into another namespace has no ReferenceGrant there.",
     ),
+    (
+        "reserved-header-name",
+        "A header that frames requests or steers the proxy is named for something else.",
+    ),
     ("secret-not-found", "A Secret that a policy refers to does not exist."),
     (
         "section-not-found",
         "A policy names a listener or a rule that its target does not have.",
     ),
     ("target-not-found", "A policy targets an object that does not exist."),
+    ("too-many", "A list of a policy is longer than a proxy accepts."),
     (
         "unsupported-field",
         "A field asks for something that is not enforced yet.",

@@ -14,8 +14,7 @@ use crate::{
 const ANCESTORS: usize = 16;
 
 /// The statuses of all policies that target something of ours, oldest first.
-pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>, targets: &Targets<'_>) -> Vec<ObjectStatus> {
-    let _ = targets;
+pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Vec<ObjectStatus> {
     candidates
         .iter()
         .enumerate()
@@ -273,6 +272,16 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 path: "spec.targetRef".to_owned(),
                 message: "spec.targetRef is deprecated".to_owned(),
                 fix: Some("write a list of one under targetRefs".to_owned()),
+            });
+        }
+        if candidate.references.is_empty() {
+            findings.push(Finding {
+                severity: Severity::Error,
+                code: "no-target",
+                object: candidate.object.clone(),
+                path: "spec".to_owned(),
+                message: "the policy targets nothing".to_owned(),
+                fix: Some("write targetRefs".to_owned()),
             });
         }
         for hit in claims.hits(index) {
