@@ -1,7 +1,7 @@
 //! Where the built artefacts are. Tests never build: what is tested is what is shipped.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -32,10 +32,23 @@ pub fn faults_filter() -> PathBuf {
     required(dist().join("faults/portcullis.wasm"), "make faults")
 }
 
-/// The filter that cannot be configured in a worker, `dist/faults/configure.wasm`.
-#[must_use]
-pub fn unconfigurable_filter() -> PathBuf {
-    required(dist().join("faults/configure.wasm"), "make faults")
+/// The same with its switch turned, so that `on_configure` fails in every worker and only there; written to `file`.
+///
+/// # Panics
+/// If the switch does not stand in the module exactly once.
+pub fn write_unconfigurable_filter(file: &Path) {
+    const OFF: &[u8] = b"portcullis-faults-configure=off";
+    const ON: &[u8] = b"portcullis-faults-configure=on ";
+    let mut module = fs::read(faults_filter()).expect("the module can be read");
+    let places: Vec<usize> = module
+        .windows(OFF.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == OFF)
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(places.len(), 1, "the switch stands once");
+    module[places[0]..places[0] + ON.len()].copy_from_slice(ON);
+    fs::write(file, module).expect("the module can be written");
 }
 
 /// Stock Envoy, from `PORTCULLIS_ENVOY` or the cache.

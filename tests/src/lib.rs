@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod artefacts;
 pub mod backend;
+pub mod certificate;
 pub mod client;
 pub mod controller;
 pub mod curl;

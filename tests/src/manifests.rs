@@ -119,3 +119,11 @@ pub fn secret(namespace: &str, name: &str, entries: &[(&str, &str)]) -> Value {
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": data,
     })
 }
+
+/// A Secret of type `kubernetes.io/tls` in the Gateway's namespace.
+#[must_use]
+pub fn tls_secret(name: &str, certificate: &str, key: &str) -> Value {
+    let mut secret = secret("edge", name, &[("tls.crt", certificate), ("tls.key", key)]);
+    secret["type"] = "kubernetes.io/tls".into();
+    secret
+}

@@ -150,7 +150,9 @@ fn control_the_unbroken_chain_decides() {
 #[test]
 fn worker_only_on_configure_failure() {
     let scene = Scene::new();
-    let broken = scene.with_filter(&artefacts::unconfigurable_filter());
+    let file = scene.scratch.join("configure.wasm");
+    artefacts::write_unconfigurable_filter(&file);
+    let broken = scene.with_filter(&file);
     broken.assert_sealed();
     // The fault is what it says: the first virtual machines configured, those of the workers did not.
     let envoy = broken.start();

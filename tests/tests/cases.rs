@@ -1,0 +1,307 @@
+//! The engine's cases as real requests: the same files that run natively and in wasm32, through the chain that `render`
+//! prints.
+//!
+//! Every group of cases has a listener of its own, so that a case keeps its own host; the client's address comes from a
+//! PROXY protocol header.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use portcullis_e2e::{
+    access_log::Entry,
+    artefacts,
+    backend::{Backend, Received},
+    client::{Connection, Request, Response},
+    controller::Place,
+    envoy::Envoy,
+    http, manifests,
+    scratch::{self, Scratch},
+    tables,
+};
+use portcullis_engine::{
+    cases::{self, Case, From, Group, Lines},
+    seal,
+};
+use serde_json::{Value, json};
+
+/// A group and the name of its listener.
+struct Placed {
+    file: String,
+    listener: String,
+    group: Group,
+}
+
+#[test]
+fn cases_through_envoy() {
+    let scratch = Scratch::new();
+    let backend = Backend::start();
+    let groups = placed();
+    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &groups), 4);
+    let listeners: BTreeMap<String, SocketAddr> = envoy.listeners().into_iter().collect();
+
+    let (mut failures, mut sent, mut skipped) = (Vec::new(), 0, 0);
+    for placed in &groups {
+        for case in &placed.group.cases {
+            if case.not_through_envoy.is_some() {
+                skipped += 1;
+                continue;
+            }
+            let address = listeners[&format!("{}-{}", placed.listener, scheme(case))];
+            let result = Attempt::make(&envoy, &backend, address, case, sent).and_then(|attempt| attempt.compare(case));
+            sent += 1;
+            if let Err(problem) = result {
+                failures.push(format!("{}: {}\n  {problem}", placed.file, case.name));
+            }
+        }
+    }
+    println!("{sent} cases sent, {skipped} cannot be");
+    assert!(
+        failures.is_empty(),
+        "{} of {sent} cases:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    assert!(
+        sent >= 100 && skipped * 4 < sent,
+        "nearly every case is a request: {sent} sent, {skipped} not"
+    );
+}
+
+/// What became of one case.
+struct Attempt {
+    response: Response,
+    received: Vec<Received>,
+    entry: Entry,
+}
+
+impl Attempt {
+    fn make(envoy: &Envoy, backend: &Backend, address: SocketAddr, case: &Case, number: usize) -> Result<Self, String> {
+        let given = case.expect.response.as_ref().map(|response| {
+            let lines = response.given.iter();
+            lines
+                .map(|(name, value)| (String::from_utf8_lossy(&name.bytes()).into_owned(), value.bytes()))
+                .collect()
+        });
+        backend.answer_with(200, given.unwrap_or_default());
+        let before = backend.count();
+        let mut connection = Connection::open_as(address, source(case)?);
+        let response = connection.try_send(&request(case)).map_err(|error| error.to_string())?;
+        Ok(Self {
+            response,
+            received: backend.received().split_off(before),
+            entry: envoy.entry(number),
+        })
+    }
+
+    fn compare(&self, case: &Case) -> Result<(), String> {
+        let expect = &case.expect;
+        let mut wrong = Vec::new();
+        // A policy that is refused as a whole, and one that does not compile, refuse every request.
+        let refused = expect
+            .error
+            .as_ref()
+            .map(|_| "policy_undecodable")
+            .or(expect.decode.as_deref());
+        let status = refused.map(|_| 500).or(expect.status).unwrap_or(200);
+        let allowed = refused.is_none() && expect.status.is_none();
+        equal(&mut wrong, "status", &status, &self.response.status);
+        equal(
+            &mut wrong,
+            "requests at the backend",
+            &usize::from(allowed),
+            &self.received.len(),
+        );
+        let facts = [
+            ("reason", refused.map(str::to_owned).or_else(|| expect.reason.clone())),
+            ("rule", expect.rule.clone()),
+            ("principal", expect.principal.clone()),
+        ];
+        for (field, expected) in facts {
+            if let Some(expected) = expected {
+                equal(&mut wrong, field, &expected, &self.entry.get(field).unwrap_or_default());
+            }
+        }
+        if !allowed {
+            let reason = self.entry.reason().unwrap_or_default();
+            equal(
+                &mut wrong,
+                "details",
+                &Some(format!("portcullis_{reason}")),
+                &self.entry.get("details"),
+            );
+        }
+        if let Some(body) = &expect.body {
+            equal(&mut wrong, "body", body, &self.response.text());
+        }
+        if let (Some(upstream), Some(received)) = (&expect.upstream, self.received.first()) {
+            if let Some(path) = &upstream.path {
+                equal(
+                    &mut wrong,
+                    "path",
+                    &shown(&path.bytes()),
+                    &shown(received.target.as_bytes()),
+                );
+            }
+            lines(
+                &mut wrong,
+                "upstream",
+                &received.headers,
+                &upstream.headers,
+                &upstream.removed,
+            );
+        }
+        if let Some(response) = &expect.response {
+            lines(
+                &mut wrong,
+                "response",
+                &self.response.headers,
+                &response.headers,
+                &response.removed,
+            );
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.join("\n  "))
+        }
+    }
+}
+
+fn lines(
+    wrong: &mut Vec<String>,
+    side: &str,
+    headers: &[(String, Vec<u8>)],
+    expected: &BTreeMap<String, Lines>,
+    removed: &[String],
+) {
+    let got = |name: &str| -> Vec<String> { http::values(headers, name).into_iter().map(shown).collect() };
+    for (name, values) in expected {
+        let values: Vec<String> = values.bytes().iter().map(|value| shown(value)).collect();
+        equal(wrong, &format!("{side} {name}"), &values, &got(name));
+    }
+    for name in removed {
+        equal(wrong, &format!("{side} {name}"), &Vec::new(), &got(name));
+    }
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(wrong: &mut Vec<String>, what: &str, expected: &T, got: &T) {
+    if expected != got {
+        wrong.push(format!("{what}: expected {expected:?}, got {got:?}"));
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+fn request(case: &Case) -> Request {
+    let Some(request) = &case.request else {
+        return Request::get("api.example.com", "/");
+    };
+    let method = String::from_utf8(request.method.bytes()).expect("a method is text");
+    let mut sent = Request::bare(&method, &request.path.bytes()).header("host", request.authority.bytes());
+    for (name, value) in &request.headers {
+        sent = sent.header(name.bytes(), value.bytes());
+    }
+    sent
+}
+
+fn source(case: &Case) -> Result<SocketAddr, String> {
+    let Some(request) = &case.request else {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], 40000)));
+    };
+    let From::Address(address) = &request.from else {
+        return Err("a real proxy always tells an address".to_owned());
+    };
+    let text = String::from_utf8(address.bytes()).map_err(|error| error.to_string())?;
+    let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 40000));
+    text.parse()
+        .or_else(|_| bare())
+        .map_err(|error| format!("{text}: {error}"))
+}
+
+fn scheme(case: &Case) -> String {
+    let scheme = case.request.as_ref().map(|request| request.scheme.bytes());
+    scheme.map_or_else(
+        || "http".to_owned(),
+        |scheme| String::from_utf8_lossy(&scheme).into_owned(),
+    )
+}
+
+/// `render`'s listener for each group and scheme, with the group's policy on its only route.
+fn bootstrap(scratch: &Scratch, backend: &Backend, groups: &[Placed]) -> Value {
+    let objects = [
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", 18080, None)]),
+        manifests::backend("echo", backend.address()),
+        manifests::route("all", &[], "/", "echo"),
+    ];
+    let folder = scratch.join("manifests");
+    scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
+    let mut bootstrap = Place::new(scratch, &folder).snippet(scratch);
+    tables::on_free_ports(&mut bootstrap);
+    tables::behind_a_proxy(&mut bootstrap);
+    let route = tables::route(&mut bootstrap, "/").clone();
+    let listener = bootstrap["static_resources"]["listeners"][0].clone();
+    let mut listeners = Vec::new();
+    for placed in groups {
+        let document = String::from_utf8(placed.group.document_bytes().expect("a document")).expect("JSON is text");
+        let secrets = String::from_utf8(placed.group.secrets_bytes().expect("secrets")).expect("JSON is text");
+        let hash = seal::hash(document.as_bytes(), secrets.as_bytes());
+        let mut route = route.clone();
+        route["metadata"]["filter_metadata"]["portcullis"]["h"] = hash.clone().into();
+        let mut host = json!({"name": placed.listener, "domains": ["*"], "routes": [route]});
+        tables::deliver(&mut host, &hash, &document, &secrets);
+        for scheme in ["http", "https"] {
+            let mut one = json!({"static_resources": {"listeners": [listener]}});
+            for manager in tables::managers(&mut one) {
+                manager["route_config"]["virtual_hosts"] = json!([host]);
+                manager["scheme_header_transformation"] = json!({"scheme_to_overwrite": scheme});
+            }
+            let mut listener = one["static_resources"]["listeners"][0].take();
+            listener["name"] = format!("{}-{scheme}", placed.listener).into();
+            listeners.push(listener);
+        }
+    }
+    bootstrap["static_resources"]["listeners"] = listeners.into();
+    bootstrap
+}
+
+fn placed() -> Vec<Placed> {
+    let folder = artefacts::root().join("filter/engine/testdata/cases");
+    let mut files = Vec::new();
+    collect(&folder, &mut files);
+    files.sort();
+    let mut groups = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).expect("a case file can be read");
+        let file = path
+            .strip_prefix(&folder)
+            .expect("inside the folder")
+            .display()
+            .to_string();
+        for group in cases::parse(&text).unwrap_or_else(|error| panic!("{file}: {error}")) {
+            groups.push(Placed {
+                listener: format!("group-{}", groups.len()),
+                file: file.clone(),
+                group,
+            });
+        }
+    }
+    groups
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("a folder entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+}
