@@ -171,7 +171,10 @@ impl Cors {
                 edits.push(remove("access-control-allow-origin"));
                 edits.push(remove("access-control-allow-credentials"));
             }
-            Grant::Everybody => edits.push(set("access-control-allow-origin", b"*")),
+            Grant::Everybody => {
+                edits.push(set("access-control-allow-origin", b"*"));
+                edits.push(remove("access-control-allow-credentials"));
+            }
             Grant::Origin { origin, credentials } => {
                 edits.push(set("access-control-allow-origin", origin));
                 edits.push(if *credentials {
