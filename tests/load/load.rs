@@ -8,16 +8,16 @@ use crate::variants;
 
 /// What one round showed.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
+pub(crate) struct Round {
     /// Processor time of the Envoy under test, microseconds per request.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
 }
 
 /// Sends `requests` over eight keep-alive connections and charges Envoy's threads for them.
 ///
 /// # Panics
 /// If a request fails: a number for refused requests would be a number for something else.
-pub fn measure(envoy: &Envoy, requests: u32) -> Round {
+pub(crate) fn measure(envoy: &Envoy, requests: u32) -> Round {
     let before = cpu_nanoseconds(envoy.pid());
     let mut command = Command::new("h2load");
     command.args(["--h1", "-c", "8", "-t", "1", "-n", &requests.to_string()]);

@@ -8,7 +8,7 @@ use crate::{load::Round, variants::Variant};
 
 /// Every round of every variant.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     requests: u32,
     rounds: Vec<Vec<(Variant, Round)>>,
 }
@@ -23,7 +23,7 @@ struct Spread {
 
 impl Report {
     /// Starts an empty report.
-    pub fn new(requests: u32) -> Self {
+    pub(crate) fn new(requests: u32) -> Self {
         Self {
             requests,
             rounds: Vec::new(),
@@ -31,17 +31,17 @@ impl Report {
     }
 
     /// Adds one interleaved round.
-    pub fn add(&mut self, round: Vec<(Variant, Round)>) {
+    pub(crate) fn add(&mut self, round: Vec<(Variant, Round)>) {
         self.rounds.push(round);
     }
 
     /// What Portcullis adds to a bare proxy, over what Envoy's own filters add: the median of the rounds' own ratios.
-    pub fn ratio(&self) -> f64 {
+    pub(crate) fn ratio(&self) -> f64 {
         self.ratios().median
     }
 
     /// Prints the table.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!(
             "{} rounds of {} requests, processor time of Envoy in microseconds per request\n",
             self.rounds.len(),
@@ -71,7 +71,7 @@ impl Report {
     }
 
     /// Writes the summary.
-    pub fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         let variants: serde_json::Map<_, _> = Variant::ALL
             .iter()
             .map(|variant| (variant.key().to_owned(), self.spread(*variant).json()))

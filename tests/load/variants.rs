@@ -1,6 +1,6 @@
 //! One rendered configuration, three ways.
 
-use std::{net::SocketAddr, process::Command};
+use std::{fs, net::SocketAddr, process::Command};
 
 use portcullis_e2e::{
     artefacts,
@@ -10,14 +10,14 @@ use portcullis_e2e::{
 use serde_json::{Value, json};
 
 /// What every request carries: a key, and an origin so that the answer gets CORS headers.
-pub const HEADERS: &[(&str, &str)] = &[("x-api-key", KEY), ("origin", ORIGIN)];
+pub(crate) const HEADERS: &[(&str, &str)] = &[("x-api-key", KEY), ("origin", ORIGIN)];
 
 const KEY: &str = "bench-key-of-client-07";
 const ORIGIN: &str = "https://shop.example.com";
 
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
+pub(crate) enum Variant {
     /// Nobody: the router alone.
     NoFilter,
     /// Envoy's `cors`, `api_key_auth` and `rbac`, configured as Envoy Gateway 1.9 does for the same policy.
@@ -28,10 +28,10 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, in the order of a round.
-    pub const ALL: &'static [Self] = &[Self::NoFilter, Self::Native, Self::Portcullis];
+    pub(crate) const ALL: &'static [Self] = &[Self::NoFilter, Self::Native, Self::Portcullis];
 
     /// The name in the table.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::NoFilter => "no filter",
             Self::Native => "Envoy's own filters",
@@ -40,7 +40,7 @@ impl Variant {
     }
 
     /// The name in the summary.
-    pub fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::NoFilter => "no_filter",
             Self::Native => "native",
@@ -49,7 +49,7 @@ impl Variant {
     }
 
     /// The rendered configuration with this variant's filters; everything else is the same, access log included.
-    pub fn configure(self, rendered: &Value) -> Value {
+    pub(crate) fn configure(self, rendered: &Value) -> Value {
         let mut config = rendered.clone();
         let listener = &mut config["static_resources"]["listeners"][0];
         listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": 0});
@@ -83,7 +83,7 @@ impl Variant {
 }
 
 /// A backend that does as little as possible: Envoy answering by itself.
-pub fn upstream() -> Value {
+pub(crate) fn upstream() -> Value {
     json!({"static_resources": {"listeners": [{
         "name": "upstream",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
@@ -98,7 +98,7 @@ pub fn upstream() -> Value {
 }
 
 /// The configuration that `portcullis render` makes of the benchmark's policy.
-pub fn render(scratch: &Scratch, upstream: SocketAddr) -> Value {
+pub(crate) fn render(scratch: &Scratch, upstream: SocketAddr) -> Value {
     let keys: String = (0..32)
         .map(|client| format!("  client-{client:02}: bench-key-of-client-{client:02}\n"))
         .collect();
@@ -116,21 +116,24 @@ pub fn render(scratch: &Scratch, upstream: SocketAddr) -> Value {
             origin = ORIGIN
         ),
     );
+    let bootstrap = scratch.join("bootstrap.json");
     let output = Command::new(artefacts::controller())
         .arg("render")
         .arg("-f")
         .arg(&manifests)
-        .args(["--snippet", "--show-secrets", "-o", "json", "--state-dir"])
+        .args(["--snippet", "-o", "json", "--show-secrets"])
+        .arg(&bootstrap)
+        .arg("--state-dir")
         .arg(scratch.join("state"))
-        .current_dir(scratch.path())
         .output()
         .expect("portcullis runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("portcullis render prints JSON")
+    let text = fs::read_to_string(&bootstrap).expect("portcullis render wrote the bootstrap");
+    serde_json::from_str(&text).expect("portcullis render writes JSON")
 }
 
 /// Shows that a variant does what it is measured for: admits the request, and refuses one without a key where someone decides.
-pub fn prove(variant: Variant, listener: SocketAddr) {
+pub(crate) fn prove(variant: Variant, listener: SocketAddr) {
     let mut request = Request::get("bench.example.com", "/orders");
     let without = client::once(listener, &request).status;
     for (name, value) in HEADERS {
