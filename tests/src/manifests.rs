@@ -127,3 +127,9 @@ pub fn tls_secret(name: &str, certificate: &str, key: &str) -> Value {
     secret["type"] = "kubernetes.io/tls".into();
     secret
 }
+
+/// Makes a route poisonous: its expression is one that the controller takes and Envoy does not (RE2 refuses stacked
+/// repetitions), so that the whole route table is rejected.
+pub fn poison(route: &mut Value) {
+    route["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "RegularExpression", "value": "/a**"}}]);
+}
