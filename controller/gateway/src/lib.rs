@@ -1,7 +1,36 @@
 //! Gateway API resources to Envoy's listeners, route tables, clusters, endpoints and secrets. Pure.
 
+mod backends;
+mod certificate;
+mod chain;
+mod cluster;
+mod gateway;
+mod grants;
+mod listener;
+mod report;
+pub mod resource;
+mod route;
+mod routes;
+mod table;
+mod wire;
+mod xds;
+
+use std::sync::Arc;
+
 use portcullis_attachment::{
-    binding::Bindings, effective::Attachment, finding::Finding, snapshot::Snapshot, status::ObjectStatus,
+    binding::{Bindings, managed_gateways},
+    effective::{Attachment, EffectivePolicy},
+    finding::{Finding, Severity},
+    object::{self, ObjectRef},
+    snapshot::Snapshot,
+    status::{ObjectStatus, Scope, ScopeStatus},
+};
+
+use crate::{
+    backends::Backends,
+    gateway::World,
+    report::{Fault, condition, ignored},
+    routes::Routes,
 };
 
 /// What the translation needs to know beside the objects.
@@ -15,16 +44,20 @@ pub struct Options {
     pub privileged_port_shift: u16,
     /// Endpoints for Services that have no EndpointSlices: `namespace/name` to `host:port`.
     pub backend_overrides: std::collections::BTreeMap<String, String>,
+    /// The file that Envoy writes one JSON object per request to, such as `/dev/stdout`; none writes nothing.
+    pub access_log: Option<String>,
+    /// The policy of everything that no route serves: `portcullis_attachment::effective::none`.
+    pub none: Arc<EffectivePolicy>,
 }
 
 /// One xDS resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
-    /// The type URL, such as `type.googleapis.com/envoy.config.listener.v3.Listener`.
+    /// The type URL, one of [`resource`].
     pub type_url: &'static str,
     /// The name.
     pub name: String,
-    /// The encoded message.
+    /// The encoded message; equal content is equal bytes.
     pub body: Vec<u8>,
 }
 
@@ -66,6 +99,71 @@ pub struct Translation {
 /// Translates every Gateway of this controller.
 #[must_use]
 pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachment, options: &Options) -> Translation {
-    let _ = (snapshot, bindings, attachment, options);
-    Translation::default()
+    let mut translation = Translation::default();
+    classes(snapshot, options, &mut translation);
+    let mut backends = Backends::new(snapshot, &options.backend_overrides);
+    let routes = Routes::read(snapshot, bindings, &mut backends, &mut translation.findings);
+    let world = World {
+        snapshot,
+        attachment,
+        options,
+        routes: &routes,
+        backends: &backends,
+    };
+    for gateway in managed_gateways(snapshot, &options.controller_name) {
+        let (configuration, status) = gateway::translate(gateway, &world, &mut translation.findings);
+        translation.configurations.push(configuration);
+        translation.statuses.push(status);
+    }
+    translation
+        .configurations
+        .sort_by(|one, other| one.gateway.cmp(&other.gateway));
+    translation.statuses.extend(routes.statuses(bindings));
+    translation.statuses.sort_by(|one, other| one.object.cmp(&other.object));
+    translation
+}
+
+fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation) {
+    for class in &snapshot.gateway_classes {
+        if class.spec.controller_name != options.controller_name {
+            continue;
+        }
+        let object = ObjectRef::new("GatewayClass", "", object::name(&class.metadata));
+        if class.spec.parameters_ref.is_some() {
+            let fault = ignored("spec.parametersRef", "a class has no parameters here");
+            translation.findings.push(fault.finding(Severity::Warning, &object));
+        }
+        translation.statuses.push(ObjectStatus {
+            object,
+            observed_generation: class.metadata.generation,
+            scopes: vec![ScopeStatus {
+                scope: Scope::Object,
+                conditions: vec![condition("Accepted", true, "Accepted", "Valid GatewayClass")],
+                attached_routes: None,
+            }],
+        });
+    }
+    let known = |name: &str| {
+        snapshot
+            .gateway_classes
+            .iter()
+            .any(|class| object::name(&class.metadata) == name)
+    };
+    for gateway in &snapshot.gateways {
+        let class = gateway.spec.gateway_class_name.as_str();
+        if !known(class) {
+            let metadata = &gateway.metadata;
+            let object = ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata));
+            let fault = Fault::new(
+                "gateway-class-not-found",
+                "spec.gatewayClassName",
+                format!("GatewayClass {class:?} does not exist, so nothing serves this Gateway"),
+            )
+            .fix(format!(
+                "add a GatewayClass with controllerName {:?}",
+                options.controller_name
+            ));
+            translation.findings.push(fault.finding(Severity::Error, &object));
+        }
+    }
 }

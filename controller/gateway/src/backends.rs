@@ -1,0 +1,408 @@
+//! What a `backendRef` leads to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gateway_api::httproutes::HttpRouteRulesBackendRefs;
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    discovery::v1::EndpointSlice,
+};
+use portcullis_api::backend::{AppProtocol, Backend, BackendType};
+use portcullis_attachment::{
+    object::{self, GATEWAY_GROUP, POLICY_GROUP},
+    snapshot::Snapshot,
+};
+
+use crate::{
+    cluster::{Destination, Discovery, Upstream},
+    grants::{self, End},
+    report::{Fault, ignored},
+};
+
+/// Why a reference is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unresolved {
+    /// The reason of the route's `ResolvedRefs`.
+    pub(crate) reason: &'static str,
+    pub(crate) fault: Fault,
+}
+
+/// A reference that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The name of the cluster.
+    pub(crate) cluster: String,
+    /// Whether there is nothing to send a request to at the moment.
+    pub(crate) empty: bool,
+    /// What has no effect or may surprise.
+    pub(crate) warnings: Vec<Fault>,
+}
+
+type Key<'a> = (&'a str, &'a str);
+
+/// All backends, by name.
+pub(crate) struct Backends<'a> {
+    snapshot: &'a Snapshot,
+    overrides: &'a BTreeMap<String, String>,
+    services: HashMap<Key<'a>, &'a Service>,
+    slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>>,
+    backends: HashMap<Key<'a>, &'a Backend>,
+    /// Every upstream that some reference led to.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+}
+
+impl<'a> Backends<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, overrides: &'a BTreeMap<String, String>) -> Self {
+        let services = snapshot.services.iter().map(|service| {
+            let metadata = &service.metadata;
+            ((object::namespace(metadata), object::name(metadata)), service.as_ref())
+        });
+        let backends = snapshot.backends.iter().map(|backend| {
+            let metadata = &backend.metadata;
+            ((object::namespace(metadata), object::name(metadata)), backend.as_ref())
+        });
+        let mut slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>> = HashMap::new();
+        for slice in &snapshot.endpoint_slices {
+            let labels = slice.metadata.labels.as_ref();
+            if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
+                let key = (object::namespace(&slice.metadata), service.as_str());
+                slices.entry(key).or_default().push(slice);
+            }
+        }
+        Self {
+            snapshot,
+            overrides,
+            services: services.collect(),
+            slices,
+            backends: backends.collect(),
+            upstreams: BTreeMap::new(),
+        }
+    }
+
+    /// Follows one reference of an HTTPRoute. Permission is tested before existence, which it would otherwise tell.
+    pub(crate) fn resolve(
+        &mut self,
+        route_namespace: &str,
+        reference: &HttpRouteRulesBackendRefs,
+    ) -> Result<Resolved, Unresolved> {
+        let group = reference.group.as_deref().unwrap_or_default();
+        let kind = reference.kind.as_deref().unwrap_or("Service");
+        let namespace = reference.namespace.as_deref().unwrap_or(route_namespace);
+        let name = reference.name.as_str();
+        if !matches!((group, kind), ("", "Service") | (POLICY_GROUP, "Backend")) {
+            return Err(Unresolved {
+                reason: "InvalidKind",
+                fault: Fault::new(
+                    "invalid-backend-kind",
+                    "kind",
+                    format!("kind {kind:?} of group {group:?} is no backend"),
+                )
+                .fix("refer to a Service, or to a Backend of gateway.envoyproxy.io"),
+            });
+        }
+        let from = End {
+            group: GATEWAY_GROUP,
+            kind: "HTTPRoute",
+            namespace: route_namespace,
+        };
+        let to = End { group, kind, namespace };
+        if !grants::permits(self.snapshot, from, to, name) {
+            return Err(Unresolved {
+                reason: "RefNotPermitted",
+                fault: Fault::new(
+                    "reference-not-permitted",
+                    "namespace",
+                    format!(
+                        "no ReferenceGrant in namespace {namespace} permits the reference to {kind} {namespace}/{name}"
+                    ),
+                )
+                .fix(format!(
+                    "add a ReferenceGrant to namespace {namespace} from HTTPRoute of {route_namespace} to {kind} {name}"
+                )),
+            });
+        }
+        if kind == "Backend" {
+            self.backend(namespace, name)
+        } else {
+            self.service(namespace, name, reference.port)
+        }
+    }
+
+    fn service(&mut self, namespace: &str, name: &str, port: Option<i32>) -> Result<Resolved, Unresolved> {
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0) else {
+            return Err(Unresolved {
+                reason: "PortNotSpecified",
+                fault: Fault::new(
+                    "missing-backend-port",
+                    "port",
+                    format!("a reference to Service {namespace}/{name} needs a port between 1 and 65535"),
+                ),
+            });
+        };
+        let service = self.services.get(&(namespace, name)).copied();
+        let cluster = format!("service/{namespace}/{name}/{port}");
+        if let Some(upstream) = self.overridden(namespace, name, &cluster, service, port)? {
+            self.upstreams.insert(cluster.clone(), upstream);
+            return Ok(Resolved {
+                cluster,
+                empty: false,
+                warnings: Vec::new(),
+            });
+        }
+        let Some(service) = service else {
+            return Err(Unresolved {
+                reason: "BackendNotFound",
+                fault: Fault::new(
+                    "backend-not-found",
+                    "name",
+                    format!("Service {namespace}/{name} does not exist"),
+                )
+                .fix(format!(
+                    "add it, or name an endpoint with --backend {namespace}/{name}=HOST:PORT"
+                )),
+            });
+        };
+        let spec = service.spec.as_ref();
+        if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+            return Err(Unresolved {
+                reason: "UnsupportedValue",
+                fault: Fault::new(
+                    "external-name-service",
+                    "name",
+                    format!("Service {namespace}/{name} is of type ExternalName, which is not followed"),
+                )
+                .fix("use a Backend with an fqdn endpoint"),
+            });
+        }
+        let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        let Some(found) = ports.iter().find(|candidate| {
+            candidate.port == i32::from(port) && candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        }) else {
+            return Err(Unresolved {
+                reason: "PortNotFound",
+                fault: Fault::new(
+                    "backend-port-not-found",
+                    "port",
+                    format!("Service {namespace}/{name} has no TCP port {port}"),
+                ),
+            });
+        };
+        let destinations = self.endpoints(namespace, name, found);
+        let empty = destinations.iter().all(|destination| destination.draining);
+        let warnings = if empty {
+            vec![
+                Fault::new(
+                    "no-endpoints",
+                    "name",
+                    format!(
+                        "Service {namespace}/{name} has no ready endpoints on port {port}: requests are answered 503"
+                    ),
+                )
+                .fix(format!("name an endpoint with --backend {namespace}/{name}=HOST:PORT")),
+            ]
+        } else {
+            Vec::new()
+        };
+        self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
+            name: cluster.clone(),
+            discovery: Discovery::Endpoints,
+            http2: speaks_http2(found),
+            destinations,
+        });
+        Ok(Resolved {
+            cluster,
+            empty,
+            warnings,
+        })
+    }
+
+    fn overridden(
+        &self,
+        namespace: &str,
+        name: &str,
+        cluster: &str,
+        service: Option<&Service>,
+        port: u16,
+    ) -> Result<Option<Upstream>, Unresolved> {
+        let Some(endpoint) = self.overrides.get(&format!("{namespace}/{name}")) else {
+            return Ok(None);
+        };
+        let Some(destination) = destination(endpoint) else {
+            return Err(Unresolved {
+                reason: "UnsupportedValue",
+                fault: Fault::new(
+                    "invalid-backend-override",
+                    "name",
+                    format!("the endpoint {endpoint:?} given for {namespace}/{name} is not HOST:PORT"),
+                ),
+            });
+        };
+        let ports = service
+            .and_then(|service| service.spec.as_ref()?.ports.as_deref())
+            .unwrap_or_default();
+        Ok(Some(Upstream {
+            name: cluster.to_owned(),
+            discovery: Upstream::discovery_of(&destination.host),
+            http2: ports
+                .iter()
+                .any(|candidate| candidate.port == i32::from(port) && speaks_http2(candidate)),
+            destinations: vec![destination],
+        }))
+    }
+
+    fn endpoints(&self, namespace: &str, name: &str, port: &ServicePort) -> Vec<Destination> {
+        let mut destinations = Vec::new();
+        for slice in self.slices.get(&(namespace, name)).into_iter().flatten() {
+            if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+                continue;
+            }
+            let wanted = port.name.as_deref().unwrap_or_default();
+            let number = slice
+                .ports
+                .iter()
+                .flatten()
+                .find(|candidate| candidate.name.as_deref().unwrap_or_default() == wanted)
+                .and_then(|candidate| u16::try_from(candidate.port?).ok());
+            let Some(number) = number else { continue };
+            for endpoint in slice.endpoints.iter().flatten() {
+                let conditions = endpoint.conditions.as_ref();
+                // An absent `ready` counts as ready (EndpointConditions).
+                let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+                let draining = conditions
+                    .is_some_and(|conditions| conditions.terminating == Some(true) && conditions.serving == Some(true));
+                if ready || draining {
+                    destinations.extend(endpoint.addresses.iter().map(|address| Destination {
+                        host: address.clone(),
+                        port: number,
+                        draining: !ready,
+                    }));
+                }
+            }
+        }
+        destinations.sort();
+        destinations.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
+        destinations
+    }
+
+    fn backend(&mut self, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
+        let unsupported = |what: &str| Unresolved {
+            reason: "UnsupportedValue",
+            fault: Fault::new(
+                "unsupported-backend",
+                "name",
+                format!("Backend {namespace}/{name} {what}"),
+            ),
+        };
+        let Some(backend) = self.backends.get(&(namespace, name)).copied() else {
+            return Err(Unresolved {
+                reason: "BackendNotFound",
+                fault: Fault::new(
+                    "backend-not-found",
+                    "name",
+                    format!("Backend {namespace}/{name} does not exist"),
+                ),
+            });
+        };
+        let spec = &backend.spec;
+        if spec.r#type != BackendType::Endpoints {
+            return Err(unsupported("is of a type that is not supported; list its endpoints"));
+        }
+        if spec.tls.is_some() {
+            // Sending in clear what its author wants encrypted is no fallback.
+            return Err(unsupported("sets tls, which is not supported yet"));
+        }
+        let mut destinations = Vec::new();
+        let mut discovery = None;
+        for endpoint in &spec.endpoints {
+            let (host, port, kind) = match (&endpoint.ip, &endpoint.fqdn) {
+                (Some(ip), None) => (&ip.address, ip.port, Discovery::Static),
+                (None, Some(fqdn)) => (&fqdn.hostname, fqdn.port, Discovery::Dns),
+                _ => return Err(unsupported("has an endpoint that is neither ip nor fqdn")),
+            };
+            if kind == Discovery::Static && Upstream::discovery_of(host) != Discovery::Static {
+                return Err(unsupported(&format!(
+                    "has the endpoint {host:?}, which is not an IP address"
+                )));
+            }
+            if kind == Discovery::Dns && !is_dns_name(host) {
+                return Err(unsupported(&format!(
+                    "has the endpoint {host:?}, which is not a DNS name"
+                )));
+            }
+            if *discovery.get_or_insert(kind) != kind {
+                return Err(unsupported("mixes ip and fqdn endpoints"));
+            }
+            let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+                return Err(unsupported("has an endpoint whose port is not between 1 and 65535"));
+            };
+            destinations.push(Destination {
+                host: host.clone(),
+                port,
+                draining: false,
+            });
+        }
+        destinations.sort();
+        destinations.dedup();
+        let mut warnings = Vec::new();
+        if destinations.is_empty() {
+            warnings.push(Fault::new(
+                "no-endpoints",
+                "name",
+                format!("Backend {namespace}/{name} has no endpoints: requests are answered 503"),
+            ));
+        }
+        if spec.fallback == Some(true) {
+            warnings.push(ignored(
+                "name",
+                &format!("Backend {namespace}/{name} sets fallback, but gets its weight's share like any other"),
+            ));
+        }
+        let cluster = format!("backend/{namespace}/{name}");
+        let empty = destinations.is_empty();
+        self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
+            name: cluster.clone(),
+            discovery: discovery.unwrap_or(Discovery::Static),
+            http2: spec.app_protocols.contains(&AppProtocol::H2c),
+            destinations,
+        });
+        Ok(Resolved {
+            cluster,
+            empty,
+            warnings,
+        })
+    }
+}
+
+fn speaks_http2(port: &ServicePort) -> bool {
+    matches!(
+        port.app_protocol.as_deref(),
+        Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc")
+    )
+}
+
+/// `host:port`, `[v6]:port`.
+fn destination(endpoint: &str) -> Option<Destination> {
+    let (host, port) = endpoint.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+    let valid = Upstream::discovery_of(host) == Discovery::Static || is_dns_name(host);
+    valid.then(|| Destination {
+        host: host.to_owned(),
+        port,
+        draining: false,
+    })
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+}

@@ -1,0 +1,150 @@
+//! Certificates of HTTPS listeners.
+
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
+use gateway_api::gateways::GatewayListenersTlsCertificateRefs;
+use portcullis_attachment::{
+    object::{self, GATEWAY_GROUP},
+    snapshot::Snapshot,
+};
+use prost::Message;
+
+use crate::{
+    Resource,
+    grants::{self, End},
+    report::Fault,
+    resource::SECRET,
+    xds::inline,
+};
+
+/// Why a certificate cannot be used.
+pub(crate) struct Refused {
+    /// The reason of the listener's `ResolvedRefs`.
+    pub(crate) reason: &'static str,
+    pub(crate) fault: Fault,
+}
+
+/// Follows a `certificateRef` of a Gateway; the resource is named `<namespace>/<secret>`.
+pub(crate) fn resolve(
+    snapshot: &Snapshot,
+    gateway_namespace: &str,
+    reference: &GatewayListenersTlsCertificateRefs,
+) -> Result<Resource, Refused> {
+    let invalid = |fault| Refused {
+        reason: "InvalidCertificateRef",
+        fault,
+    };
+    let group = reference.group.as_deref().unwrap_or_default();
+    let kind = reference.kind.as_deref().unwrap_or("Secret");
+    let namespace = reference.namespace.as_deref().unwrap_or(gateway_namespace);
+    let name = reference.name.as_str();
+    if !group.is_empty() || kind != "Secret" {
+        return Err(invalid(
+            Fault::new(
+                "invalid-certificate-kind",
+                "kind",
+                format!("kind {kind:?} of group {group:?} holds no certificate"),
+            )
+            .fix("refer to a Secret of type kubernetes.io/tls"),
+        ));
+    }
+    let from = End {
+        group: GATEWAY_GROUP,
+        kind: "Gateway",
+        namespace: gateway_namespace,
+    };
+    let to = End { group, kind, namespace };
+    if !grants::permits(snapshot, from, to, name) {
+        return Err(Refused {
+            reason: "RefNotPermitted",
+            fault: Fault::new(
+                "reference-not-permitted",
+                "namespace",
+                format!(
+                    "no ReferenceGrant in namespace {namespace} permits the reference to Secret {namespace}/{name}"
+                ),
+            )
+            .fix(format!(
+                "add a ReferenceGrant to namespace {namespace} from Gateway of {gateway_namespace} to Secret {name}"
+            )),
+        });
+    }
+    let found = snapshot
+        .secrets
+        .iter()
+        .find(|secret| object::namespace(&secret.metadata) == namespace && object::name(&secret.metadata) == name);
+    let Some(secret) = found else {
+        return Err(invalid(Fault::new(
+            "certificate-not-found",
+            "name",
+            format!("Secret {namespace}/{name} does not exist"),
+        )));
+    };
+    let entry = |key: &str| -> Option<Vec<u8>> {
+        let data = secret.data.as_ref().and_then(|data| Some(data.get(key)?.0.clone()));
+        data.or_else(|| Some(secret.string_data.as_ref()?.get(key)?.clone().into_bytes()))
+    };
+    let mut parts = Vec::new();
+    for (key, label) in [("tls.crt", "CERTIFICATE"), ("tls.key", "PRIVATE KEY")] {
+        let value = entry(key).unwrap_or_default();
+        if !is_pem(&value, label) {
+            return Err(invalid(Fault::new(
+                "invalid-certificate",
+                "name",
+                format!("entry {key} of Secret {namespace}/{name} is no PEM block that ends in {label}"),
+            )));
+        }
+        parts.push(value);
+    }
+    let mut parts = parts.into_iter();
+    let message = Secret {
+        name: format!("{namespace}/{name}"),
+        r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
+            certificate_chain: parts.next().and_then(inline),
+            private_key: parts.next().and_then(inline),
+            ..TlsCertificate::default()
+        })),
+    };
+    Ok(Resource {
+        type_url: SECRET,
+        name: message.name.clone(),
+        body: message.encode_to_vec(),
+    })
+}
+
+/// Whether every PEM block (RFC 7468) is whole, decodes to a DER sequence, and one at least has the label.
+fn is_pem(value: &[u8], label: &str) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let mut blocks = 0_usize;
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let Some((name, body)) = after.split_once("-----") else {
+            return false;
+        };
+        let Some((body, after)) = body.split_once(&format!("-----END {name}-----")) else {
+            return false;
+        };
+        if name.ends_with(label) {
+            if !starts_der_sequence(body) {
+                return false;
+            }
+            blocks += 1;
+        }
+        rest = after;
+    }
+    blocks > 0
+}
+
+/// Whether base64 text starts like a long DER sequence (`30 82`, `30 81` or a short one).
+fn starts_der_sequence(body: &str) -> bool {
+    let body: String = body
+        .chars()
+        .filter(|character| !character.is_ascii_whitespace())
+        .collect();
+    body.starts_with('M')
+        && body.len() % 4 == 0
+        && body
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+}

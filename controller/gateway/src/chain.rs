@@ -1,0 +1,286 @@
+//! The connection manager of every HTTP listener: the same filters always, so that no policy and no route changes a listener.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            accesslog::v3::{AccessLog, access_log},
+            core::v3::{
+                AsyncDataSource, BackoffStrategy, DataSource, HttpProtocolOptions, SubstitutionFormatString,
+                async_data_source, data_source, http_protocol_options::HeadersWithUnderscoresAction,
+                substitution_format_string::Format,
+            },
+            rbac::v3::{
+                Permission, Policy, Principal, Rbac as Rules, permission::Rule, principal::Identifier, rbac::Action,
+            },
+        },
+        extensions::{
+            access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
+            filters::{
+                http::{rbac::v3::Rbac, router::v3::Router, wasm::v3::Wasm},
+                network::http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds,
+                    http_connection_manager::{
+                        ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                        ServerHeaderTransformation, StripPortMode, UpgradeConfig,
+                    },
+                    http_filter::ConfigType,
+                },
+            },
+            wasm::v3::{
+                CapabilityRestrictionConfig, FailurePolicy, PluginConfig, ReloadConfig, SanitizationConfig, VmConfig,
+                plugin_config::Vm,
+            },
+        },
+    },
+    google::{
+        api::expr::v1alpha1::{
+            Constant, Expr,
+            constant::ConstantKind,
+            expr::{Call, ExprKind, Ident, Select},
+        },
+        protobuf::{Any, Struct, Value, value::Kind},
+    },
+};
+use prost::Name;
+
+use crate::{
+    Options,
+    xds::{ads, any, merged, milliseconds, yes},
+};
+
+/// What the filter may call, and what Envoy calls in it; Envoy never enters a callback that is not here.
+const CAPABILITIES: [&str; 23] = [
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_write",
+    "proc_exit",
+    "proxy_add_header_map_value",
+    "proxy_call_foreign_function",
+    "proxy_define_metric",
+    "proxy_get_header_map_pairs",
+    "proxy_get_property",
+    "proxy_increment_metric",
+    "proxy_log",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_delete",
+    "proxy_on_request_headers",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_remove_header_map_value",
+    "proxy_replace_header_map_value",
+    "proxy_send_local_response",
+    "proxy_set_property",
+    "random_get",
+];
+
+/// Fields of the access log; the `wasm.portcullis.*` ones are set by the filter.
+const ACCESS_LOG: [(&str, &str); 20] = [
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("client", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+    ("details", "%RESPONSE_CODE_DETAILS%"),
+    ("duration", "%DURATION%"),
+    ("flags", "%RESPONSE_FLAGS%"),
+    ("h", "%FILTER_STATE(wasm.portcullis.seal:PLAIN)%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%PATH(NQ)%"),
+    ("policy", "%FILTER_STATE(wasm.portcullis.policy:PLAIN)%"),
+    ("principal", "%FILTER_STATE(wasm.portcullis.principal:PLAIN)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("reason", "%FILTER_STATE(wasm.portcullis.reason:PLAIN)%"),
+    ("received", "%BYTES_RECEIVED%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("route", "%ROUTE_NAME%"),
+    ("rule", "%FILTER_STATE(wasm.portcullis.rule:PLAIN)%"),
+    ("sent", "%BYTES_SENT%"),
+    ("start", "%START_TIME%"),
+    ("status", "%RESPONSE_CODE%"),
+    ("upstream", "%UPSTREAM_HOST%"),
+];
+
+/// The connection manager that serves one route table.
+pub(crate) fn connection_manager(stat_prefix: &str, table: &str, options: &Options) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: stat_prefix.to_owned(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: ads(),
+            route_config_name: table.to_owned(),
+        })),
+        http_filters: filters(options),
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest.into(),
+            ..HttpProtocolOptions::default()
+        }),
+        access_log: options.access_log.iter().map(|path| access_log(path)).collect(),
+        // Frees streams whose virtual machine died while they waited.
+        stream_idle_timeout: milliseconds(300_000),
+        use_remote_address: yes(),
+        forward_client_cert_details: ForwardClientCertDetails::Sanitize.into(),
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        normalize_path: yes(),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::UnescapeAndRedirect.into(),
+        strip_trailing_host_dot: true,
+        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        ..HttpConnectionManager::default()
+    }
+}
+
+fn filters(options: &Options) -> Vec<HttpFilter> {
+    let router = Router {
+        suppress_envoy_headers: true,
+        ..Router::default()
+    };
+    vec![
+        filter("portcullis", plugin(&options.wasm)),
+        // Resolves its configuration for the route, which makes `xds.route_metadata` current after a re-route.
+        filter("refresh", any(&Rbac::default())),
+        filter("seal", any(&seal())),
+        filter("envoy.filters.http.router", any(&router)),
+    ]
+}
+
+fn filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
+}
+
+fn plugin(file: &str) -> Any {
+    let with = |config| Wasm { config: Some(config) };
+    let plugin = with(PluginConfig {
+        name: "portcullis".to_owned(),
+        failure_policy: FailurePolicy::FailReload.into(),
+        reload_config: Some(ReloadConfig {
+            backoff: Some(BackoffStrategy {
+                base_interval: milliseconds(50),
+                ..BackoffStrategy::default()
+            }),
+        }),
+        vm: Some(Vm::VmConfig(VmConfig {
+            vm_id: "portcullis".to_owned(),
+            code: Some(AsyncDataSource {
+                specifier: Some(async_data_source::Specifier::Local(DataSource {
+                    specifier: Some(data_source::Specifier::Filename(file.to_owned())),
+                    ..DataSource::default()
+                })),
+            }),
+            ..VmConfig::default()
+        })),
+        ..PluginConfig::default()
+    });
+    let capabilities = CAPABILITIES.map(|capability| {
+        with(PluginConfig {
+            vm: Some(Vm::VmConfig(VmConfig {
+                capability_restriction_config: Some(CapabilityRestrictionConfig {
+                    allowed_capabilities: HashMap::from([(capability.to_owned(), SanitizationConfig {})]),
+                }),
+                ..VmConfig::default()
+            })),
+            ..PluginConfig::default()
+        })
+    });
+    Any {
+        type_url: Wasm::type_url(),
+        value: merged(std::iter::once(plugin).chain(capabilities)),
+    }
+}
+
+/// Admits a request only if the filter sealed it with the policy of the route that it goes to; whatever is missing denies.
+fn seal() -> Rbac {
+    let seal = index(ident("filter_state"), "wasm.portcullis.seal");
+    let metadata = select(select(ident("xds"), "route_metadata"), "filter_metadata");
+    let hash = index(index(metadata, "portcullis"), "h");
+    let policy = Policy {
+        permissions: vec![Permission {
+            rule: Some(Rule::Any(true)),
+        }],
+        principals: vec![Principal {
+            identifier: Some(Identifier::Any(true)),
+        }],
+        condition: Some(call("_==_", vec![seal, hash])),
+        ..Policy::default()
+    };
+    Rbac {
+        rules: Some(Rules {
+            action: Action::Allow.into(),
+            policies: HashMap::from([("sealed".to_owned(), policy)]),
+            ..Rules::default()
+        }),
+        rules_stat_prefix: "portcullis_seal_".to_owned(),
+        ..Rbac::default()
+    }
+}
+
+const fn expression(kind: ExprKind) -> Expr {
+    Expr {
+        id: 0,
+        expr_kind: Some(kind),
+    }
+}
+
+fn ident(name: &str) -> Expr {
+    expression(ExprKind::IdentExpr(Ident { name: name.to_owned() }))
+}
+
+fn select(operand: Expr, field: &str) -> Expr {
+    expression(ExprKind::SelectExpr(Box::new(Select {
+        operand: Some(Box::new(operand)),
+        field: field.to_owned(),
+        test_only: false,
+    })))
+}
+
+fn index(operand: Expr, key: &str) -> Expr {
+    let key = expression(ExprKind::ConstExpr(Constant {
+        constant_kind: Some(ConstantKind::StringValue(key.to_owned())),
+    }));
+    call("_[_]", vec![operand, key])
+}
+
+fn call(function: &str, args: Vec<Expr>) -> Expr {
+    expression(ExprKind::CallExpr(Box::new(Call {
+        target: None,
+        function: function.to_owned(),
+        args,
+    })))
+}
+
+fn access_log(path: &str) -> AccessLog {
+    let format = |format| SubstitutionFormatString {
+        format: Some(Format::JsonFormat(format)),
+        ..SubstitutionFormatString::default()
+    };
+    let head = FileAccessLog {
+        path: path.to_owned(),
+        access_log_format: None,
+    };
+    let fields = ACCESS_LOG.map(|(name, value)| FileAccessLog {
+        access_log_format: Some(AccessLogFormat::LogFormat(format(Struct {
+            fields: HashMap::from([(
+                name.to_owned(),
+                Value {
+                    kind: Some(Kind::StringValue(value.to_owned())),
+                },
+            )]),
+        }))),
+        ..FileAccessLog::default()
+    });
+    AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(Any {
+            type_url: FileAccessLog::type_url(),
+            value: merged(std::iter::once(head).chain(fields)),
+        })),
+        ..AccessLog::default()
+    }
+}

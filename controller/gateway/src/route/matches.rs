@@ -1,0 +1,305 @@
+//! `HTTPRoute.spec.rules[].matches`: the condition, and its place among the others.
+
+use std::cmp::Reverse;
+
+use envoy_types::pb::envoy::{
+    config::route::v3::{
+        HeaderMatcher, QueryParameterMatcher, RouteMatch, header_matcher::HeaderMatchSpecifier,
+        query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
+    },
+    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+};
+use gateway_api::httproutes::{
+    HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType, HttpRouteRulesMatchesMethod,
+    HttpRouteRulesMatchesPathType, HttpRouteRulesMatchesQueryParamsType,
+};
+
+use super::pattern;
+use crate::report::{Fault, ignored};
+
+/// One match of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Match {
+    /// The index in `matches`; -1 for the match that a rule without any has.
+    pub(crate) index: i64,
+    /// The path prefix without trailing slashes, if the match is by prefix: what a rewrite replaces.
+    pub(crate) prefix: Option<String>,
+    /// The method asked for.
+    pub(crate) method: Option<&'static str>,
+    pub(crate) path: PathSpecifier,
+    /// Without the method.
+    pub(crate) headers: Vec<HeaderMatcher>,
+    pub(crate) query: Vec<QueryParameterMatcher>,
+    pub(crate) rank: Rank,
+    /// What has no effect.
+    pub(crate) warnings: Vec<Fault>,
+}
+
+/// The Gateway API's precedence, smallest first: the kind of path, its length, a method, headers, query parameters. The
+/// API gives regular expressions no place; they come between exact paths and prefixes, as in Envoy Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    path: PathKind,
+    length: Reverse<usize>,
+    method: Reverse<bool>,
+    headers: Reverse<usize>,
+    query: Reverse<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PathKind {
+    Exact,
+    Regular,
+    Prefix,
+}
+
+impl Match {
+    /// The match of a rule that names none: every path.
+    pub(crate) fn any() -> Self {
+        Self {
+            index: -1,
+            prefix: Some(String::new()),
+            method: None,
+            path: PathSpecifier::Prefix("/".to_owned()),
+            headers: Vec::new(),
+            query: Vec::new(),
+            rank: Rank {
+                path: PathKind::Prefix,
+                length: Reverse(0),
+                method: Reverse(false),
+                headers: Reverse(0),
+                query: Reverse(0),
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads a match; paths in faults are below the match.
+    pub(crate) fn read(index: usize, spec: &HttpRouteRulesMatches) -> Result<Self, Fault> {
+        let path = spec.path.as_ref();
+        let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
+        let kind = path
+            .and_then(|path| path.r#type.as_ref())
+            .unwrap_or(&HttpRouteRulesMatchesPathType::PathPrefix);
+        let mut prefix = None;
+        let (kind, length, path) = match kind {
+            HttpRouteRulesMatchesPathType::Exact => {
+                literal_path(value)?;
+                (PathKind::Exact, value.len(), PathSpecifier::Path(value.to_owned()))
+            }
+            HttpRouteRulesMatchesPathType::PathPrefix => {
+                literal_path(value)?;
+                let segments = value.trim_end_matches('/');
+                prefix = Some(segments.to_owned());
+                let specifier = if segments.is_empty() {
+                    PathSpecifier::Prefix("/".to_owned())
+                } else {
+                    PathSpecifier::PathSeparatedPrefix(segments.to_owned())
+                };
+                (PathKind::Prefix, segments.len(), specifier)
+            }
+            HttpRouteRulesMatchesPathType::RegularExpression => {
+                pattern::check(value).map_err(|why| invalid_regex("path.value", &why))?;
+                (PathKind::Regular, value.len(), PathSpecifier::SafeRegex(regex(value)))
+            }
+        };
+        let mut warnings = Vec::new();
+        let headers = headers(spec, &mut warnings)?;
+        let query = query(spec, &mut warnings)?;
+        let method = spec.method.as_ref().map(method_name);
+        Ok(Self {
+            index: i64::try_from(index).unwrap_or(i64::MAX),
+            prefix,
+            method,
+            path,
+            rank: Rank {
+                path: kind,
+                length: Reverse(length),
+                method: Reverse(method.is_some()),
+                headers: Reverse(headers.len()),
+                query: Reverse(query.len()),
+            },
+            headers,
+            query,
+            warnings,
+        })
+    }
+
+    /// The condition in Envoy's form.
+    pub(crate) fn condition(&self) -> RouteMatch {
+        let method = self.method.map(|method| exactly(":method", method));
+        RouteMatch {
+            path_specifier: Some(self.path.clone()),
+            headers: method.into_iter().chain(self.headers.iter().cloned()).collect(),
+            query_parameters: self.query.clone(),
+            ..RouteMatch::default()
+        }
+    }
+
+    /// The condition of a preflight for a request that would match: browsers send it with OPTIONS, an Origin and the
+    /// method to come.
+    pub(crate) fn preflight(&self) -> Option<RouteMatch> {
+        let method = self.method.filter(|method| *method != "OPTIONS")?;
+        let fixed = [
+            exactly(":method", "OPTIONS"),
+            present("origin"),
+            exactly("access-control-request-method", method),
+        ];
+        Some(RouteMatch {
+            path_specifier: Some(self.path.clone()),
+            headers: fixed.into_iter().chain(self.headers.iter().cloned()).collect(),
+            query_parameters: self.query.clone(),
+            ..RouteMatch::default()
+        })
+    }
+}
+
+pub(crate) fn regex(pattern: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: pattern.to_owned(),
+        ..RegexMatcher::default()
+    }
+}
+
+pub(crate) fn exactly(name: &str, value: &str) -> HeaderMatcher {
+    header(name, string(value))
+}
+
+fn present(name: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
+        ..HeaderMatcher::default()
+    }
+}
+
+fn header(name: &str, matcher: StringMatcher) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(matcher)),
+        ..HeaderMatcher::default()
+    }
+}
+
+fn string(value: &str) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(value.to_owned())),
+        ..StringMatcher::default()
+    }
+}
+
+fn pattern_of(value: &str) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(MatchPattern::SafeRegex(regex(value))),
+        ..StringMatcher::default()
+    }
+}
+
+fn headers(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<HeaderMatcher>, Fault> {
+    let mut seen = Vec::new();
+    let mut headers = Vec::new();
+    for (index, entry) in spec.headers.iter().flatten().enumerate() {
+        let path = format!("headers[{index}]");
+        let name = entry.name.to_ascii_lowercase();
+        super::filters::check_name(&name).map_err(|fault| fault.below(&format!("{path}.name")))?;
+        if seen.contains(&name) {
+            warnings.push(ignored(&path, "an entry before it names the same header (Gateway API)"));
+            continue;
+        }
+        let matcher = match entry.r#type {
+            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
+                pattern::check(&entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
+                pattern_of(&entry.value)
+            }
+            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => {
+                super::filters::check_value(&entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
+                string(&entry.value)
+            }
+        };
+        if name.contains('_') {
+            warnings.push(ignored(
+                &path,
+                "a request with _ in a header name is answered 400, so nothing can match",
+            ));
+        }
+        headers.push(header(&name, matcher));
+        seen.push(name);
+    }
+    Ok(headers)
+}
+
+fn query(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<QueryParameterMatcher>, Fault> {
+    let mut seen = Vec::new();
+    let mut parameters = Vec::new();
+    for (index, entry) in spec.query_params.iter().flatten().enumerate() {
+        let path = format!("queryParams[{index}]");
+        if entry.name.is_empty() {
+            return Err(Fault::new(
+                "invalid-query-parameter",
+                format!("{path}.name"),
+                "the name is empty",
+            ));
+        }
+        if seen.contains(&&entry.name) {
+            warnings.push(ignored(
+                &path,
+                "an entry before it names the same parameter (Gateway API)",
+            ));
+            continue;
+        }
+        let matcher = match entry.r#type {
+            Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression) => {
+                pattern::check(&entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
+                pattern_of(&entry.value)
+            }
+            Some(HttpRouteRulesMatchesQueryParamsType::Exact) | None => string(&entry.value),
+        };
+        parameters.push(QueryParameterMatcher {
+            name: entry.name.clone(),
+            query_parameter_match_specifier: Some(QueryParameterMatchSpecifier::StringMatch(matcher)),
+        });
+        seen.push(&entry.name);
+    }
+    Ok(parameters)
+}
+
+fn invalid_regex(path: &str, why: &str) -> Fault {
+    Fault::new("invalid-regex", path, format!("the regular expression {why}"))
+}
+
+/// A path as the Gateway API allows it (`HTTPPathMatch`); one that is written otherwise could never match.
+fn literal_path(value: &str) -> Result<(), Fault> {
+    let lower = value.to_ascii_lowercase();
+    let why = if !value.starts_with('/') {
+        "does not start with /"
+    } else if value.len() > 1024 {
+        "is longer than 1024 bytes"
+    } else if value.contains("//") {
+        "contains //, which is merged before matching"
+    } else if value.split('/').any(|segment| segment == "." || segment == "..") {
+        "contains . or .. as a segment, which is resolved before matching"
+    } else if lower.contains("%2f") {
+        "contains %2f, which is decoded before matching"
+    } else if value.contains(['#', '?']) {
+        "contains # or ?"
+    } else if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "contains a character that no path may contain; percent-encode it"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new("invalid-path", "path.value", format!("{value:?} {why}")))
+}
+
+const fn method_name(method: &HttpRouteRulesMatchesMethod) -> &'static str {
+    match method {
+        HttpRouteRulesMatchesMethod::Get => "GET",
+        HttpRouteRulesMatchesMethod::Head => "HEAD",
+        HttpRouteRulesMatchesMethod::Post => "POST",
+        HttpRouteRulesMatchesMethod::Put => "PUT",
+        HttpRouteRulesMatchesMethod::Delete => "DELETE",
+        HttpRouteRulesMatchesMethod::Connect => "CONNECT",
+        HttpRouteRulesMatchesMethod::Options => "OPTIONS",
+        HttpRouteRulesMatchesMethod::Trace => "TRACE",
+        HttpRouteRulesMatchesMethod::Patch => "PATCH",
+    }
+}

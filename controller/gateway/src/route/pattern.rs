@@ -1,0 +1,215 @@
+//! Regular expressions: only what Envoy's RE2 accepts, with the meaning that it has there.
+
+use regex_syntax::ast::{self, Ast};
+
+/// The largest repetition count that RE2 compiles, nested ones multiplied (`kMaxRepeat`).
+const MAX_REPEAT: u32 = 1000;
+
+/// The longest accepted pattern, in bytes.
+const MAX_LENGTH: usize = 4096;
+
+/// Checks that a pattern compiles, in Envoy too.
+///
+/// # Errors
+///
+/// Says what is wrong, without repeating the pattern.
+pub(crate) fn check(pattern: &str) -> Result<(), String> {
+    if pattern.len() > MAX_LENGTH {
+        return Err(format!("is longer than {MAX_LENGTH} bytes"));
+    }
+    let parsed = ast::parse::ParserBuilder::new()
+        .nest_limit(100)
+        .build()
+        .parse(pattern)
+        .map_err(|error| error.kind().to_string())?;
+    ast::visit(&parsed, Dialect { repeats: vec![1] })?;
+    regex::RegexBuilder::new(pattern)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "is too large when compiled".to_owned(),
+            _ => "does not compile".to_owned(),
+        })?;
+    Ok(())
+}
+
+/// Refuses what the two dialects read differently, or RE2 does not read.
+struct Dialect {
+    /// The product of the repetition counts around.
+    repeats: Vec<u32>,
+}
+
+impl Dialect {
+    fn flags(flags: &ast::Flags) -> Result<(), String> {
+        let known = flags.items.iter().all(|item| match item.kind {
+            ast::FlagsItemKind::Negation => true,
+            ast::FlagsItemKind::Flag(flag) => matches!(
+                flag,
+                ast::Flag::CaseInsensitive | ast::Flag::MultiLine | ast::Flag::DotMatchesNewLine | ast::Flag::SwapGreed
+            ),
+        });
+        if known {
+            Ok(())
+        } else {
+            Err("uses a flag other than i, m, s and U".to_owned())
+        }
+    }
+
+    fn literal(literal: &ast::Literal) -> Result<(), String> {
+        match &literal.kind {
+            ast::LiteralKind::HexFixed(kind) | ast::LiteralKind::HexBrace(kind) if *kind != ast::HexLiteralKind::X => {
+                Err("uses \\u or \\U; write \\x{...}".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn class(class: &ast::ClassUnicode) -> Result<(), String> {
+        const SCRIPTS: [&str; 12] = [
+            "Arabic",
+            "Armenian",
+            "Cyrillic",
+            "Devanagari",
+            "Georgian",
+            "Greek",
+            "Han",
+            "Hangul",
+            "Hebrew",
+            "Hiragana",
+            "Katakana",
+            "Latin",
+        ];
+        const CATEGORIES: [&str; 37] = [
+            "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl",
+            "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs",
+            "Any",
+        ];
+        let known = match &class.kind {
+            ast::ClassUnicodeKind::OneLetter(letter) => CATEGORIES.contains(&letter.to_string().as_str()),
+            ast::ClassUnicodeKind::Named(name) => {
+                CATEGORIES.contains(&name.as_str()) || SCRIPTS.contains(&name.as_str())
+            }
+            ast::ClassUnicodeKind::NamedValue { .. } => false,
+        };
+        if known {
+            Ok(())
+        } else {
+            Err("names a Unicode class that RE2 does not have".to_owned())
+        }
+    }
+
+    fn count(repetition: &ast::Repetition) -> u32 {
+        match &repetition.op.kind {
+            ast::RepetitionKind::Range(
+                ast::RepetitionRange::Exactly(most)
+                | ast::RepetitionRange::AtLeast(most)
+                | ast::RepetitionRange::Bounded(_, most),
+            ) => (*most).max(1),
+            _ => 1,
+        }
+    }
+}
+
+impl ast::Visitor for Dialect {
+    type Output = ();
+    type Err = String;
+
+    fn finish(self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), String> {
+        match ast {
+            Ast::Flags(set) => Self::flags(&set.flags),
+            Ast::Literal(literal) => Self::literal(literal),
+            Ast::ClassUnicode(class) => Self::class(class),
+            Ast::Assertion(assertion) => match assertion.kind {
+                ast::AssertionKind::StartLine
+                | ast::AssertionKind::EndLine
+                | ast::AssertionKind::StartText
+                | ast::AssertionKind::EndText
+                | ast::AssertionKind::WordBoundary
+                | ast::AssertionKind::NotWordBoundary => Ok(()),
+                _ => Err("uses a kind of word boundary that RE2 does not have".to_owned()),
+            },
+            Ast::Group(group) => match &group.kind {
+                ast::GroupKind::NonCapturing(flags) => Self::flags(flags),
+                ast::GroupKind::CaptureName { name, .. }
+                    if !name
+                        .name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
+                {
+                    Err("names a group with characters other than letters, digits and _".to_owned())
+                }
+                _ => Ok(()),
+            },
+            Ast::Repetition(repetition) => {
+                let around = self.repeats.last().copied().unwrap_or(1);
+                let product = around.saturating_mul(Self::count(repetition));
+                self.repeats.push(product);
+                if product > MAX_REPEAT {
+                    return Err(format!("repeats more than {MAX_REPEAT} times"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_post(&mut self, ast: &Ast) -> Result<(), String> {
+        if matches!(ast, Ast::Repetition(_)) {
+            self.repeats.pop();
+        }
+        Ok(())
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), String> {
+        match item {
+            // `[a[b]]` is a set of sets here and the set `a`, `[`, `b` followed by `]` in RE2.
+            ast::ClassSetItem::Bracketed(_) => Err("has an unescaped [ inside a class; write \\[".to_owned()),
+            ast::ClassSetItem::Literal(literal) => Self::literal(literal),
+            ast::ClassSetItem::Range(range) => Self::literal(&range.start).and_then(|()| Self::literal(&range.end)),
+            ast::ClassSetItem::Unicode(class) => Self::class(class),
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_class_set_binary_op_pre(&mut self, _: &ast::ClassSetBinaryOp) -> Result<(), String> {
+        Err("uses &&, -- or ~~ inside a class; escape the second character".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("/orders/[0-9]+")]
+    #[case("(?i)/a|/b")]
+    #[case(r"/(?P<name>\w{1,1000})")]
+    #[case(r"\x{e9}\pL[\p{Greek}\d]")]
+    #[case("(a{30}){30}")]
+    fn accepts_what_both_dialects_read_alike(#[case] pattern: &str) {
+        assert_eq!(check(pattern), Ok(()));
+    }
+
+    #[rstest]
+    #[case::unclosed("(")]
+    #[case::look_ahead("(?=a)")]
+    #[case::back_reference(r"(a)\1")]
+    #[case::verbose("(?x)a b")]
+    #[case::unicode_escape(r"\u00e9")]
+    #[case::nested_class("[a[b]]")]
+    #[case::intersection("[a-z&&b]")]
+    #[case::word_start(r"\b{start}a")]
+    #[case::repeats("a{1001}")]
+    #[case::nested_repeats("(a{100}){100}")]
+    #[case::property(r"\p{Alphabetic}")]
+    #[case::too_large("[a-z0-9]{1000}|(x[a-z]{900}){1}|[a-z]{999}|\\pL{900}")]
+    fn refuses_what_re2_reads_otherwise_or_not(#[case] pattern: &str) {
+        assert!(check(pattern).is_err());
+    }
+}

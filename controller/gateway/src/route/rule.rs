@@ -1,0 +1,368 @@
+//! One rule of an HTTPRoute: what happens to the requests that it matches.
+
+use envoy_types::pb::{
+    envoy::{
+        config::route::v3::{
+            DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster,
+            redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier},
+            route::Action,
+            route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier},
+            weighted_cluster::ClusterWeight,
+        },
+        r#type::matcher::v3::RegexMatchAndSubstitute,
+    },
+    google::protobuf::Duration,
+};
+use gateway_api::httproutes::{HttpRouteRules, HttpRouteRulesTimeouts};
+
+use super::{
+    filters::{Edits, Filters, NewPath, Redirect, Rewrite},
+    matches::{Match, regex},
+};
+use crate::{backends::Backends, report::Fault, xds::number};
+
+/// A cluster that exists nowhere: requests of its share answer 500 (`cluster_not_found_response_code`).
+pub(crate) const NO_CLUSTER: &str = "invalid-backend";
+
+/// One rule, read once, wherever it is served.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    /// The matches that could be read.
+    pub(crate) matches: Vec<Match>,
+    outcome: Outcome,
+    request: Edits,
+    response: Edits,
+    timeout: Option<Duration>,
+    /// The clusters that it sends to.
+    pub(crate) clusters: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    /// Answers by itself.
+    Status(u32),
+    Forward {
+        shares: Vec<Share>,
+        rewrite: Option<Rewrite>,
+    },
+    Redirect(Redirect),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Share {
+    /// `None` answers 500.
+    cluster: Option<String>,
+    weight: u32,
+    request: Edits,
+    response: Edits,
+}
+
+/// What reading a rule found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
+    /// Faults with the effect that the rule, or one of its matches, does not work as written.
+    pub(crate) faults: Vec<Fault>,
+    /// References that are not served, with the reason for `ResolvedRefs`.
+    pub(crate) unresolved: Vec<(&'static str, Fault)>,
+    pub(crate) warnings: Vec<Fault>,
+    /// Backends without a ready endpoint.
+    pub(crate) empty: Vec<String>,
+}
+
+/// The listener that a rule is served on, as far as redirects need it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) https: bool,
+    pub(crate) port: u16,
+}
+
+impl Rule {
+    /// Reads a rule; paths of notes are below the rule.
+    pub(crate) fn read(spec: &HttpRouteRules, namespace: &str, backends: &mut Backends<'_>) -> (Self, Notes) {
+        let mut notes = Notes::default();
+        let matches = matches(spec, &mut notes);
+        let prefix_only = matches.iter().all(|each| each.prefix.is_some());
+        let specs = spec.filters.as_deref().unwrap_or_default();
+        let filters = Filters::read(specs, prefix_only).unwrap_or_else(|fault| {
+            notes.faults.push(fault.below("filters"));
+            Filters::default()
+        });
+        let timeout = timeout(spec.timeouts.as_ref()).unwrap_or_else(|fault| {
+            notes.faults.push(fault.below("timeouts"));
+            None
+        });
+        let references = spec.backend_refs.as_deref().unwrap_or_default();
+        let shares = shares(references, namespace, backends, &mut notes);
+        let failed = !notes.faults.is_empty() && notes.faults.iter().any(|fault| !fault.path.starts_with("matches"));
+        let clusters: Vec<String> = shares.iter().filter_map(|share| share.cluster.clone()).collect();
+        let outcome = if failed {
+            Outcome::Status(500)
+        } else if let Some(redirect) = filters.redirect {
+            if !references.is_empty() {
+                notes.warnings.push(crate::report::ignored(
+                    "backendRefs",
+                    "the rule redirects every request",
+                ));
+            }
+            Outcome::Redirect(redirect)
+        } else if clusters.is_empty() {
+            Outcome::Status(500)
+        } else {
+            Outcome::Forward {
+                shares,
+                rewrite: filters.rewrite,
+            }
+        };
+        let clusters = if matches!(outcome, Outcome::Forward { .. }) {
+            clusters
+        } else {
+            Vec::new()
+        };
+        let rule = Self {
+            matches,
+            outcome,
+            request: filters.request,
+            response: filters.response,
+            timeout,
+            clusters,
+        };
+        (rule, notes)
+    }
+
+    /// The route of one match, without name, condition and metadata.
+    pub(crate) fn route(&self, matched: &Match, place: Place) -> Route {
+        let mut route = Route {
+            request_headers_to_add: self.request.add.clone(),
+            request_headers_to_remove: self.request.remove.clone(),
+            response_headers_to_add: self.response.add.clone(),
+            response_headers_to_remove: self.response.remove.clone(),
+            ..Route::default()
+        };
+        route.action = Some(match &self.outcome {
+            Outcome::Status(status) => answer(*status),
+            Outcome::Redirect(redirect) => Action::Redirect(redirect.action(matched, place)),
+            Outcome::Forward { shares, rewrite } => {
+                let mut action = RouteAction {
+                    cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError.into(),
+                    timeout: self.timeout,
+                    ..RouteAction::default()
+                };
+                specify(&mut action, shares);
+                if let Some(rewrite) = rewrite {
+                    rewrite.apply(&mut action, matched);
+                }
+                Action::Route(action)
+            }
+        });
+        route
+    }
+}
+
+/// Answers without a backend and without a body.
+pub(crate) fn answer(status: u32) -> Action {
+    Action::DirectResponse(DirectResponseAction {
+        status,
+        ..DirectResponseAction::default()
+    })
+}
+
+fn matches(spec: &HttpRouteRules, notes: &mut Notes) -> Vec<Match> {
+    let specs = spec.matches.as_deref().unwrap_or_default();
+    if specs.is_empty() {
+        return vec![Match::any()];
+    }
+    let mut matches = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let path = format!("matches[{index}]");
+        match Match::read(index, spec) {
+            Ok(mut read) => {
+                notes
+                    .warnings
+                    .extend(read.warnings.drain(..).map(|fault| fault.below(&path)));
+                matches.push(read);
+            }
+            Err(fault) => notes.faults.push(fault.below(&path)),
+        }
+    }
+    matches
+}
+
+fn shares(
+    references: &[gateway_api::httproutes::HttpRouteRulesBackendRefs],
+    namespace: &str,
+    backends: &mut Backends<'_>,
+    notes: &mut Notes,
+) -> Vec<Share> {
+    let mut shares = Vec::new();
+    for (index, reference) in references.iter().enumerate() {
+        let path = format!("backendRefs[{index}]");
+        let weight = u32::try_from(reference.weight.unwrap_or(1))
+            .ok()
+            .filter(|weight| *weight <= 1_000_000);
+        let Some(weight) = weight else {
+            notes.faults.push(Fault::new(
+                "invalid-weight",
+                format!("{path}.weight"),
+                "the weight is not between 0 and 1000000",
+            ));
+            continue;
+        };
+        let edits = Filters::of_backend(reference.filters.as_deref().unwrap_or_default());
+        let mut share = Share {
+            cluster: None,
+            weight,
+            request: Edits::default(),
+            response: Edits::default(),
+        };
+        match backends.resolve(namespace, reference) {
+            Ok(resolved) => {
+                notes
+                    .warnings
+                    .extend(resolved.warnings.into_iter().map(|fault| fault.below(&path)));
+                if resolved.empty {
+                    notes.empty.push(resolved.cluster.clone());
+                }
+                share.cluster = Some(resolved.cluster);
+            }
+            Err(unresolved) => notes
+                .unresolved
+                .push((unresolved.reason, unresolved.fault.below(&path))),
+        }
+        match edits {
+            Ok((request, response)) => (share.request, share.response) = (request, response),
+            Err(fault) => {
+                // What the filter would have done is unknown here, so nothing may be sent without it.
+                share.cluster = None;
+                notes
+                    .unresolved
+                    .push(("UnsupportedValue", fault.below("filters").below(&path)));
+            }
+        }
+        // A weight of zero is never chosen.
+        if weight > 0 {
+            shares.push(share);
+        }
+    }
+    shares
+}
+
+fn timeout(spec: Option<&HttpRouteRulesTimeouts>) -> Result<Option<Duration>, Fault> {
+    let Some(spec) = spec else { return Ok(None) };
+    let parse = |field: &str, value: Option<&str>| match value {
+        None => Ok(None),
+        Some(value) => value.parse::<gateway_api::Duration>().map(Some).map_err(|_| {
+            Fault::new("invalid-duration", field, format!("{value:?} is no duration")).fix("write it like 10s or 1m30s")
+        }),
+    };
+    let request = parse("request", spec.request.as_deref())?;
+    let attempt = parse("backendRequest", spec.backend_request.as_deref())?;
+    // Nothing is retried, so both bound the same attempt; zero stands for no bound.
+    let bounded = |duration: gateway_api::Duration| {
+        let milliseconds = duration.as_millis();
+        (milliseconds > 0).then_some(milliseconds)
+    };
+    let shortest = [request, attempt].into_iter().flatten().filter_map(bounded).min();
+    let asked = request.is_some() || attempt.is_some();
+    Ok(asked.then(|| {
+        let shortest = shortest.unwrap_or_default();
+        Duration {
+            seconds: i64::try_from(shortest / 1000).unwrap_or(i64::MAX),
+            nanos: i32::try_from(shortest % 1000 * 1_000_000).unwrap_or_default(),
+        }
+    }))
+}
+
+fn specify(action: &mut RouteAction, shares: &[Share]) {
+    let name = |share: &Share| share.cluster.clone().unwrap_or_else(|| NO_CLUSTER.to_owned());
+    action.cluster_specifier = Some(match shares {
+        [only] if only.request == Edits::default() && only.response == Edits::default() => {
+            ClusterSpecifier::Cluster(name(only))
+        }
+        shares => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: shares
+                .iter()
+                .map(|share| ClusterWeight {
+                    name: name(share),
+                    weight: number(share.weight),
+                    request_headers_to_add: share.request.add.clone(),
+                    request_headers_to_remove: share.request.remove.clone(),
+                    response_headers_to_add: share.response.add.clone(),
+                    response_headers_to_remove: share.response.remove.clone(),
+                    ..ClusterWeight::default()
+                })
+                .collect(),
+            ..WeightedCluster::default()
+        }),
+    });
+}
+
+/// What to do with a path in Envoy's terms.
+enum PathEdit {
+    Prefix(String),
+    Regex(RegexMatchAndSubstitute),
+}
+
+impl NewPath {
+    /// The edit that replaces the matched prefix by whole segments, or the whole path.
+    fn edit(&self, matched: &Match) -> PathEdit {
+        let substitute = |pattern: &str, by: &str| {
+            PathEdit::Regex(RegexMatchAndSubstitute {
+                pattern: Some(regex(pattern)),
+                substitution: by.replace('\\', "\\\\"),
+            })
+        };
+        match (self, matched.prefix.as_deref().unwrap_or_default()) {
+            (Self::Full(path), _) => substitute("^.*$", path),
+            // `/` matches every path, whose own slash stays.
+            (Self::Prefix(by), "") => PathEdit::Prefix(format!("{by}/")),
+            // `/old/x` becomes `/x`, `/old` becomes `/`.
+            (Self::Prefix(by), prefix) if by.is_empty() => substitute(&format!("^{}/?", regex::escape(prefix)), "/"),
+            (Self::Prefix(by), _) => PathEdit::Prefix(by.clone()),
+        }
+    }
+}
+
+impl Rewrite {
+    fn apply(&self, action: &mut RouteAction, matched: &Match) {
+        if let Some(hostname) = &self.hostname {
+            action.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewriteLiteral(hostname.clone()));
+            action.append_x_forwarded_host = true;
+        }
+        match self.path.as_ref().map(|path| path.edit(matched)) {
+            None => {}
+            Some(PathEdit::Prefix(prefix)) => action.prefix_rewrite = prefix,
+            Some(PathEdit::Regex(regex)) => action.regex_rewrite = Some(regex),
+        }
+    }
+}
+
+impl Redirect {
+    fn action(&self, matched: &Match, place: Place) -> RedirectAction {
+        let well_known = |scheme: &str| if scheme == "https" { 443 } else { 80 };
+        let own = if place.https { "https" } else { "http" };
+        let scheme = self.scheme.unwrap_or(own);
+        // HTTPRequestRedirectFilter.port: the scheme's own port if a scheme is given, else the listener's; a port that
+        // the scheme implies is left out.
+        let port = match (self.port, self.scheme) {
+            (Some(port), _) => port,
+            (None, Some(scheme)) => well_known(scheme),
+            (None, None) => place.port,
+        };
+        RedirectAction {
+            host_redirect: self.hostname.clone().unwrap_or_default(),
+            port_redirect: if port == well_known(scheme) { 0 } else { port.into() },
+            response_code: self.code.into(),
+            scheme_rewrite_specifier: self
+                .scheme
+                .map(|scheme| SchemeRewriteSpecifier::SchemeRedirect(scheme.to_owned())),
+            path_rewrite_specifier: self.path.as_ref().map(|path| match path {
+                NewPath::Full(path) => PathRewriteSpecifier::PathRedirect(path.clone()),
+                NewPath::Prefix(_) => match path.edit(matched) {
+                    PathEdit::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix),
+                    PathEdit::Regex(regex) => PathRewriteSpecifier::RegexRewrite(regex),
+                },
+            }),
+            ..RedirectAction::default()
+        }
+    }
+}
