@@ -7,11 +7,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use prost::Message;
+
 use crate::{
     constraint,
     snapshot::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Snapshot},
     subscription::{Due, Outstanding, Subscription, Target, Verdict},
-    wire::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource},
+    wire::{Any, Cluster, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource},
 };
 
 const ORDER: [&str; 5] = [CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET];
@@ -229,16 +231,26 @@ impl Session {
             if !hold_removals {
                 batch.extend(removals.clone());
             }
-            if batch.is_empty() {
+            // While additions are held back, they will be the answer.
+            if batch.is_empty() && (!subscription.awaits_answer() || !additions.is_empty()) {
                 continue;
             }
             let sent = subscription.select(batch);
             self.nonces += 1;
             let nonce = self.nonces.to_string();
-            responses.push(response(&snapshot, &type_url, &nonce, &sent));
+            let response = response(&snapshot, &type_url, &nonce, &sent);
             subscription.sent(Outstanding { nonce, generation: snapshot.generation(), sent });
-            // What did not fit beside a suspect goes next; until then the type counts as changing.
-            due.insert(type_url.clone(), subscription.due(snapshot.of_type(&type_url)));
+            if type_url == CLUSTER
+                && let Some(endpoints) = self.subscriptions.get_mut(ENDPOINTS)
+            {
+                // A cluster that changes gets warm by endpoints that come after it, be they the same as before; Envoy
+                // does not ask for them again.
+                for name in response.resources.iter().filter_map(endpoints_of) {
+                    endpoints.ask(&name);
+                }
+                due.insert(ENDPOINTS.to_owned(), endpoints.due(snapshot.of_type(ENDPOINTS)));
+            }
+            responses.push(response);
         }
         responses
     }
@@ -283,6 +295,14 @@ fn report(type_url: &str, verdict: Verdict, message: &str) -> Option<Report> {
         }),
         Verdict::Split => None,
     }
+}
+
+/// Returns the name of the endpoints that a cluster gets over xDS.
+fn endpoints_of(cluster: &Resource) -> Option<String> {
+    let body = cluster.resource.as_ref()?.value.clone();
+    let Cluster { name, eds_cluster_config } = Cluster::decode(body).ok()?;
+    let service_name = eds_cluster_config?.service_name;
+    Some(if service_name.is_empty() { name } else { service_name })
 }
 
 fn response(

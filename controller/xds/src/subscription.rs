@@ -49,6 +49,8 @@ pub(crate) struct Subscription {
     held: BTreeMap<String, Arc<str>>,
     rejected: BTreeMap<String, Target>,
     asked: BTreeSet<String>,
+    // The client waits for its first answer to `*`, even if there is nothing to tell.
+    wildcard_asked: bool,
     // Groups of names whose last response was rejected as a whole: at least one of each is at fault.
     suspects: VecDeque<BTreeSet<String>>,
     pub(crate) outstanding: Option<Outstanding>,
@@ -70,6 +72,7 @@ impl Subscription {
         // What the client says it holds needs no answer unless it is out of date, and then the difference brings it.
         subscription.asked.retain(|name| !known.contains(name));
         subscription.forget_unfollowed();
+        subscription.wildcard_asked = subscription.wildcard && subscription.held.is_empty();
         subscription
     }
 
@@ -77,6 +80,7 @@ impl Subscription {
     pub(crate) fn follow(&mut self, subscribe: Vec<String>, unsubscribe: Vec<String>) {
         for name in subscribe {
             if name == WILDCARD {
+                self.wildcard_asked |= !self.wildcard;
                 self.wildcard = true;
                 continue;
             }
@@ -89,6 +93,7 @@ impl Subscription {
         for name in unsubscribe {
             if name == WILDCARD {
                 self.wildcard = false;
+                self.wildcard_asked = false;
             } else if self.names.remove(&name) && self.wildcard {
                 // The client cannot know whether the wildcard still covers the name.
                 self.asked.insert(name);
@@ -100,6 +105,18 @@ impl Subscription {
     /// Returns how many names the client makes this side remember.
     pub(crate) fn names(&self) -> usize {
         self.names.len().max(self.held.len())
+    }
+
+    /// Makes the next response carry `name`, if the client follows it.
+    pub(crate) fn ask(&mut self, name: &str) {
+        if self.follows(name) {
+            self.asked.insert(name.to_owned());
+        }
+    }
+
+    /// Whether the client is to be answered even if there is nothing to tell.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.wildcard_asked && self.outstanding.is_none()
     }
 
     /// Returns the version that the client acknowledged, or said to hold when it connected.
@@ -170,6 +187,7 @@ impl Subscription {
     /// Notes that a response left.
     pub(crate) fn sent(&mut self, outstanding: Outstanding) {
         self.asked.retain(|name| !outstanding.sent.contains_key(name));
+        self.wildcard_asked = false;
         self.outstanding = Some(outstanding);
     }
 
@@ -220,7 +238,6 @@ impl Subscription {
                 }
                 Verdict::Rejected { generation, name, target }
             }
-            // No response is empty.
             None => Verdict::Acknowledged { generation, sent: BTreeMap::new() },
         }
     }

@@ -102,6 +102,25 @@ pub struct Node {
     pub metadata: Option<Struct>,
 }
 
+/// The part of `envoy.config.cluster.v3.Cluster` that says where its endpoints come from.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Cluster {
+    /// The cluster's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Present when the endpoints are a resource of their own.
+    #[prost(message, optional, tag = "3")]
+    pub eds_cluster_config: Option<EdsClusterConfig>,
+}
+
+/// The part of `envoy.config.cluster.v3.Cluster.EdsClusterConfig` that names the endpoints.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EdsClusterConfig {
+    /// The endpoints' name; empty for the cluster's.
+    #[prost(string, tag = "2")]
+    pub service_name: String,
+}
+
 /// `google.protobuf.Struct`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Struct {
