@@ -238,23 +238,7 @@ impl World<'_> {
             })
             .collect();
         if selected.is_empty() {
-            let (field, wanted) = match (&parent.section_name, parent.port) {
-                (Some(section), None) => (".sectionName", format!("named {section:?}")),
-                (None, Some(port)) => (".port", format!("on port {port}")),
-                (Some(section), Some(port)) => (".sectionName", format!("named {section:?} on port {port}")),
-                (None, None) => ("", "at all".to_owned()),
-            };
-            let names: Vec<&str> = listeners.iter().map(|listener| listener.spec.name.as_str()).collect();
-            return Err(Refusal {
-                reason: "NoMatchingParent",
-                message: "No listeners match this parent ref",
-                finding: (
-                    "no-matching-parent",
-                    field.to_owned(),
-                    format!("{gateway} has no listener {wanted}"),
-                ),
-                fix: finding::one_of(&names),
-            });
+            return Err(no_match(&gateway, parent, listeners));
         }
         let allowing: Vec<&Listener<'_>> = selected
             .into_iter()
@@ -289,7 +273,7 @@ impl World<'_> {
             });
         }
         let bound: Vec<BoundListener> = ready
-            .into_iter()
+            .iter()
             .filter_map(|listener| {
                 let hostnames = hostnames(route, listener, listeners);
                 (!hostnames.is_empty()).then(|| BoundListener {
@@ -299,6 +283,11 @@ impl World<'_> {
             })
             .collect();
         if bound.is_empty() {
+            let hostnames: BTreeSet<String> = ready
+                .iter()
+                .map(|listener| format!("{:?}", listener.hostname))
+                .collect();
+            let hostnames: Vec<String> = hostnames.into_iter().collect();
             return Err(Refusal {
                 reason: "NoMatchingListenerHostname",
                 message: "There were no hostname intersections between the HTTPRoute and this parent ref's Listener(s).",
@@ -307,14 +296,7 @@ impl World<'_> {
                     "spec.hostnames".to_owned(),
                     format!("no listener of {gateway} serves a hostname of this route"),
                 ),
-                fix: Some(format!(
-                    "use hostnames within {}",
-                    listeners
-                        .iter()
-                        .map(|listener| format!("{:?}", listener.hostname))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                )),
+                fix: Some(format!("use hostnames within {}", hostnames.join(", "))),
             });
         }
         Ok(bound)
@@ -353,6 +335,40 @@ impl World<'_> {
                 selector::matches(labels, selector.match_labels.as_ref(), expressions)
             }
         }
+    }
+}
+
+/// The refusal of a parentRef that selects no listener.
+fn no_match(gateway: &str, parent: &ParentRef, listeners: &[Listener<'_>]) -> Refusal {
+    let names: Vec<&str> = listeners.iter().map(|listener| listener.spec.name.as_str()).collect();
+    let ports = |named: Option<&str>| {
+        let ports: BTreeSet<String> = listeners
+            .iter()
+            .filter(|listener| named.is_none_or(|name| name == listener.spec.name))
+            .map(|listener| listener.spec.port.to_string())
+            .collect();
+        let ports: Vec<String> = ports.into_iter().collect();
+        Some(format!("write port {}", ports.join(" or ")))
+    };
+    let (field, wanted, fix) = match (parent.section_name.as_deref(), parent.port) {
+        (None, None) => ("", "at all".to_owned(), Some("give it one".to_owned())),
+        (None, Some(port)) => (".port", format!("on port {port}"), ports(None)),
+        (Some(section), Some(port)) if names.contains(&section) => (
+            ".port",
+            format!("named {section:?} on port {port}"),
+            ports(Some(section)),
+        ),
+        (Some(section), _) => (".sectionName", format!("named {section:?}"), finding::one_of(&names)),
+    };
+    Refusal {
+        reason: "NoMatchingParent",
+        message: "No listeners match this parent ref",
+        finding: (
+            "no-matching-parent",
+            field.to_owned(),
+            format!("{gateway} has no listener {wanted}"),
+        ),
+        fix,
     }
 }
 

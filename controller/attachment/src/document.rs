@@ -276,6 +276,25 @@ impl Builder<'_> {
 
     fn refused(&mut self, feature: Feature, error: PolicyError, path: String) {
         let PolicyError { code, message, fix, .. } = error;
+        let fix = fix.or_else(|| {
+            let fix = match code {
+                "invalid-cidr" => {
+                    "write an address, a slash and a prefix length, as in \"10.0.0.0/8\" or \"2001:db8::/32\""
+                }
+                "invalid-origin" => "write scheme, host and perhaps a port, as in \"https://app.example.com\"",
+                "invalid-method" => "write a method, as in \"GET\", or \"*\"",
+                "invalid-header-name" => "write a header's name, as in \"x-api-key\"",
+                "reserved-header-name" => "choose another name, as in \"x-client-id\"",
+                "invalid-cookie-name" => "write a cookie's name: letters, digits, - and _",
+                "invalid-param-name" => "write a parameter's name, as in \"key\"",
+                "invalid-client-id" => "rename the entry of the Secret",
+                "invalid-rule-name" => "write 1 to 253 printable characters",
+                "no-key-source" => "write at least one entry, as in headers: [x-api-key]",
+                "too-many" => "split the policy over several routes or rules",
+                _ => return None,
+            };
+            Some(fix.to_owned())
+        });
         self.fault(Fault {
             feature,
             code,

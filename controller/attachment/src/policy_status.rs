@@ -216,7 +216,7 @@ fn refused(slot: Slot<'_>, candidates: &[Candidate<'_>], claims: &Claims<'_>) ->
         && !losers.is_empty()
     {
         return Some(format!(
-            "{} answers 500 because other securityPolicies target it as well: [{}]",
+            "Requests that this policy covers are answered with 500 because other securityPolicies target {} as well: [{}]",
             slot.describe(),
             names(losers)
         ));
@@ -229,7 +229,7 @@ fn refused(slot: Slot<'_>, candidates: &[Candidate<'_>], claims: &Claims<'_>) ->
     let lost = claims.of(lost);
     (!lost.is_empty()).then(|| {
         format!(
-            "{} answers 500 because other securityPolicies target {section} that it does not have: [{}]",
+            "Requests that this policy covers are answered with 500 because other securityPolicies target {section} that {} does not have: [{}]",
             slot.describe(),
             names(lost)
         )
@@ -295,7 +295,7 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 Outcome::Conflicted(slot, _, holder) => {
                     let holder = candidates.get(*holder).map(|holder| holder.object.to_string());
                     let message = format!(
-                        "{} is already targeted by {}, so it answers 500",
+                        "{} is already targeted by {}: what both cover answers 500",
                         slot.describe(),
                         holder.unwrap_or_default()
                     );
@@ -311,7 +311,7 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                         let names = targets.rules(&reference.namespace, &target.name);
                         ("rule", names.into_iter().flatten().collect())
                     };
-                    let message = format!("{named} has no {what} {section:?}, so what it might be answers 500");
+                    let message = format!("{named} has no {what} {section:?}: what that may stand for answers 500");
                     let fix = finding::one_of(&names).unwrap_or_else(|| format!("give the {what} a name"));
                     (Severity::Error, "section-not-found", ".sectionName", message, Some(fix))
                 }
@@ -335,7 +335,8 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 }
                 Outcome::NotFound(names) => {
                     let message = format!("{named} does not exist");
-                    let fix = finding::one_of(names).unwrap_or_else(|| format!("create it in {}", reference.namespace));
+                    let fix = finding::one_of(names)
+                        .unwrap_or_else(|| format!("create it in namespace {}", reference.namespace));
                     (Severity::Error, "target-not-found", ".name", message, Some(fix))
                 }
             };

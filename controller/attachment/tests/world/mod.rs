@@ -1,0 +1,234 @@
+//! A snapshot from YAML, attached, and the outcome as text.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use gateway_api::gatewayclasses::GatewayClass;
+use portcullis_attachment::{
+    binding::{Bindings, bind},
+    effective::{Attachment, EffectivePolicy, Options, attach, none},
+    finding::{CODES, Severity},
+    snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
+    status::{Condition, ParentRef, Scope},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The controller's name in these tests.
+pub const CONTROLLER: &str = "portcullis.dev/gateway-controller";
+
+/// A snapshot with what was found out about it.
+pub struct World {
+    pub snapshot: Snapshot,
+    pub bindings: Bindings,
+    pub attachment: Attachment,
+}
+
+/// The options of all tests.
+pub fn options() -> Options {
+    Options {
+        controller_name: CONTROLLER.to_owned(),
+        salt_key: [7; 32],
+    }
+}
+
+impl World {
+    /// Reads documents; GatewayClass `portcullis` is ours and need not be written.
+    pub fn parse(text: &str) -> Self {
+        let mut snapshot = Snapshot::default();
+        snapshot.gateway_classes.push(Arc::new(read(serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": "portcullis"},
+            "spec": {"controllerName": CONTROLLER},
+        }))));
+        for document in serde_saphyr::from_multiple::<Value>(text).unwrap() {
+            add(&mut snapshot, document);
+        }
+        Self::new(snapshot)
+    }
+
+    /// Binds and attaches.
+    pub fn new(snapshot: Snapshot) -> Self {
+        let bindings = bind(&snapshot, CONTROLLER);
+        let attachment = attach(&snapshot, &bindings, &options());
+        Self {
+            snapshot,
+            bindings,
+            attachment,
+        }
+    }
+
+    /// Everything that came out, as YAML.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        self.parents(&mut text);
+        self.policies(&mut text);
+        self.statuses(&mut text);
+        self.findings(&mut text);
+        text
+    }
+
+    fn parents(&self, text: &mut String) {
+        text.push_str("parents:\n");
+        for parent in &self.bindings.parents {
+            let route = format!("{}/{}", parent.route.namespace, parent.route.name);
+            writeln!(text, "- route: {}", quoted(&route)).unwrap();
+            writeln!(text, "  parent: {}", quoted(&reference(&parent.parent))).unwrap();
+            writeln!(text, "  accepted: {}", quoted(&condition(&parent.accepted))).unwrap();
+            if !parent.listeners.is_empty() {
+                text.push_str("  listeners:\n");
+            }
+            for bound in &parent.listeners {
+                let hostnames: Vec<String> = bound.hostnames.iter().map(|hostname| quoted(hostname)).collect();
+                writeln!(text, "    {}: [{}]", bound.listener.listener, hostnames.join(", ")).unwrap();
+            }
+        }
+    }
+
+    fn policies(&self, text: &mut String) {
+        let open = none(&options());
+        let mut distinct: BTreeMap<String, Arc<EffectivePolicy>> = BTreeMap::new();
+        text.push_str("places:\n");
+        for (place, policy) in &self.attachment.policies {
+            let listener = &place.listener;
+            let name = if policy.refuses {
+                format!("{} refuses", policy.policy)
+            } else {
+                policy.policy.clone()
+            };
+            let place = format!(
+                "{}/{} {}/{} {}",
+                listener.gateway, listener.listener, place.route.namespace, place.route.name, place.rule
+            );
+            writeln!(text, "  {place}: {name}").unwrap();
+            if policy.policy == "none" {
+                assert_eq!(*policy, open, "one `none` for all places");
+            } else {
+                let known = distinct.entry(name).or_insert_with(|| Arc::clone(policy));
+                assert_eq!(known, policy, "one delivered form for one policy");
+            }
+        }
+        text.push_str("documents:\n");
+        for (name, policy) in &distinct {
+            let mut document: BTreeMap<String, Value> = serde_json::from_str(&policy.document).unwrap();
+            assert_eq!(document.remove("version"), Some(1.into()));
+            assert_eq!(document.remove("policy"), Some(policy.policy.clone().into()));
+            let mut secrets: BTreeMap<String, Value> = serde_json::from_str(&policy.secrets).unwrap();
+            assert!(
+                secrets
+                    .remove("salt")
+                    .is_some_and(|salt| salt.as_str().unwrap().len() == 64)
+            );
+            writeln!(text, "  {name}:").unwrap();
+            for (field, value) in document.into_iter().chain(secrets) {
+                writeln!(text, "    {field}: {value}").unwrap();
+            }
+        }
+    }
+
+    fn statuses(&self, text: &mut String) {
+        text.push_str("statuses:\n");
+        for status in &self.attachment.statuses {
+            let generation = status
+                .observed_generation
+                .map(|generation| format!(" of generation {generation}"));
+            writeln!(text, "  {}{}:", status.object, generation.unwrap_or_default()).unwrap();
+            for scope in &status.scopes {
+                let Scope::Parent(ancestor) = &scope.scope else {
+                    panic!("a policy's scopes are ancestors")
+                };
+                writeln!(text, "    {}:", reference(ancestor)).unwrap();
+                for of_scope in &scope.conditions {
+                    writeln!(text, "    - {}", quoted(&condition(of_scope))).unwrap();
+                }
+            }
+        }
+    }
+
+    fn findings(&self, text: &mut String) {
+        text.push_str("findings:\n");
+        for finding in self.bindings.findings.iter().chain(&self.attachment.findings) {
+            assert!(
+                CODES.iter().any(|(code, _)| *code == finding.code),
+                "{} is registered",
+                finding.code
+            );
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            writeln!(text, "- {severity}: {}", finding.code).unwrap();
+            writeln!(
+                text,
+                "  at: {}",
+                quoted(&format!("{} {}", finding.object, finding.path))
+            )
+            .unwrap();
+            writeln!(text, "  message: {}", quoted(&finding.message)).unwrap();
+            if let Some(fix) = &finding.fix {
+                writeln!(text, "  fix: {}", quoted(fix)).unwrap();
+            }
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn reference(parent: &ParentRef) -> String {
+    assert_eq!(parent.group, "gateway.networking.k8s.io");
+    let mut text = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
+    if let Some(section) = &parent.section_name {
+        write!(text, "/{section}").unwrap();
+    }
+    if let Some(port) = parent.port {
+        write!(text, " port {port}").unwrap();
+    }
+    text
+}
+
+fn condition(condition: &Condition) -> String {
+    format!(
+        "{}={:?} {}: {}",
+        condition.r#type, condition.status, condition.reason, condition.message
+    )
+}
+
+fn add(snapshot: &mut Snapshot, mut document: Value) {
+    let kind = document["kind"].as_str().expect("a kind").to_owned();
+    let version = match kind.as_str() {
+        "GatewayClass" | "Gateway" | "HTTPRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
+        "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
+        _ => "v1",
+    };
+    document["apiVersion"] = version.into();
+    match kind.as_str() {
+        "GatewayClass" => snapshot.gateway_classes.push(Arc::new(read::<GatewayClass>(document))),
+        "Gateway" => snapshot.gateways.push(Arc::new(read(document))),
+        "HTTPRoute" => snapshot.http_routes.push(Arc::new(read(document))),
+        "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
+        "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),
+        "Secret" => snapshot.secrets.push(Arc::new(read(document))),
+        "Namespace" => snapshot.namespaces.push(Arc::new(read(document))),
+        "Broken" => snapshot.broken_policies.push(Arc::new(BrokenPolicy {
+            metadata: read(document["metadata"].take()),
+            targets: document["targets"].as_array().unwrap().iter().map(target).collect(),
+            message: document["message"].as_str().unwrap().to_owned(),
+        })),
+        other => panic!("{other} is not attached"),
+    }
+}
+
+fn target(value: &Value) -> PolicyTarget {
+    PolicyTarget {
+        group: "gateway.networking.k8s.io".to_owned(),
+        kind: value["kind"].as_str().unwrap().to_owned(),
+        name: value["name"].as_str().unwrap().to_owned(),
+        section_name: value["sectionName"].as_str().map(str::to_owned),
+    }
+}
+
+fn read<T: DeserializeOwned>(document: Value) -> T {
+    serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error} in {document}"))
+}
