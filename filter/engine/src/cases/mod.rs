@@ -15,7 +15,7 @@ use crate::{
     http::RequestHead,
 };
 
-pub use run::{Decided, decide, run};
+pub use run::{Decided, apply, decide, run};
 
 /// One document of a file: a policy and what happens under it.
 #[derive(Clone, Debug, Deserialize)]

@@ -190,7 +190,7 @@ fn check_response(transaction: &Transaction, reply: Option<&LocalReply>, expecte
 }
 
 /// Applies edits as a proxy does.
-fn apply(edits: &[HeaderEdit], headers: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+pub fn apply(edits: &[HeaderEdit], headers: &mut Vec<(Vec<u8>, Vec<u8>)>) {
     for edit in edits {
         match edit {
             HeaderEdit::Add(name, value) => headers.push((name.clone(), value.clone())),

@@ -1,0 +1,100 @@
+//! What must hold for any bytes, for random ones and for every input that once broke it.
+
+mod checks;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use proptest::prelude::*;
+
+/// Bytes of the alphabets that the parsers know, and any others.
+fn sent() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        4 => "[a-z0-9:/.?&=;%+*_\\[\\]\" -]{0,6}".prop_map(String::into_bytes),
+        1 => prop_oneof![
+            Just("https://"), Just("*."), Just("example.com"), Just("key"), Just("%6bey"), Just("::ffff:"), Just("10.0.0.1"),
+            Just("/8"), Just("; "), Just("\n"), Just(":443"),
+        ]
+        .prop_map(|word| word.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..4),
+    ];
+    proptest::collection::vec(word, 0..12).prop_map(|words| words.concat())
+}
+
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let configured = prop_oneof![
+        Just("key".to_owned()),
+        Just("a&b".to_owned()),
+        "https?://(\\*\\.)?[a-z]{1,3}(\\.[a-z]{1,3})?(:443|:80|:8443)?",
+        "[0-9]{1,2}\\.[0-9]\\.0\\.0/[0-9]{1,2}",
+        "(::ffff:[0-9]\\.0\\.0\\.0|2001:db8::)/[0-9]{1,3}",
+        ".{0,8}",
+    ];
+    (configured, sent()).prop_map(|(configured, sent)| [configured.into_bytes(), sent].join(&0))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn parsers_hold_for_any_bytes(input in input()) {
+        checks::address(&input);
+        checks::cookie(&input);
+        checks::document(&input);
+        checks::origin(&input);
+        checks::query(&input);
+    }
+
+    #[test]
+    fn transactions_are_decided_as_the_oracle_decides(input in proptest::collection::vec(any::<u8>(), 0..200)) {
+        checks::transaction(&input);
+    }
+}
+
+/// Random transactions show something only as long as they end in every way.
+#[test]
+fn random_transactions_end_in_every_way() {
+    let mut state = 1_u64;
+    let mut ends = BTreeMap::<&str, u32>::new();
+    for _ in 0..20_000 {
+        let input: Vec<u8> = (0..120)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        *ends.entry(checks::reason(&input).as_str()).or_default() += 1;
+    }
+    println!("{ends:?}");
+    for reason in [
+        "allowed",
+        "api_key_missing",
+        "api_key_unknown",
+        "authorization_denied",
+        "cors_origin_denied",
+        "cors_preflight",
+        "host_fault",
+    ] {
+        assert!(ends.get(reason).is_some_and(|count| *count >= 20), "{reason}: {ends:?}");
+    }
+}
+
+#[test]
+fn what_once_broke_a_check_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
+    for (target, check) in checks::ALL {
+        let inputs = fs::read_dir(folder.join(target)).unwrap_or_else(|error| panic!("regressions/{target}: {error}"));
+        let mut replayed = 0;
+        for input in inputs {
+            let path = input.unwrap().path();
+            println!("{}", path.display());
+            check(&fs::read(path).unwrap());
+            replayed += 1;
+        }
+        assert!(
+            replayed > 0,
+            "regressions/{target} is empty: keep at least one seed there"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! A document type that lets an unknown field pass would let a restriction pass: each refuses it, in each of its places.
+
+use portcullis_engine::{
+    document::{Document, Secrets},
+    policy::Policy,
+};
+use serde_json::{Value, json};
+
+/// Every field of every type.
+fn document() -> Value {
+    json!({
+        "version": 1,
+        "policy": "shop/orders",
+        "refuse": "policyInvalid",
+        "cors": {
+            "allowOrigins": ["https://a.example"], "allowMethods": ["GET"], "allowHeaders": ["x-a"],
+            "exposeHeaders": ["x-b"], "maxAge": 1, "allowCredentials": true,
+        },
+        "apiKey": {
+            "extractFrom": [{"header": "x-k"}, {"param": "k"}, {"cookie": "k"}],
+            "forwardClientIdHeader": "x-id", "sanitize": true,
+        },
+        "authorization": {
+            "defaultAction": "Deny",
+            "rules": [{"name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"]}],
+        },
+    })
+}
+
+fn secrets() -> Value {
+    json!({"salt": "00", "apiKeys": [{"id": "alice", "sha256": "00".repeat(32)}]})
+}
+
+/// The paths of every object within a value.
+fn objects(value: &Value, path: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.push(path.clone());
+            for (name, field) in fields {
+                objects(field, format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                objects(item, format!("{path}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn every_object_refuses_an_unknown_field(whole: &Value, reads: impl Fn(&Value) -> bool, expected: &[&str]) {
+    assert!(reads(whole));
+    let mut found = Vec::new();
+    objects(whole, String::new(), &mut found);
+    assert_eq!(found, expected, "an object was added or is gone");
+    for path in found {
+        for unknown in ["unknown", "x", "Policy", "client_cidrs", "allow_origins"] {
+            let mut changed = whole.clone();
+            changed.pointer_mut(&path).unwrap()[unknown] = Value::Null;
+            assert!(!reads(&changed), "{path} lets {unknown:?} pass");
+        }
+    }
+}
+
+#[test]
+fn every_type_of_the_document() {
+    let reads = |value: &Value| serde_json::from_value::<Document>(value.clone()).is_ok();
+    let expected = [
+        "",
+        "/apiKey",
+        "/apiKey/extractFrom/0",
+        "/apiKey/extractFrom/1",
+        "/apiKey/extractFrom/2",
+        "/authorization",
+        "/authorization/rules/0",
+        "/cors",
+    ];
+    every_object_refuses_an_unknown_field(&document(), reads, &expected);
+}
+
+#[test]
+fn every_type_of_the_secrets() {
+    let reads = |value: &Value| serde_json::from_value::<Secrets>(value.clone()).is_ok();
+    every_object_refuses_an_unknown_field(&secrets(), reads, &["", "/apiKeys/0"]);
+}
+
+#[test]
+fn every_enumeration_of_the_document() {
+    for (path, unknown) in [
+        ("/refuse", json!("later")),
+        ("/apiKey/extractFrom/0", json!({"trailer": "k"})),
+        ("/apiKey/extractFrom/0", json!("header")),
+        ("/authorization/defaultAction", json!("Audit")),
+        ("/authorization/defaultAction", json!("deny")),
+        ("/authorization/rules/0/action", json!("Log")),
+    ] {
+        let mut changed = document();
+        *changed.pointer_mut(path).unwrap() = unknown;
+        assert!(serde_json::from_value::<Document>(changed).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn every_field_is_written_out_above() {
+    let document: Document = serde_json::from_value(document()).unwrap();
+    let secrets: Secrets = serde_json::from_value(self::secrets()).unwrap();
+    assert!(Policy::compile(&document, &secrets).is_ok());
+    assert_eq!(serde_json::to_value(&document).unwrap(), self::document());
+    assert_eq!(serde_json::to_value(&secrets).unwrap(), self::secrets());
+    // Takes the values apart by name: a new field does not compile until it stands here, and then it stands above too.
+    let Document {
+        version: _,
+        policy: _,
+        refuse: _,
+        cors: Some(cors),
+        api_key: Some(api_key),
+        authorization: Some(rules),
+    } = document
+    else {
+        panic!("a part is missing");
+    };
+    let portcullis_engine::document::Cors {
+        allow_origins: _,
+        allow_methods: _,
+        allow_headers: _,
+        expose_headers: _,
+        max_age: _,
+        allow_credentials: _,
+    } = cors;
+    let portcullis_engine::document::ApiKey {
+        extract_from: _,
+        forward_client_id_header: _,
+        sanitize: _,
+    } = api_key;
+    let portcullis_engine::document::Authorization {
+        default_action: _,
+        rules: _,
+    } = rules;
+}
