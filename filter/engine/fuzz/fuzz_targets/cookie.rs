@@ -1,5 +1,6 @@
 #![no_main]
 
+#[allow(dead_code, reason = "one check of several")]
 #[path = "../../tests/checks/mod.rs"]
 mod checks;
 

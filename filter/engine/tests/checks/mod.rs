@@ -19,7 +19,6 @@ use portcullis_engine::{
 pub(crate) type Check = fn(&[u8]);
 
 /// The checks by the names of their fuzz targets.
-#[allow(dead_code, reason = "each fuzz target names one check itself")]
 pub(crate) const ALL: &[(&str, Check)] = &[
     ("address", address),
     ("cookie", cookie),

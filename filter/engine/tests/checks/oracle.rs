@@ -72,7 +72,7 @@ pub(crate) fn parameters(target: &[u8]) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
         .split(|byte| *byte == b'&')
         .map(|raw| {
             let equals = raw.iter().position(|byte| *byte == b'=');
-            let (name, value) = equals.map_or((raw, &raw[raw.len()..]), |at| (&raw[..at], &raw[at + 1..]));
+            let (name, value) = equals.map_or((raw, &b""[..]), |at| (&raw[..at], &raw[at + 1..]));
             (raw.to_vec(), decoded(name), decoded(value))
         })
         .collect()

@@ -12,28 +12,29 @@ pub(crate) struct File {
     pub(crate) groups: Vec<Group>,
 }
 
-/// Reads every file; a folder without one is a failure.
-pub(crate) fn read() -> Vec<File> {
+/// Reads every file; a folder without one is an error.
+pub(crate) fn read() -> Result<Vec<File>, Box<dyn std::error::Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases");
     let mut files = Vec::new();
-    for feature in names(&folder) {
-        let in_folder = names(&folder.join(&feature));
-        assert!(!in_folder.is_empty(), "{feature} has no case");
-        for file in in_folder {
+    for feature in names(&folder)? {
+        for file in names(&folder.join(&feature))? {
             let name = format!("{feature}/{file}");
-            let text = fs::read_to_string(folder.join(&name)).unwrap();
-            let groups = cases::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let text = fs::read_to_string(folder.join(&name))?;
+            let groups = cases::parse(&text).map_err(|error| format!("{name}: {error}"))?;
             files.push(File { name, groups });
         }
     }
-    files
+    Ok(files)
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+fn names(folder: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
     names.sort_unstable();
-    names
+    if names.is_empty() {
+        return Err(format!("{} is empty", folder.display()).into());
+    }
+    Ok(names)
 }
