@@ -14,17 +14,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The controller's name in these tests.
-pub const CONTROLLER: &str = "portcullis.dev/gateway-controller";
+pub(crate) const CONTROLLER: &str = "portcullis.dev/gateway-controller";
 
 /// A snapshot with what was found out about it.
-pub struct World {
-    pub snapshot: Snapshot,
-    pub bindings: Bindings,
-    pub attachment: Attachment,
+pub(crate) struct World {
+    pub(crate) bindings: Bindings,
+    pub(crate) attachment: Attachment,
 }
 
 /// The options of all tests.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         controller_name: CONTROLLER.to_owned(),
         salt_key: [7; 32],
@@ -32,34 +31,20 @@ pub fn options() -> Options {
 }
 
 impl World {
-    /// Reads documents; GatewayClass `portcullis` is ours and need not be written.
-    pub fn parse(text: &str) -> Self {
-        let mut snapshot = Snapshot::default();
-        snapshot.gateway_classes.push(Arc::new(read(serde_json::json!({
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "GatewayClass",
-            "metadata": {"name": "portcullis"},
-            "spec": {"controllerName": CONTROLLER},
-        }))));
-        for document in serde_saphyr::from_multiple::<Value>(text).unwrap() {
-            add(&mut snapshot, document);
-        }
-        Self::new(snapshot)
+    /// Reads documents, binds and attaches.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self::new(&parse(text))
     }
 
     /// Binds and attaches.
-    pub fn new(snapshot: Snapshot) -> Self {
-        let bindings = bind(&snapshot, CONTROLLER);
-        let attachment = attach(&snapshot, &bindings, &options());
-        Self {
-            snapshot,
-            bindings,
-            attachment,
-        }
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let bindings = bind(snapshot, CONTROLLER);
+        let attachment = attach(snapshot, &bindings, &options());
+        Self { bindings, attachment }
     }
 
     /// Everything that came out, as YAML.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         self.parents(&mut text);
         self.policies(&mut text);
@@ -176,6 +161,21 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
+/// Reads documents; GatewayClass `portcullis` is ours and need not be written.
+pub(crate) fn parse(text: &str) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.gateway_classes.push(Arc::new(read(serde_json::json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": "portcullis"},
+        "spec": {"controllerName": CONTROLLER},
+    }))));
+    for document in serde_saphyr::from_multiple::<Value>(text).unwrap() {
+        add(&mut snapshot, document);
+    }
+    snapshot
+}
+
 fn reference(parent: &ParentRef) -> String {
     assert_eq!(parent.group, "gateway.networking.k8s.io");
     let mut text = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
@@ -230,5 +230,6 @@ fn target(value: &Value) -> PolicyTarget {
 }
 
 fn read<T: DeserializeOwned>(document: Value) -> T {
-    serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error} in {document}"))
+    let written = document.to_string();
+    serde_json::from_value(document).unwrap_or_else(|error| panic!("{error} in {written}"))
 }

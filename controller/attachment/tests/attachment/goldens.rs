@@ -2,11 +2,9 @@
 //!
 //! `PORTCULLIS_BLESS=1` writes the outputs; what changed is then to be read against the specification.
 
-mod world;
-
 use std::{fs, path::Path};
 
-use world::World;
+use crate::world::World;
 
 #[test]
 fn manifests_attach_as_written_down() {
