@@ -81,7 +81,7 @@ pub fn virtual_hosts(bootstrap: &mut Value) -> impl Iterator<Item = &mut Value> 
     managers(bootstrap).flat_map(|manager| array(&mut manager["route_config"]["virtual_hosts"]).iter_mut())
 }
 
-/// The route that serves a path prefix.
+/// The route that sends a path prefix to a cluster.
 ///
 /// # Panics
 /// If there is none.
@@ -90,7 +90,8 @@ pub fn route<'a>(bootstrap: &'a mut Value, prefix: &str) -> &'a mut Value {
         .flat_map(|host| array(&mut host["routes"]).iter_mut())
         .find(|route| {
             let matched = &route["match"];
-            matched["path_separated_prefix"] == prefix || matched["prefix"] == prefix || matched["path"] == prefix
+            let forwards = route["route"].is_object();
+            forwards && (matched["path_separated_prefix"] == prefix || matched["prefix"] == prefix)
         })
         .unwrap_or_else(|| panic!("no route for {prefix}"))
 }

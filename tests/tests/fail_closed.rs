@@ -263,12 +263,16 @@ fn wrong_h() {
 #[test]
 fn undecodable_body() {
     let scene = Scene::new();
-    for body in [
-        "",
-        "{",
-        r#"{"version":1,"policy":"shop/orders","captcha":{}}"#,
-        r#"{"version":2,"policy":"shop/orders"}"#,
-    ] {
+    let bodies = [
+        ("", "policy_undecodable"),
+        ("{", "policy_undecodable"),
+        (
+            r#"{"version":1,"policy":"shop/orders","captcha":{}}"#,
+            "policy_undecodable",
+        ),
+        (r#"{"version":2,"policy":"shop/orders"}"#, "filter_too_old"),
+    ];
+    for (body, reason) in bodies {
         let secrets = r#"{"salt":"00"}"#;
         let hash = seal::hash(body.as_bytes(), secrets.as_bytes());
         let broken = scene.broken(|bootstrap| {
@@ -277,7 +281,7 @@ fn undecodable_body() {
                 tables::deliver(host, &hash, body, secrets);
             }
         });
-        broken.assert_only("/metadata").assert_refused("policy_undecodable");
+        broken.assert_only("/metadata").assert_refused(reason);
     }
 }
 
