@@ -1,0 +1,320 @@
+//! The command line: what may be typed, and nothing about what it does.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The controller's name unless the command line says otherwise.
+pub(crate) const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";
+
+/// Enforces SecurityPolicies of the Gateway API inside stock Envoy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 120,
+    after_help = "exit codes: 0 yes, 1 no (errors; warnings with --strict), 2 cannot tell (usage, unreadable, unreachable)"
+)]
+pub(crate) struct Cli {
+    /// How data is printed on stdout.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// When to colour text; NO_COLOR turns it off for `auto`.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The form of data on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// JSON; one value a line for commands that keep printing.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve manifests: start an Envoy for every Gateway, keep it and its policies up to date.
+    Run(RunArgs),
+    /// Find faults in manifests, each with its place and its fix.
+    Check(CheckArgs),
+    /// Print what Envoy is given for a Gateway.
+    Render(RenderArgs),
+    /// Print the custom resource definitions.
+    Crds,
+    /// Print the version and the policy documents that this build writes.
+    Version(VersionArgs),
+    /// Become Envoy, and end when the controller does.
+    #[command(hide = true)]
+    BecomeEnvoy(BecomeEnvoyArgs),
+}
+
+/// Which manifests, and how they are read.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManifestArgs {
+    /// A file, a folder (its .yaml, .yml and .json files) or - for stdin; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., action = ArgAction::Append)]
+    pub filenames: Vec<PathBuf>,
+    /// Read folders with all their folders.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Serve the GatewayClasses of this controller.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME)]
+    pub controller_name: String,
+    /// Only objects of this namespace; may be repeated.
+    #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+    pub namespaces: Vec<String>,
+    /// Where a Service without EndpointSlices is reached; may be repeated.
+    #[arg(long = "backend", value_name = "NAMESPACE/NAME=HOST:PORT")]
+    pub backends: Vec<BackendOverride>,
+}
+
+/// The filter, as Envoy sees it, and the controller's own files.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FilterArgs {
+    /// The filter's .wasm file [default: portcullis.wasm beside this executable].
+    #[arg(long, value_name = "FILE")]
+    pub wasm: Option<PathBuf>,
+    /// Where the key that names policies is kept [default: $XDG_STATE_HOME/portcullis or ~/.local/state/portcullis].
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+    /// The unix socket between the controller and Envoy [default: private; STATE_DIR/xds.sock for Envoys of your own].
+    #[arg(long, value_name = "PATH")]
+    pub xds_socket: Option<PathBuf>,
+}
+
+/// `run`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    /// Which manifests; they are watched.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Read objects from Kubernetes.
+    #[arg(long, conflicts_with = "filenames")]
+    pub kubernetes: bool,
+    /// The Envoy to start [default: $PORTCULLIS_ENVOY, then envoy in PATH].
+    #[arg(long, value_name = "BIN", conflicts_with = "no_envoy")]
+    pub envoy: Option<PathBuf>,
+    /// Start no Envoy: only serve Envoys of your own on the socket.
+    #[arg(long)]
+    pub no_envoy: bool,
+    /// Worker threads of each Envoy [default: one a processor, at least 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: Option<u16>,
+    /// Where Envoy's bootstrap, log and admin socket go [default: a new private folder, removed at the end].
+    #[arg(long, value_name = "FOLDER")]
+    pub run_dir: Option<PathBuf>,
+    /// The filter and the controller's files.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// `check`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckArgs {
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Warnings count as errors.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `render`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RenderArgs {
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Only this Gateway.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub gateway: Option<String>,
+    /// Print a whole static configuration to paste, for an Envoy without a controller.
+    #[arg(long)]
+    pub snippet: bool,
+    /// Print the bootstrap of an Envoy of your own that `run --no-envoy` serves.
+    #[arg(long, conflicts_with = "snippet")]
+    pub bootstrap: bool,
+    /// With --snippet: write the configuration with every secret into this file, mode 0600, instead of on stdout.
+    #[arg(long, value_name = "FILE", requires = "snippet")]
+    pub show_secrets: Option<PathBuf>,
+    /// The filter and the controller's files.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// `version`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VersionArgs {
+    /// Also ask a running controller (its socket's path) or Envoy (unix:PATH or http://ADDRESS:PORT of its admin
+    /// interface) whether it is ready: 0 ready, 2 not.
+    #[arg(long, value_name = "WHERE")]
+    pub ready: Option<Ready>,
+}
+
+/// `become-envoy`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BecomeEnvoyArgs {
+    /// The controller's process id.
+    #[arg(long)]
+    pub parent: u32,
+    /// Envoy and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Whom to ask whether it is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// A controller, by its xDS socket.
+    Controller(PathBuf),
+    /// An Envoy, by its admin interface on a unix socket.
+    AdminPipe(PathBuf),
+    /// An Envoy, by its admin interface on TCP.
+    Admin(SocketAddr),
+}
+
+impl FromStr for Ready {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::AdminPipe(PathBuf::from(path)));
+        }
+        let Some(rest) = text.strip_prefix("http://") else {
+            return Ok(Self::Controller(PathBuf::from(text)));
+        };
+        let address = rest.split_once('/').map_or(rest, |(address, _)| address);
+        address
+            .parse()
+            .map(Self::Admin)
+            .map_err(|_| format!("`{address}` is not an address with a port; write http://127.0.0.1:9901"))
+    }
+}
+
+/// `NAMESPACE/NAME=HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackendOverride {
+    /// `namespace/name` of the Service.
+    pub service: String,
+    /// `host:port`.
+    pub endpoint: String,
+}
+
+impl FromStr for BackendOverride {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let usage = || "write NAMESPACE/NAME=HOST:PORT".to_owned();
+        let (service, endpoint) = text.split_once('=').ok_or_else(usage)?;
+        let (namespace, name) = service.split_once('/').ok_or_else(usage)?;
+        let (host, port) = endpoint.rsplit_once(':').ok_or_else(usage)?;
+        if namespace.is_empty() || name.is_empty() || name.contains('/') || host.is_empty() {
+            return Err(usage());
+        }
+        if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(format!("`{port}` is not a port; write a number from 1 to 65535"));
+        }
+        Ok(Self {
+            service: service.to_owned(),
+            endpoint: endpoint.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filenames_repeat_in_both_ways() {
+        let Command::Check(args) = parse("portcullis check -f a b -f - -R --strict").unwrap().command else {
+            panic!("not check");
+        };
+        assert_eq!(
+            args.manifests.filenames,
+            [PathBuf::from("a"), PathBuf::from("b"), PathBuf::from("-")]
+        );
+        assert!(args.manifests.recursive && args.strict);
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_command() {
+        assert_eq!(parse("portcullis -o json crds").unwrap().output, Output::Json);
+        let cli = parse("portcullis crds -o yaml --color never").unwrap();
+        assert_eq!((cli.output, cli.color), (Output::Yaml, Color::Never));
+    }
+
+    #[test]
+    fn run_takes_files_or_kubernetes_and_one_kind_of_envoy() {
+        assert!(parse("portcullis run -f a --kubernetes").is_err());
+        assert!(parse("portcullis run -f a --envoy e --no-envoy").is_err());
+        assert!(parse("portcullis run -f a --concurrency 0").is_err());
+        let Command::Run(args) = parse("portcullis run -f a --no-envoy -n shop -n edge").unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(args.manifests.namespaces, ["shop", "edge"]);
+        assert_eq!(args.manifests.controller_name, CONTROLLER_NAME);
+    }
+
+    #[test]
+    fn render_writes_secrets_only_for_a_snippet() {
+        assert!(parse("portcullis render -f a --show-secrets b").is_err());
+        assert!(parse("portcullis render -f a --snippet --bootstrap").is_err());
+        let Command::Render(args) = parse("portcullis render -f a --snippet --show-secrets b").unwrap().command else {
+            panic!("not render");
+        };
+        assert_eq!(args.show_secrets, Some(PathBuf::from("b")));
+    }
+
+    #[test]
+    fn a_backend_is_written_whole() {
+        let backend: BackendOverride = "shop/orders=[::1]:8080".parse().unwrap();
+        assert_eq!(backend.service, "shop/orders");
+        assert_eq!(backend.endpoint, "[::1]:8080");
+        for wrong in ["shop/orders", "orders=a:1", "/x=a:1", "a/b/c=d:1", "shop/orders=a", "a/b=:1", "a/b=c:0", "a/b=c:x"] {
+            assert!(wrong.parse::<BackendOverride>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn readiness_is_asked_of_a_socket_or_an_admin_interface() {
+        assert_eq!("/run/x.sock".parse(), Ok(Ready::Controller(PathBuf::from("/run/x.sock"))));
+        assert_eq!("unix:/run/a.sock".parse(), Ok(Ready::AdminPipe(PathBuf::from("/run/a.sock"))));
+        assert_eq!(
+            "http://127.0.0.1:9901/ready".parse(),
+            Ok(Ready::Admin(SocketAddr::from(([127, 0, 0, 1], 9901))))
+        );
+        assert!("http://nowhere".parse::<Ready>().is_err());
+    }
+}

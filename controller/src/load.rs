@@ -1,0 +1,152 @@
+//! Texts to everything that follows from them. Pure: one function for `run`, `check` and `render`, so that what is
+//! checked is what is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portcullis_attachment::{
+    binding,
+    effective::{self, Attachment},
+    finding::Severity,
+    snapshot::Snapshot,
+};
+use portcullis_gateway::Translation;
+use portcullis_manifest::{Diagnostic, Loaded};
+
+use crate::cli::ManifestArgs;
+
+/// What is added to listener ports below 1024 when they may not be bound.
+pub(crate) const PORT_SHIFT: u16 = 10_000;
+
+/// Everything beside the manifests that decides what is served.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Whose GatewayClasses are served.
+    pub controller_name: String,
+    /// Only these namespaces; all if empty.
+    pub namespaces: BTreeSet<String>,
+    /// Endpoints of Services that have no EndpointSlices, by `namespace/name`.
+    pub backends: BTreeMap<String, String>,
+    /// The filter's file, as Envoy sees it.
+    pub wasm: String,
+    /// What is added to ports below 1024.
+    pub port_shift: u16,
+    /// The key from which salts are derived.
+    pub salt_key: [u8; 32],
+}
+
+impl Settings {
+    /// The settings of a command line; ports below 1024 are shifted unless this user is root.
+    pub(crate) fn new(args: &ManifestArgs, wasm: String, salt_key: [u8; 32]) -> Self {
+        Self {
+            controller_name: args.controller_name.clone(),
+            namespaces: args.namespaces.iter().cloned().collect(),
+            backends: args
+                .backends
+                .iter()
+                .map(|backend| (backend.service.clone(), backend.endpoint.clone()))
+                .collect(),
+            wasm,
+            port_shift: if rustix::process::geteuid().is_root() { 0 } else { PORT_SHIFT },
+            salt_key,
+        }
+    }
+}
+
+/// Everything that follows from a set of manifests.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    /// Which policies apply where.
+    pub attachment: Attachment,
+    /// What Envoy is given.
+    pub translation: Translation,
+    /// What is wrong, by file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Files that hold something that a Kubernetes API server would refuse.
+    pub failed_files: BTreeSet<String>,
+}
+
+impl Evaluation {
+    /// How many diagnostics are errors, and how many are warnings.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+        (errors, self.diagnostics.len() - errors)
+    }
+}
+
+/// Files that hold something that a Kubernetes API server would refuse, and why.
+pub(crate) fn failed(texts: &[(String, String)]) -> (BTreeSet<String>, Vec<Diagnostic>) {
+    let loaded = portcullis_manifest::load(texts);
+    (failed_files(&loaded), loaded.diagnostics)
+}
+
+fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
+    loaded.failed_files().map(ToOwned::to_owned).collect()
+}
+
+/// Reads, binds, attaches and translates.
+pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evaluation {
+    let mut loaded = portcullis_manifest::load(texts);
+    if !settings.namespaces.is_empty() {
+        keep(&mut loaded.snapshot, &settings.namespaces);
+    }
+    let snapshot = &loaded.snapshot;
+    let bindings = binding::bind(snapshot, &settings.controller_name);
+    let attachment = effective::attach(
+        snapshot,
+        &bindings,
+        &effective::Options {
+            controller_name: settings.controller_name.clone(),
+            salt_key: settings.salt_key,
+        },
+    );
+    let translation = portcullis_gateway::translate(
+        snapshot,
+        &bindings,
+        &attachment,
+        &portcullis_gateway::Options {
+            controller_name: settings.controller_name.clone(),
+            wasm: settings.wasm.clone(),
+            privileged_port_shift: settings.port_shift,
+            backend_overrides: settings.backends.clone(),
+        },
+    );
+    let findings = bindings.findings.iter().chain(&attachment.findings).chain(&translation.findings);
+    let mut diagnostics = loaded.diagnostics.clone();
+    diagnostics.extend(findings.map(|finding| loaded.diagnose(finding)));
+    diagnostics.sort();
+    diagnostics.dedup();
+    Evaluation {
+        attachment,
+        translation,
+        diagnostics,
+        failed_files: failed_files(&loaded),
+    }
+}
+
+/// Drops every object of another namespace.
+fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
+    let kept = |metadata: &ObjectMeta| metadata.namespace.as_ref().is_some_and(|name| namespaces.contains(name));
+    let Snapshot {
+        gateway_classes: _,
+        namespaces: _,
+        gateways,
+        http_routes,
+        reference_grants,
+        security_policies,
+        broken_policies,
+        backends,
+        services,
+        endpoint_slices,
+        secrets,
+    } = snapshot;
+    gateways.retain(|object| kept(&object.metadata));
+    http_routes.retain(|object| kept(&object.metadata));
+    reference_grants.retain(|object| kept(&object.metadata));
+    security_policies.retain(|object| kept(&object.metadata));
+    broken_policies.retain(|object| kept(&object.metadata));
+    backends.retain(|object| kept(&object.metadata));
+    services.retain(|object| kept(&object.metadata));
+    endpoint_slices.retain(|object| kept(&object.metadata));
+    secrets.retain(|object| kept(&object.metadata));
+}

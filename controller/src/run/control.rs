@@ -1,0 +1,465 @@
+//! The loop of a run: files, Envoys and signals in; configuration, lines and orders out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use portcullis_engine::document;
+use portcullis_gateway::Configuration;
+use portcullis_xds::{Event, Options, Resource, Server, Socket, snapshot};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::UnboundedReceiver,
+};
+
+use super::{
+    envoy::{self, Fleet},
+    folder::{Folder, Refreshed},
+    report::{self, Deliveries, Delivery, Reporter},
+    watch::Watch,
+};
+use crate::{
+    Answer,
+    admin::Admin,
+    cli::Output,
+    failure::Failure,
+    load::Evaluation,
+    ports,
+    print::{self, Style, Tone},
+    quarantine::Quarantine,
+    render,
+};
+
+/// How long lines are put off, so that one change of a file gives one set of lines.
+const LINES: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether something that is on its way has become worth a line, or Envoy ready.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Everything that a run holds.
+pub(crate) struct Control<'a> {
+    style: &'a Style,
+    wasm: PathBuf,
+    folder: Option<Folder>,
+    evaluation: Evaluation,
+    told: BTreeSet<String>,
+    server: Server,
+    events: UnboundedReceiver<Event>,
+    quarantine: Quarantine,
+    published: BTreeMap<String, Vec<Resource>>,
+    ports: BTreeSet<u16>,
+    rejected: BTreeMap<(String, String, String), String>,
+    fleet: Option<Fleet>,
+    envoys: Option<UnboundedReceiver<envoy::Event>>,
+    reporter: Reporter,
+    ready: bool,
+}
+
+impl<'a> Control<'a> {
+    pub(crate) fn new(
+        folder: Folder,
+        evaluation: Evaluation,
+        fleet: Option<(Fleet, UnboundedReceiver<envoy::Event>)>,
+        wasm: PathBuf,
+        style: &'a Style,
+    ) -> Self {
+        let (server, events) = Server::new(Options::default());
+        let (fleet, envoys) = fleet.unzip();
+        Self {
+            style,
+            wasm,
+            folder: Some(folder),
+            told: evaluation.diagnostics.iter().map(ToString::to_string).collect(),
+            evaluation,
+            server,
+            events,
+            quarantine: Quarantine::default(),
+            published: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            fleet,
+            envoys,
+            reporter: Reporter::default(),
+            ready: false,
+        }
+    }
+
+    /// Serves on the socket until a signal ends it.
+    pub(crate) async fn run(mut self, socket: Socket) -> Result<Answer, Failure> {
+        let failed = |error: std::io::Error| Failure::new(format!("cannot start: {error}"), "");
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
+        let path = socket.path().to_path_buf();
+        self.publish();
+        if self.evaluation.translation.configurations.is_empty() {
+            self.note(Tone::Warning, "no Gateway of this controller yet; waiting for one");
+        }
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = self.server.clone();
+        let mut serving = tokio::spawn(async move {
+            server
+                .serve(socket, async {
+                    let _ = stopped.await;
+                })
+                .await
+        });
+        self.reconcile(&path)?;
+        if self.fleet.is_none() {
+            self.note(
+                Tone::Faint,
+                &format!(
+                    "xds on {}; an Envoy's bootstrap: portcullis render --bootstrap",
+                    path.display()
+                ),
+            );
+        }
+        let watched = self.folder.as_ref().map(Folder::watched);
+        let (mut watch, trouble) = Watch::new(watched.unwrap_or_else(|| crate::source::Source {
+            paths: Vec::new(),
+            recursive: false,
+        }));
+        if let Some(trouble) = trouble {
+            self.note(Tone::Warning, &format!("no file events ({trouble}); looking at the files instead"));
+        }
+        let mut lines = Some(Instant::now());
+        let failure = loop {
+            let next = lines.or_else(|| self.waits().then(|| Instant::now() + LOOK));
+            tokio::select! {
+                _ = interrupts.recv() => break None,
+                _ = terminations.recv() => break None,
+                () = watch.changed() => {
+                    self.refresh(&path).await?;
+                    lines = Some(Instant::now() + LINES);
+                }
+                Some(event) = self.events.recv() => {
+                    self.event(event);
+                    lines = lines.or_else(|| Some(Instant::now() + LINES));
+                }
+                Some(event) = next_of(self.envoys.as_mut()) => self.envoy(&event),
+                () = sleep_until(next) => {
+                    lines = None;
+                    self.lines().await?;
+                }
+                served = &mut serving => {
+                    let why = match served {
+                        Ok(Ok(())) => "ended".to_owned(),
+                        Ok(Err(error)) => error.to_string(),
+                        Err(error) => error.to_string(),
+                    };
+                    break Some(Failure::new(format!("{}: {why}", path.display()), ""));
+                }
+            }
+        };
+        if let Some(fleet) = &mut self.fleet {
+            fleet.stop(false);
+            tokio::select! {
+                () = fleet.ended() => {}
+                // A second signal is impatience.
+                _ = interrupts.recv() => fleet.stop(true),
+                _ = terminations.recv() => fleet.stop(true),
+            }
+            fleet.ended().await;
+        }
+        let _ = stop.send(());
+        if failure.is_none() {
+            let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
+        }
+        failure.map_or(Ok(Answer::Yes), Err)
+    }
+
+    fn note(&self, tone: Tone, text: &str) {
+        print::note(&self.style.paint_err(tone, &format!("portcullis: {text}")));
+    }
+
+    fn waits(&self) -> bool {
+        !self.ready || self.reporter.waits()
+    }
+
+    /// Reads the files again and serves what they say now.
+    async fn refresh(&mut self, socket: &std::path::Path) -> Result<(), Failure> {
+        let Some(mut folder) = self.folder.take() else {
+            return Ok(());
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            let refreshed = folder.refresh();
+            (folder, refreshed)
+        });
+        let (folder, refreshed) = looked
+            .await
+            .map_err(|error| Failure::new(format!("reading manifests failed: {error}"), ""))?;
+        self.folder = Some(folder);
+        let Refreshed {
+            evaluation,
+            notes,
+            refused,
+        } = refreshed;
+        for note in notes {
+            self.note(Tone::Warning, &note);
+        }
+        if let Some(evaluation) = evaluation {
+            self.evaluation = evaluation;
+            self.publish();
+            self.reconcile(socket)?;
+        }
+        let all = || self.evaluation.diagnostics.iter().chain(&refused);
+        super::tell(
+            all().filter(|diagnostic| !self.told.contains(&diagnostic.to_string())),
+            self.style,
+        );
+        self.told = all().map(ToString::to_string).collect();
+        Ok(())
+    }
+
+    /// The configurations that can be served: of two Gateways that want one port here, the first has it.
+    fn configurations(&self) -> Vec<Configuration> {
+        let mut served: Vec<Configuration> = Vec::new();
+        for configuration in &self.evaluation.translation.configurations {
+            served.push(configuration.clone());
+            if self.fleet.is_some()
+                && let Some(clash) = super::clash(&served)
+            {
+                self.note(Tone::Bad, &format!("{clash}; only the first is served"));
+                served.pop();
+            }
+        }
+        served
+    }
+
+    /// Publishes what changed.
+    fn publish(&mut self) {
+        let configurations = self.configurations();
+        let gone: Vec<_> = self
+            .published
+            .keys()
+            .filter(|gateway| !configurations.iter().any(|configuration| configuration.gateway == **gateway))
+            .cloned()
+            .collect();
+        for gateway in gone {
+            self.published.remove(&gateway);
+            let _ = self.server.publish(&gateway, Vec::new());
+        }
+        self.look_at_ports(&configurations);
+        for configuration in &configurations {
+            let resources: Vec<_> = configuration
+                .resources
+                .iter()
+                .map(|resource| Resource::new(resource.type_url, resource.name.clone(), resource.body.clone()))
+                .collect();
+            let resources = self.quarantine.apply(&configuration.gateway, resources);
+            self.send(&configuration.gateway, resources);
+        }
+    }
+
+    /// Tells whose a new port is if it is taken: Envoys share ports without a word.
+    fn look_at_ports(&mut self, configurations: &[Configuration]) {
+        if self.fleet.is_none() {
+            return;
+        }
+        let bound = |configuration: &Configuration| configuration.listeners.iter().map(|port| port.bound).collect::<Vec<_>>();
+        let now: BTreeSet<_> = configurations.iter().flat_map(bound).collect();
+        // At the start they were looked at already, with the power to refuse.
+        let first = self.published.is_empty();
+        for port in now.difference(&self.ports).filter(|_| !first) {
+            if let Ok(Some(owner)) = ports::busy(*port) {
+                self.note(Tone::Bad, &format!("port {port} is in use by {owner}; stop it: it may get requests meant for Envoy"));
+            }
+        }
+        self.ports = now;
+    }
+
+    fn send(&mut self, gateway: &str, resources: Vec<Resource>) {
+        if let Err(duplicate) = self.server.publish(gateway, resources.clone()) {
+            // A fault of the translation, not of the user's: what was served stays.
+            self.note(Tone::Bad, &format!("{gateway}: {duplicate}; what was served before stays in force"));
+            return;
+        }
+        self.published.insert(gateway.to_owned(), resources);
+    }
+
+    /// Starts and stops Envoys.
+    fn reconcile(&mut self, socket: &std::path::Path) -> Result<(), Failure> {
+        let Some(fleet) = &mut self.fleet else {
+            return Ok(());
+        };
+        let mut bootstraps = BTreeMap::new();
+        for gateway in self.published.keys() {
+            let admin = Admin::Pipe(fleet.folder(gateway).join("admin.sock"));
+            bootstraps.insert(gateway.clone(), render::bootstrap(gateway, socket, &admin, &self.wasm)?);
+        }
+        fleet
+            .reconcile(&bootstraps)
+            .map_err(|error| Failure::new(format!("cannot start Envoy: {error}"), "give --run-dir another folder"))
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Connected {
+                cluster,
+                node_id,
+                metadata,
+            } => {
+                if !self.published.contains_key(&cluster) {
+                    self.note(
+                        Tone::Warning,
+                        &format!("envoy {node_id}: its cluster {cluster:?} is no served Gateway; set node.cluster to one"),
+                    );
+                } else if !decodes(&metadata) {
+                    self.note(
+                        Tone::Bad,
+                        &format!("envoy {node_id} of {cluster}: its filter is too old for policy documents of version {}; upgrade it", document::VERSION),
+                    );
+                }
+            }
+            Event::Disconnected { cluster, .. } => {
+                self.rejected.retain(|(gateway, ..), _| *gateway != cluster);
+            }
+            Event::Acked {
+                cluster,
+                type_url,
+                resources,
+                ..
+            } => {
+                for resource in &resources {
+                    self.rejected.remove(&(cluster.clone(), type_url.clone(), resource.name.clone()));
+                }
+            }
+            Event::Nacked { .. } => {}
+        }
+    }
+
+    fn envoy(&mut self, event: &envoy::Event) {
+        match event {
+            envoy::Event::Started { gateway, pid } => {
+                let folder = self.fleet.as_ref().map(|fleet| fleet.folder(gateway)).unwrap_or_default();
+                self.note(
+                    Tone::Faint,
+                    &format!("envoy {gateway}: pid {pid}, files in {}", folder.display()),
+                );
+            }
+            envoy::Event::Died { gateway, how, log, wait } => self.note(
+                Tone::Bad,
+                &format!(
+                    "envoy {gateway}: {how}, see {}; starting it again in {} ms",
+                    log.display(),
+                    wait.as_millis()
+                ),
+            ),
+        }
+    }
+
+    /// Prints the lines that are news, and `ready` once everything is in place.
+    async fn lines(&mut self) -> Result<(), Failure> {
+        let deliveries = self.deliveries();
+        let rows = report::rows(&self.evaluation, &deliveries);
+        let (news, gone) = self.reporter.news(rows, Instant::now());
+        report::print(&news, self.style)?;
+        for subject in gone {
+            self.note(Tone::Faint, &format!("{subject}: gone"));
+        }
+        if !self.ready && self.is_ready(&deliveries).await {
+            self.ready = true;
+            print::line(match self.style.output {
+                Output::Text => "ready",
+                Output::Json => "{\"kind\":\"ready\"}",
+                Output::Yaml => "---\nkind: ready",
+            })?;
+        }
+        Ok(())
+    }
+
+    fn deliveries(&self) -> Deliveries {
+        let gateways = self
+            .published
+            .iter()
+            .map(|(gateway, resources)| (gateway.clone(), self.delivery(gateway, resources)));
+        Deliveries {
+            gateways: gateways.collect(),
+            quarantined: BTreeMap::new(),
+        }
+    }
+
+    fn delivery(&self, gateway: &str, resources: &[Resource]) -> Delivery {
+        let rejected = self.rejected.iter().find(|((cluster, ..), _)| cluster == gateway);
+        if let Some(((_, _, name), why)) = rejected {
+            return Delivery::Rejected(format!("{name}: {why}"));
+        }
+        let proxies = self.server.proxies(gateway);
+        if proxies.is_empty() {
+            return if self.fleet.is_some() {
+                Delivery::Pending
+            } else {
+                Delivery::NoProxies
+            };
+        }
+        if !proxies.iter().all(|proxy| decodes(&proxy.metadata)) {
+            return Delivery::FilterTooOld;
+        }
+        let whole = resources
+            .iter()
+            .filter(|resource| [snapshot::LISTENER, snapshot::ROUTES].contains(&resource.type_url()))
+            .all(|resource| {
+                self.server
+                    .acknowledgement(gateway, resource.type_url(), resource.name(), resource.version())
+                    .is_complete()
+            });
+        if whole { Delivery::Acknowledged } else { Delivery::Pending }
+    }
+
+    /// Whether every Envoy of this run takes requests; Envoys of the user's own are not waited for.
+    async fn is_ready(&self, deliveries: &Deliveries) -> bool {
+        let Some(fleet) = &self.fleet else {
+            return true;
+        };
+        for (gateway, delivery) in &deliveries.gateways {
+            if *delivery != Delivery::Acknowledged {
+                return false;
+            }
+            let admin = Admin::Pipe(fleet.folder(gateway).join("admin.sock"));
+            let filter = "/stats?filter=^listener_manager\\.(workers_started|total_listeners_warming)$";
+            let Ok((200, stats)) = admin.get(filter).await else {
+                return false;
+            };
+            let value = |name: &str| stats.lines().any(|line| line.trim() == format!("listener_manager.{name}"));
+            if !value("workers_started: 1") || !value("total_listeners_warming: 0") {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Whether a proxy's filter decodes what this build writes, by what its bootstrap says of the filter's file.
+fn decodes(metadata: &serde_json::Value) -> bool {
+    metadata
+        .pointer("/portcullis/documents")
+        .and_then(serde_json::Value::as_array)
+        .is_some_and(|documents| documents.iter().any(|version| version.as_f64() == Some(f64::from(document::VERSION))))
+}
+
+async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_says_what_its_filter_decodes() {
+        assert!(decodes(&serde_json::json!({"portcullis": {"documents": [1.0, 2.0]}})));
+        assert!(!decodes(&serde_json::json!({"portcullis": {"documents": [2]}})));
+        assert!(!decodes(&serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,274 @@
+//! `portcullis run`: manifests in, Envoys served, one line for each listener and policy.
+
+mod control;
+mod debounce;
+mod envoy;
+mod folder;
+mod last_good;
+mod report;
+mod watch;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use portcullis_gateway::Configuration;
+use portcullis_manifest::Diagnostic;
+use portcullis_xds::Socket;
+
+pub(crate) use self::envoy::become_envoy;
+use self::{
+    envoy::Fleet,
+    folder::{Folder, Refreshed},
+    last_good::Why,
+};
+use crate::{
+    Answer, check,
+    cli::RunArgs,
+    failure::Failure,
+    load::{Evaluation, Settings},
+    ports,
+    print::{self, Style, Tone},
+    state, wasm,
+};
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
+    if args.kubernetes {
+        return Err(Failure::new(
+            "--kubernetes: reading from a cluster is not part of this version",
+            "give manifests with -f PATH",
+        ));
+    }
+    let source = check::source(&args.manifests)?;
+    let wasm = wasm::locate(args.filter.wasm.as_deref())?;
+    wasm::verify(&wasm)?;
+    let binary = if args.no_envoy {
+        None
+    } else {
+        Some(envoy::find(args.envoy.as_deref())?)
+    };
+    let state_dir = state::folder(args.filter.state_dir.as_deref())?;
+    let salt_key = state::salt_key(&state_dir)?;
+    let settings = Arc::new(Settings::new(&args.manifests, wasm.display().to_string(), salt_key));
+
+    let mut folder = Folder::new(source, settings);
+    let Some(evaluation) = first(&mut folder, style)? else {
+        return Ok(Answer::No);
+    };
+    let run_dir = if args.no_envoy { None } else { Some(RunDir::new(args.run_dir.as_deref())?) };
+    if run_dir.is_some() {
+        free_ports(&evaluation.translation.configurations)?;
+    }
+    let socket = args.filter.xds_socket.clone().unwrap_or_else(|| match &run_dir {
+        Some(run_dir) => run_dir.path.join("xds.sock"),
+        None => state_dir.join("xds.sock"),
+    });
+
+    // One thread: children end with the thread that started them, and nothing here computes for long but the evaluation,
+    // which has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}"), ""))?;
+    runtime.block_on(async {
+        let socket = bind(&socket)?;
+        let fleet = binary.zip(run_dir.as_ref()).map(|(binary, run_dir)| {
+            Fleet::new(envoy::Settings {
+                binary,
+                concurrency: args.concurrency.unwrap_or_else(processors),
+                run_dir: run_dir.path.clone(),
+            })
+        });
+        control::Control::new(folder, evaluation, fleet, wasm, style).run(socket).await
+    })
+}
+
+/// Reads and evaluates for the first time. Nothing is served if a file cannot be read or taken.
+fn first(folder: &mut Folder, style: &Style) -> Result<Option<Evaluation>, Failure> {
+    let Refreshed {
+        evaluation, refused, ..
+    } = folder.refresh();
+    let unreadable: Vec<_> = folder
+        .held()
+        .iter()
+        .filter_map(|held| match &held.why {
+            Why::Unreadable(reason) => Some(format!("{}: {reason}", held.name)),
+            Why::Empty | Why::Refused => None,
+        })
+        .collect();
+    if !unreadable.is_empty() {
+        return Err(Failure::new(unreadable.join("\nportcullis: "), ""));
+    }
+    let Some(evaluation) = evaluation else {
+        return Err(Failure::new(
+            "no manifest in the named folders",
+            "name files that end in .yaml, .yml or .json, or add -R",
+        ));
+    };
+    tell(evaluation.diagnostics.iter().chain(&refused), style);
+    // There is no former text to hold on to, and what is missing may be the policy of what is there.
+    if !folder.held().is_empty() {
+        let files: Vec<_> = folder.held().iter().map(|held| held.name.as_str()).collect();
+        let text = format!("portcullis: not started: mend {} first", files.join(", "));
+        print::note(&style.paint_err(Tone::Bad, &text));
+        return Ok(None);
+    }
+    Ok(Some(evaluation))
+}
+
+/// Prints diagnostics on stderr.
+fn tell<'a>(diagnostics: impl Iterator<Item = &'a Diagnostic>, style: &Style) {
+    for diagnostic in diagnostics {
+        print::note(&check::line(diagnostic, |tone, text| style.paint_err(tone, text)));
+    }
+}
+
+fn bind(path: &Path) -> Result<Socket, Failure> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            format!("{}: another controller serves here", path.display()),
+            "stop it, or give another --xds-socket",
+        ),
+        _ => Failure::new(format!("{}: {error}", path.display()), "give another --xds-socket"),
+    };
+    if let Some(parent) = path.parent() {
+        state::private_folder(parent).map_err(failed)?;
+    }
+    Socket::bind(path).map_err(failed)
+}
+
+fn processors() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    u16::try_from(processors).unwrap_or(u16::MAX).max(2)
+}
+
+/// Makes sure that no two Gateways and no other program want the same port: Envoys would share it without a word, and
+/// each would get some of the other's requests.
+///
+/// # Errors
+///
+/// Names the port and who has it.
+fn free_ports(configurations: &[Configuration]) -> Result<(), Failure> {
+    if let Some(clash) = clash(configurations) {
+        return Err(Failure::new(clash, "give one of them another port"));
+    }
+    for port in configurations.iter().flat_map(|configuration| &configuration.listeners) {
+        let bound = port.bound;
+        match ports::busy(bound) {
+            Ok(None) => {}
+            Ok(Some(owner)) => {
+                return Err(Failure::new(
+                    format!("port {bound} is in use by {owner}"),
+                    "stop it, or give the listener another port",
+                ));
+            }
+            Err(error) => return Err(Failure::new(format!("port {bound}: {error}"), "give the listener another port")),
+        }
+    }
+    Ok(())
+}
+
+/// Two Gateways that want one port.
+fn clash(configurations: &[Configuration]) -> Option<String> {
+    let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
+    for configuration in configurations {
+        for port in &configuration.listeners {
+            if let Some(other) = taken.insert(port.bound, &configuration.gateway)
+                && other != configuration.gateway
+            {
+                return Some(format!(
+                    "Gateways {other} and {} both want port {}, and each has an Envoy of its own here",
+                    configuration.gateway, port.bound
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// The folder with Envoy's files.
+struct RunDir {
+    path: PathBuf,
+    remove: bool,
+}
+
+impl RunDir {
+    /// The given folder, or a new one that is removed at the end.
+    fn new(given: Option<&Path>) -> Result<Self, Failure> {
+        let failed = |path: &Path, error: &std::io::Error| {
+            Failure::new(format!("{}: {error}", path.display()), "give --run-dir another folder")
+        };
+        if let Some(path) = given {
+            let path = std::path::absolute(path).map_err(|error| failed(path, &error))?;
+            state::private_folder(&path).map_err(|error| failed(&path, &error))?;
+            return Ok(Self { path, remove: false });
+        }
+        let parent = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|path| path.is_dir())
+            .unwrap_or_else(std::env::temp_dir);
+        let mut name = [0_u8; 8];
+        getrandom::fill(&mut name).map_err(|error| Failure::new(format!("no random bytes: {error}"), ""))?;
+        let path = parent.join(format!("portcullis-{:016x}", u64::from_be_bytes(name)));
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&path)
+            .map_err(|error| failed(&path, &error))?;
+        Ok(Self { path, remove: true })
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.remove {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_gateway::BoundPort;
+
+    use super::*;
+
+    fn configuration(gateway: &str, ports: &[u16]) -> Configuration {
+        Configuration {
+            gateway: gateway.to_owned(),
+            resources: Vec::new(),
+            listeners: ports
+                .iter()
+                .map(|port| BoundPort {
+                    listeners: vec!["http".to_owned()],
+                    port: *port,
+                    bound: *port,
+                    protocol: "HTTP".to_owned(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_port_that_two_gateways_want_is_refused_and_one_that_a_program_holds_is_named() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        let twice = [configuration("edge/a", &[1, port]), configuration("edge/b", &[port])];
+        assert!(clash(&twice).unwrap().starts_with("Gateways edge/a and edge/b both want port"));
+        assert_eq!(clash(&twice[..1]), None);
+        let failure = free_ports(&[configuration("edge/a", &[port])]).unwrap_err().to_string();
+        let expected = format!("port {port} is in use by pid {} (", std::process::id());
+        assert!(failure.starts_with(&expected), "{failure}");
+    }
+
+    #[test]
+    fn a_folder_of_our_own_is_private_and_goes_away() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = RunDir::new(None).unwrap();
+        let path = folder.path.clone();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,429 @@
+//! One line for each listener and each policy: what it is and whether it holds. Pure, but for the last function.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use portcullis_attachment::status::{ConditionStatus, ObjectStatus, Scope};
+use serde::Serialize;
+
+use crate::{
+    cli::Output,
+    failure::Failure,
+    load::Evaluation,
+    print::{self, Style, Tone},
+};
+
+/// How long a change may be on its way to Envoy before that is worth a line.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How far a Gateway's listeners and route tables have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// No proxy is connected, and none is being started.
+    NoProxies,
+    /// On its way.
+    Pending,
+    /// Every connected proxy holds it.
+    Acknowledged,
+    /// A proxy keeps what it had, for this reason.
+    Rejected(String),
+    /// A proxy runs a filter that cannot decode it.
+    FilterTooOld,
+}
+
+/// What is known beside the manifests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deliveries {
+    /// By Gateway.
+    pub(crate) gateways: BTreeMap<String, Delivery>,
+    /// Policies whose virtual hosts a proxy rejected and that therefore answer 500, with the reason.
+    pub(crate) quarantined: BTreeMap<String, String>,
+}
+
+impl Deliveries {
+    fn of<'a>(&self, gateways: impl Iterator<Item = &'a str>) -> Delivery {
+        let mut all = gateways.filter_map(|gateway| self.gateways.get(gateway)).collect::<Vec<_>>();
+        all.sort_by_key(|delivery| match delivery {
+            Delivery::Rejected(_) => 0,
+            Delivery::FilterTooOld => 1,
+            Delivery::Pending => 2,
+            Delivery::NoProxies => 3,
+            Delivery::Acknowledged => 4,
+        });
+        all.first().map_or(Delivery::NoProxies, |delivery| (*delivery).clone())
+    }
+}
+
+/// What a line is about; also its place among the lines.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Subject {
+    kind: Kind,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Listener,
+    Policy,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// The state that a line tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    /// Every proxy has the listener.
+    Serving,
+    /// Every proxy has the policy.
+    Enforced,
+    /// On its way to the proxies.
+    Pending,
+    /// No proxy is connected.
+    NoProxies,
+    /// The manifests do not hold together.
+    Refused,
+    /// A proxy refused it.
+    Rejected,
+    /// More specific policies cover everything that it targets.
+    Overridden,
+    /// It covers no route.
+    Unused,
+}
+
+impl State {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Enforced => "enforced",
+            Self::Pending => "pending",
+            Self::NoProxies => "no-proxies",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Overridden => "overridden",
+            Self::Unused => "unused",
+        }
+    }
+
+    const fn tone(self) -> Tone {
+        match self {
+            Self::Serving | Self::Enforced => Tone::Good,
+            Self::Pending | Self::NoProxies | Self::Overridden | Self::Unused => Tone::Warning,
+            Self::Refused | Self::Rejected => Tone::Bad,
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) subject: Subject,
+    pub(crate) state: State,
+    pub(crate) detail: String,
+    /// What Envoy holds for it: a line is worth printing again when only this has changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hashes: Vec<String>,
+}
+
+/// The lines for everything that is served.
+pub(crate) fn rows(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
+    let mut rows = listeners(evaluation, deliveries);
+    rows.extend(policies(evaluation, deliveries));
+    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
+    rows
+}
+
+fn listeners(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for status in &evaluation.translation.statuses {
+        if status.object.kind != "Gateway" {
+            continue;
+        }
+        let gateway = format!("{}/{}", status.object.namespace, status.object.name);
+        for scope in &status.scopes {
+            let Scope::Listener(name) = &scope.scope else {
+                continue;
+            };
+            let bad = scope.conditions.iter().find(|condition| {
+                matches!(condition.r#type, "Accepted" | "Programmed" | "ResolvedRefs")
+                    && condition.status == ConditionStatus::False
+            });
+            let (state, detail) = match (bad, delivered(&deliveries.of(std::iter::once(gateway.as_str())))) {
+                (Some(bad), _) => (State::Refused, format!("{}: {}", bad.reason, bad.message)),
+                (None, Some((state, why))) => (state, why),
+                (None, None) => (State::Serving, bound(evaluation, &gateway, name, scope.attached_routes)),
+            };
+            rows.push(Row {
+                subject: Subject {
+                    kind: Kind::Listener,
+                    name: format!("{gateway}/{name}"),
+                },
+                state,
+                detail,
+                hashes: Vec::new(),
+            });
+        }
+    }
+    rows
+}
+
+/// What a delivery that is not acknowledged says.
+fn delivered(delivery: &Delivery) -> Option<(State, String)> {
+    match delivery {
+        Delivery::Acknowledged => None,
+        Delivery::Pending => Some((State::Pending, "on its way to Envoy".to_owned())),
+        Delivery::NoProxies => Some((State::NoProxies, "no Envoy is connected".to_owned())),
+        Delivery::Rejected(why) => Some((State::Rejected, format!("Envoy keeps what it had: {why}"))),
+        Delivery::FilterTooOld => Some((
+            State::Rejected,
+            "a connected Envoy runs a filter that is too old; upgrade it first".to_owned(),
+        )),
+    }
+}
+
+fn bound(evaluation: &Evaluation, gateway: &str, listener: &str, routes: Option<i32>) -> String {
+    let configuration = evaluation
+        .translation
+        .configurations
+        .iter()
+        .find(|configuration| configuration.gateway == gateway);
+    let port = configuration
+        .into_iter()
+        .flat_map(|configuration| &configuration.listeners)
+        .find(|port| port.listeners.iter().any(|name| name == listener));
+    let mut detail = port.map_or_else(String::new, |port| format!("{} on port {}", port.protocol, port.bound));
+    if let Some(port) = port.filter(|port| port.bound != port.port) {
+        detail = format!("{detail} (for {}, which needs root)", port.port);
+    }
+    match routes {
+        Some(1) => format!("{detail}, 1 route"),
+        Some(routes) => format!("{detail}, {routes} routes"),
+        None => detail,
+    }
+}
+
+/// Where a policy is in force.
+#[derive(Default)]
+struct Reach<'a> {
+    routes: BTreeSet<String>,
+    gateways: BTreeSet<String>,
+    hashes: BTreeSet<&'a str>,
+    refuses: bool,
+}
+
+fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
+    let mut reach: BTreeMap<&str, Reach<'_>> = BTreeMap::new();
+    for (place, policy) in &evaluation.attachment.policies {
+        let reach = reach.entry(policy.policy.as_str()).or_default();
+        reach.routes.insert(format!("{}/{}", place.route.namespace, place.route.name));
+        reach.gateways.insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
+        reach.hashes.insert(&policy.hash);
+        reach.refuses |= policy.refuses;
+    }
+    let statuses = evaluation.attachment.statuses.iter();
+    statuses
+        .filter(|status| status.object.kind == "SecurityPolicy")
+        .map(|status| {
+            let name = format!("{}/{}", status.object.namespace, status.object.name);
+            let nowhere = Reach::default();
+            let reach = reach.get(name.as_str()).unwrap_or(&nowhere);
+            let (state, detail) = policy(status, &name, reach, deliveries);
+            Row {
+                subject: Subject {
+                    kind: Kind::Policy,
+                    name,
+                },
+                state,
+                detail,
+                hashes: reach.hashes.iter().map(ToString::to_string).collect(),
+            }
+        })
+        .collect()
+}
+
+fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Deliveries) -> (State, String) {
+    let condition = |kind: &str, wanted: ConditionStatus| {
+        status
+            .scopes
+            .iter()
+            .flat_map(|scope| &scope.conditions)
+            .find(|condition| condition.r#type == kind && condition.status == wanted)
+    };
+    let routes = named(&reach.routes);
+    if let Some(bad) = condition("Accepted", ConditionStatus::False) {
+        let consequence = if reach.refuses {
+            format!("; 500 on {routes}")
+        } else {
+            String::new()
+        };
+        return (State::Refused, format!("{}: {}{consequence}", bad.reason, bad.message));
+    }
+    if let Some(why) = deliveries.quarantined.get(name) {
+        return (State::Rejected, format!("Envoy refused its routes, they answer 500: {why}"));
+    }
+    if reach.routes.is_empty() {
+        return match condition("Overridden", ConditionStatus::True) {
+            Some(overridden) => (State::Overridden, overridden.message.clone()),
+            None => (State::Unused, "no route of a served Gateway is under it".to_owned()),
+        };
+    }
+    delivered(&deliveries.of(reach.gateways.iter().map(String::as_str)))
+        .unwrap_or_else(|| (State::Enforced, format!("on {routes}")))
+}
+
+/// At most four names.
+fn named(routes: &BTreeSet<String>) -> String {
+    let shown: Vec<_> = routes.iter().take(4).map(String::as_str).collect();
+    let more = routes.len().saturating_sub(shown.len());
+    let routes = shown.join(", ");
+    if more > 0 { format!("{routes} and {more} more") } else { routes }
+}
+
+/// Remembers what was printed, so that only changes are.
+#[derive(Debug, Default)]
+pub(crate) struct Reporter {
+    printed: BTreeMap<Subject, Row>,
+    pending: BTreeMap<Subject, Instant>,
+}
+
+impl Reporter {
+    /// The lines that are news, each exactly once; and lines that are gone.
+    pub(crate) fn news(&mut self, rows: Vec<Row>, now: Instant) -> (Vec<Row>, Vec<String>) {
+        let subjects: BTreeSet<_> = rows.iter().map(|row| row.subject.clone()).collect();
+        let gone: Vec<_> = self.printed.keys().filter(|subject| !subjects.contains(subject)).cloned().collect();
+        for subject in &gone {
+            self.printed.remove(subject);
+        }
+        self.pending.retain(|subject, _| subjects.contains(subject));
+        let mut news = Vec::new();
+        for row in rows {
+            if row.state == State::Pending {
+                let since = *self.pending.entry(row.subject.clone()).or_insert(now);
+                if now.duration_since(since) < PATIENCE {
+                    continue;
+                }
+            } else {
+                self.pending.remove(&row.subject);
+            }
+            if self.printed.get(&row.subject) != Some(&row) {
+                self.printed.insert(row.subject.clone(), row.clone());
+                news.push(row);
+            }
+        }
+        let gone = gone.iter().map(|subject| format!("{} {}", subject.kind.word(), subject.name)).collect();
+        (news, gone)
+    }
+
+    /// Whether something is on its way and may deserve a line later.
+    pub(crate) fn waits(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}
+
+/// Prints lines: aligned for people, one JSON object a line, or YAML documents.
+pub(crate) fn print(rows: &[Row], style: &Style) -> Result<(), Failure> {
+    let width = rows.iter().map(|row| row.subject.name.chars().count()).max().unwrap_or_default();
+    for row in rows {
+        let Row {
+            subject, state, detail, ..
+        } = row;
+        let text = match style.output {
+            Output::Text => format!(
+                "{:<8}  {:<width$}  {}{}  {detail}",
+                subject.kind.word(),
+                subject.name,
+                style.paint(state.tone(), state.word()),
+                " ".repeat(10_usize.saturating_sub(state.word().len())),
+            ),
+            Output::Json => serde_json::to_string(row).map_err(|error| Failure::new(error.to_string(), ""))?,
+            Output::Yaml => format!(
+                "---\n{}",
+                print::yaml(row).map_err(|error| Failure::new(error, ""))?.trim_end()
+            ),
+        };
+        print::line(text.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, state: State, hash: &str) -> Row {
+        Row {
+            subject: Subject {
+                kind: Kind::Policy,
+                name: name.to_owned(),
+            },
+            state,
+            detail: String::new(),
+            hashes: vec![hash.to_owned()],
+        }
+    }
+
+    fn names(news: &[Row]) -> Vec<(&str, State)> {
+        news.iter().map(|row| (row.subject.name.as_str(), row.state)).collect()
+    }
+
+    #[test]
+    fn only_news_is_printed_and_a_change_that_looks_the_same_is_news() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        let (news, _) = reporter.news(vec![row("a", State::Enforced, "1"), row("b", State::Enforced, "1")], now);
+        assert_eq!(names(&news), [("a", State::Enforced), ("b", State::Enforced)]);
+        let (news, gone) = reporter.news(vec![row("a", State::Enforced, "2"), row("b", State::Enforced, "1")], now);
+        assert_eq!(names(&news), [("a", State::Enforced)]);
+        assert!(gone.is_empty());
+        let (news, gone) = reporter.news(vec![row("a", State::Enforced, "2")], now);
+        assert!(news.is_empty());
+        assert_eq!(gone, ["policy b"]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_told_only_if_it_stays_so() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        reporter.news(vec![row("a", State::Enforced, "1")], now);
+        assert!(reporter.news(vec![row("a", State::Pending, "2")], now).0.is_empty());
+        assert!(reporter.waits());
+        let (news, _) = reporter.news(vec![row("a", State::Pending, "2")], now + PATIENCE);
+        assert_eq!(names(&news), [("a", State::Pending)]);
+        let (news, _) = reporter.news(vec![row("a", State::Enforced, "2")], now + PATIENCE);
+        assert_eq!(names(&news), [("a", State::Enforced)]);
+        assert!(!reporter.waits());
+    }
+
+    #[test]
+    fn the_worst_delivery_decides() {
+        let deliveries = Deliveries {
+            gateways: BTreeMap::from([
+                ("a".to_owned(), Delivery::Acknowledged),
+                ("b".to_owned(), Delivery::Rejected("why".to_owned())),
+                ("c".to_owned(), Delivery::Pending),
+            ]),
+            ..Deliveries::default()
+        };
+        assert_eq!(deliveries.of(["a", "b", "c"].into_iter()), Delivery::Rejected("why".to_owned()));
+        assert_eq!(deliveries.of(["a", "c"].into_iter()), Delivery::Pending);
+        assert_eq!(deliveries.of(["a"].into_iter()), Delivery::Acknowledged);
+        assert_eq!(deliveries.of(std::iter::empty()), Delivery::NoProxies);
+    }
+
+    #[test]
+    fn many_routes_are_counted() {
+        let routes = (0..6).map(|number| format!("shop/{number}")).collect();
+        assert_eq!(named(&routes), "shop/0, shop/1, shop/2, shop/3 and 2 more");
+    }
+}
