@@ -13,6 +13,7 @@ pub mod controller;
 pub mod curl;
 pub mod envoy;
 pub mod http;
+pub mod island;
 pub mod live;
 pub mod manifests;
 pub mod scratch;

@@ -1,0 +1,120 @@
+//! A copy of what a user needs, in a network of its own that reaches nothing: the quickstart's fixed ports are free in
+//! there, and whoever needs a network fails.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::{
+    artefacts,
+    scratch::Scratch,
+    spawned::Spawned,
+    wait::{self, PATIENCE},
+};
+
+/// The unprivileged user that everything runs as when the tests run as root.
+const NOBODY: &str = "65534";
+
+/// The copy and its network. Without root there is no network of its own; everything else is the same.
+#[derive(Debug)]
+pub struct Island {
+    /// The copied checkout.
+    pub folder: Scratch,
+    holder: Option<Spawned>,
+}
+
+impl Island {
+    /// Copies the artefacts, the quickstart and the scripts of `make up`.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = Scratch::new();
+        let root = artefacts::root();
+        let copies = [
+            (artefacts::controller(), "dist/portcullis"),
+            (artefacts::filter(), "dist/portcullis.wasm"),
+            (artefacts::envoy(), "envoy"),
+            (root.join("envoy-config/echo.yaml"), "envoy-config/echo.yaml"),
+            (root.join("tests/make/up.sh"), "tests/make/up.sh"),
+            (root.join("tests/make/down.sh"), "tests/make/down.sh"),
+        ];
+        for (from, to) in copies {
+            copy(&from, &folder.join(to));
+        }
+        for entry in fs::read_dir(root.join("manifests/examples/quickstart")).expect("the quickstart") {
+            let path = entry.expect("a folder entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            copy(&path, &folder.join(&format!("manifests/examples/quickstart/{name}")));
+        }
+        let mut island = Self { folder, holder: None };
+        if is_root() {
+            let owned = Command::new("chown")
+                .args(["-R", &format!("{NOBODY}:{NOBODY}")])
+                .arg(island.folder.path())
+                .status();
+            assert!(owned.is_ok_and(|status| status.success()), "the copy is given away");
+            island.separate();
+        }
+        island
+    }
+
+    fn separate(&mut self) {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"]);
+        let holder = Spawned::start(command, &self.folder.join("holder"));
+        wait::until("the network is up", PATIENCE, || {
+            holder.stdout().contains("up").then_some(())
+        });
+        self.holder = Some(holder);
+    }
+
+    /// A command inside, as an ordinary user, in the copied checkout.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = match &self.holder {
+            None => Command::new(program),
+            Some(holder) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--target", &holder.pid().to_string(), "--net", "--", "setpriv"]);
+                command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", program]);
+                command
+            }
+        };
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path());
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("PORTCULLIS_ENVOY", self.envoy());
+        command
+    }
+
+    /// The copied Envoy.
+    #[must_use]
+    pub fn envoy(&self) -> PathBuf {
+        self.folder.join("envoy")
+    }
+
+    /// Runs a line of shell inside to its end.
+    #[must_use]
+    pub fn shell(&self, line: &str) -> Output {
+        self.command("bash").args(["-c", line]).output().expect("bash runs")
+    }
+}
+
+impl Default for Island {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("a folder")).expect("the folder can be made");
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id runs");
+    output.stdout.starts_with(b"0\n")
+}
