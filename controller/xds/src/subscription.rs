@@ -51,6 +51,8 @@ pub(crate) struct Subscription {
     asked: BTreeSet<String>,
     // The client waits for its first answer to `*`, even if there is nothing to tell.
     wildcard_asked: bool,
+    // What was in a rejected response of several resources: the client may or may not use it, whatever `held` says.
+    unsure: BTreeSet<String>,
     // Groups of names whose last response was rejected as a whole: at least one of each is at fault.
     suspects: VecDeque<BTreeSet<String>>,
     pub(crate) outstanding: Option<Outstanding>,
@@ -136,6 +138,7 @@ impl Subscription {
         self.held.retain(|name, _| names.contains(name));
         self.rejected.retain(|name, _| names.contains(name));
         self.asked.retain(|name| names.contains(name));
+        self.unsure.retain(|name| names.contains(name));
     }
 
     /// Compares what the client is to hold with what it holds.
@@ -148,7 +151,7 @@ impl Subscription {
                 due.stale |= self.held.contains_key(name);
             } else if self.asked.contains(name) {
                 due.answers.insert(name.clone(), target);
-            } else if self.held.get(name) != target.as_ref() {
+            } else if self.held.get(name) != target.as_ref() || self.unsure.contains(name) {
                 due.additions.insert(name.clone(), target);
             }
         }
@@ -158,7 +161,7 @@ impl Subscription {
                 due.answers.insert(name.clone(), None);
             }
         }
-        for name in self.held.keys().filter(absent) {
+        for name in self.held.keys().chain(&self.unsure).filter(absent) {
             if self.rejected.get(name) != Some(&None) && !self.asked.contains(name) {
                 due.removals.insert(name.clone(), None);
             }
@@ -200,6 +203,7 @@ impl Subscription {
     fn acknowledge(&mut self, generation: u64, sent: BTreeMap<String, Target>) -> Verdict {
         for (name, target) in &sent {
             self.rejected.remove(name);
+            self.unsure.remove(name);
             self.clear_suspicion(name);
             match target {
                 // An unsubscription may have overtaken the response.
@@ -221,11 +225,8 @@ impl Subscription {
         if sent.len() > 1 {
             // Which of them took effect is unknown (Envoy stops at the first bad route table, but goes on after a bad
             // listener), so all go again, in halves, until the one at fault stands alone.
-            for (name, target) in &sent {
-                if self.held.get(name) == target.as_ref() && self.follows(name) {
-                    self.asked.insert(name.clone());
-                }
-            }
+            let followed: Vec<_> = sent.keys().filter(|name| self.follows(name)).cloned().collect();
+            self.unsure.extend(followed);
             let middle = sent.len() / 2;
             self.suspects.push_back(sent.keys().take(middle).cloned().collect());
             self.suspects.push_back(sent.into_keys().skip(middle).collect());
