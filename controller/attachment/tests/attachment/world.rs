@@ -10,6 +10,7 @@ use portcullis_attachment::{
     snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
     status::{Condition, ParentRef, Scope},
 };
+use portcullis_engine::policy::decode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -86,6 +87,7 @@ impl World {
                 listener.gateway, listener.listener, place.route.namespace, place.route.name, place.rule
             );
             writeln!(text, "  {place}: {name}").unwrap();
+            decode(&policy.hash, policy.document.as_bytes(), policy.secrets.as_bytes()).expect("the filter reads it");
             if policy.policy == "none" {
                 assert_eq!(*policy, open, "one `none` for all places");
             } else {
