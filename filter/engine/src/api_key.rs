@@ -7,6 +7,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    fmt,
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
@@ -38,7 +39,6 @@ const CREDENTIALS: &str = "apiKeyAuth.credentialRefs";
 const FORWARD: &str = "apiKeyAuth.forwardClientIDHeader";
 
 /// Compiled API key authentication.
-#[derive(Debug)]
 pub(crate) struct ApiKeys {
     sources: Vec<Source>,
     clients: Clients,
@@ -84,6 +84,16 @@ impl Hasher for DigestHasher {
     }
 
     fn write_usize(&mut self, _length: usize) {}
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients: Vec<&Arc<str>> = self.clients.values().collect();
+        f.debug_struct("ApiKeys")
+            .field("sources", &self.sources)
+            .field("clients", &clients)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ApiKeys {
@@ -303,6 +313,7 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
         return Err(error("duplicate-client-id", format!("client {id:?} is listed twice")));
     }
     let mut compiled = HashMap::with_capacity_and_hasher(clients.len(), BuildHasherDefault::default());
+    let empty = digest(b"");
     for client in clients {
         let id = client.id.as_str();
         if id.is_empty() || id.len() > 253 || !is_field_value(id.as_bytes()) {
@@ -314,7 +325,7 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
                 format!("the key of client {id:?} is not a SHA-256 in hex"),
             ));
         };
-        if key == digest(b"") {
+        if key == empty {
             return Err(error("empty-api-key", format!("the key of client {id:?} is empty")));
         }
         if let Some(other) = compiled.insert(key, Arc::from(id)) {

@@ -13,8 +13,8 @@ use crate::{
 const MAX_RULES: usize = 512;
 /// The most networks of one policy, over all its rules.
 const MAX_CIDRS: usize = 8192;
-/// The longest name of a rule, in bytes, as in Envoy Gateway's schema.
-const MAX_NAME: usize = 253;
+/// The longest name of a rule, in bytes: the name that Envoy Gateway gives an unnamed rule holds the policy's.
+const MAX_NAME: usize = 512;
 
 /// Compiled authorization.
 #[derive(Debug)]

@@ -145,11 +145,19 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// One API client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiClient {
     /// The client's id: the entry's name in its Kubernetes Secret.
     pub id: String,
     /// SHA-256 of the key's bytes, 64 lower-case hex digits.
     pub sha256: String,
+}
+
+impl std::fmt::Debug for ApiClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiClient")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,193 @@
+//! What one policy may hold, and what it may cost.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use portcullis_engine::{
+    denial::Reason,
+    document::{ApiClient, Document, MAX_BYTES, Secrets},
+    policy::{self, Policy, PolicyError},
+    seal,
+};
+use serde_json::{Value, json};
+
+fn compile(document: Value, api_keys: Vec<ApiClient>) -> Result<Policy, PolicyError> {
+    let document: Document = serde_json::from_value(document).unwrap();
+    Policy::compile(
+        &document,
+        &Secrets {
+            salt: String::new(),
+            api_keys,
+        },
+    )
+}
+
+fn origins(count: usize) -> Value {
+    let origins: Vec<String> = (0..count)
+        .map(|index| format!("https://*.host-{index}.example"))
+        .collect();
+    json!({"version": 1, "policy": "a/b", "cors": {"allowOrigins": origins}})
+}
+
+fn sources(count: usize) -> Value {
+    let sources: Vec<Value> = (0..count)
+        .map(|index| json!({"param": format!("key-{index}")}))
+        .collect();
+    json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": sources}})
+}
+
+fn rules(count: usize, cidrs: usize) -> Value {
+    let rules: Vec<Value> = (0..count)
+        .map(|rule| {
+            let cidrs: Vec<String> = (0..cidrs)
+                .map(|index| format!("10.{}.{}.{}/32", rule % 256, index / 256, index % 256))
+                .collect();
+            json!({"name": format!("rule-{rule}"), "action": "Deny", "clientCidrs": cidrs})
+        })
+        .collect();
+    json!({"version": 1, "policy": "a/b", "authorization": {"defaultAction": "Allow", "rules": rules}})
+}
+
+fn clients(count: usize) -> Vec<ApiClient> {
+    (0..count)
+        .map(|index| ApiClient {
+            id: format!("client-{index}"),
+            sha256: seal::hash(b"key", format!("{index}").as_bytes()).repeat(2),
+        })
+        .collect()
+}
+
+fn methods(bytes: usize) -> Value {
+    json!({"version": 1, "policy": "a/b", "cors": {"allowMethods": ["M".repeat(bytes - 2)]}})
+}
+
+#[test]
+fn every_list_has_a_cap() {
+    let key = json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
+    for (path, largest, too_large) in [
+        (
+            "cors.allowOrigins",
+            compile(origins(256), vec![]),
+            compile(origins(257), vec![]),
+        ),
+        (
+            "cors.allowMethods",
+            compile(methods(8192), vec![]),
+            compile(methods(8193), vec![]),
+        ),
+        (
+            "apiKeyAuth.extractFrom",
+            compile(sources(32), vec![]),
+            compile(sources(33), vec![]),
+        ),
+        (
+            "apiKeyAuth.credentialRefs",
+            compile(key.clone(), clients(4096)),
+            compile(key, clients(4097)),
+        ),
+        (
+            "authorization.rules",
+            compile(rules(512, 1), vec![]),
+            compile(rules(513, 1), vec![]),
+        ),
+        (
+            "authorization.rules",
+            compile(rules(2, 4096), vec![]),
+            compile(rules(3, 2731), vec![]),
+        ),
+    ] {
+        assert!(largest.is_ok(), "{path}: {largest:?}");
+        let error = too_large.unwrap_err();
+        assert_eq!((error.path.as_str(), error.code), (path, "too-many"), "{error}");
+    }
+}
+
+#[test]
+fn a_document_has_a_size() {
+    let secrets = br#"{"salt":""}"#;
+    let mut document = br#"{"version":1,"policy":"a/b"}"#.to_vec();
+    document.resize(MAX_BYTES - secrets.len(), b' ');
+    assert!(policy::decode(&seal::hash(&document, secrets), &document, secrets).is_ok());
+    document.push(b' ');
+    let refused = policy::decode(&seal::hash(&document, secrets), &document, secrets);
+    assert_eq!(refused.err(), Some(Reason::PolicyUndecodable));
+}
+
+#[test]
+fn another_name_is_a_mismatch() {
+    let (document, secrets) = (br#"{"version":1,"policy":"a/b"}"#, br#"{"salt":""}"#);
+    let h = seal::hash(document, secrets);
+    assert!(policy::decode(&h, document, secrets).is_ok());
+    for wrong in ["", "0", &h.to_uppercase(), &h[..31], &format!("{h}0")] {
+        assert_eq!(
+            policy::decode(wrong, document, secrets).err(),
+            Some(Reason::PolicyMismatch),
+            "{wrong}"
+        );
+    }
+    assert_eq!(
+        policy::decode(&h, document, br#"{"salt":"0"}"#).err(),
+        Some(Reason::PolicyMismatch)
+    );
+}
+
+#[test]
+fn nothing_prints_a_digest() {
+    let key = json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
+    let clients = clients(1);
+    let digest = clients.first().unwrap().sha256.clone();
+    let secrets = Secrets {
+        salt: "5a17".to_owned(),
+        api_keys: clients.clone(),
+    };
+    let policy = compile(key, clients.clone()).unwrap();
+    let printed = format!("{policy:?} {clients:?} {secrets:?}");
+    assert!(printed.contains("client-0"), "{printed}");
+    let bytes: Vec<u8> = (0..digest.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digest[at..at + 2], 16).unwrap())
+        .collect();
+    for secret in [digest.as_str(), "5a17", &format!("{bytes:?}")] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[test]
+fn a_policy_is_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Policy>();
+}
+
+/// Decoding the largest documents must not hold a worker up. Twice the budget for an unoptimised build and a busy
+/// machine; the best of several, because only the shortest run measures the code.
+#[test]
+fn the_largest_documents_are_decoded_quickly() {
+    let secrets = |api_keys| {
+        serde_json::to_vec(&Secrets {
+            salt: String::new(),
+            api_keys,
+        })
+        .unwrap()
+    };
+    let key = json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
+    for (what, document, secrets) in [
+        ("rules", rules(2, 4096), secrets(vec![])),
+        ("rules and origins", rules(512, 16), secrets(vec![])),
+        ("origins", origins(256), secrets(vec![])),
+        ("clients", key, secrets(clients(2300))),
+    ] {
+        let document = serde_json::to_vec(&document).unwrap();
+        let h = seal::hash(&document, &secrets);
+        let time = (0..5)
+            .map(|_| {
+                let start = Instant::now();
+                assert!(policy::decode(&h, &document, &secrets).is_ok(), "{what}");
+                start.elapsed()
+            })
+            .min()
+            .unwrap();
+        println!("{what}: {} bytes, {time:?}", document.len() + secrets.len());
+        let budget = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 10 });
+        assert!(time < budget, "{what}: {time:?}");
+    }
+}
