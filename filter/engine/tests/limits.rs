@@ -1,5 +1,5 @@
 //! What one policy may hold, and what it may cost.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 
