@@ -36,7 +36,11 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
 /// Removes what the derive adds and Envoy Gateway's schema does not have: an absent field is left out, never null.
 fn align(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    for child in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+    for child in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
         align(child);
     }
     match schema.items.as_mut() {

@@ -1,1 +1,158 @@
+//! YAML to objects, with the place of every field, and diagnostics. Pure.
 //!
+//! What a file may hold is what an API server with the definitions of `portcullis_api::crds` would take: unknown fields,
+//! wrong types and broken rules are errors, defaults are filled in. A file or an object at fault hides no other.
+
+mod diagnostic;
+mod identity;
+mod kinds;
+mod limits;
+mod near;
+mod objects;
+mod pattern;
+mod place;
+mod policy;
+mod rules;
+mod scalar;
+mod schema;
+mod tree;
+mod validate;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_attachment::{
+    finding::{Finding, Severity},
+    object::ObjectRef,
+    snapshot::Snapshot,
+};
+
+pub use self::{diagnostic::Diagnostic, place::Place};
+use self::{
+    objects::Objects,
+    place::{Position, Step, steps},
+    tree::{Node, Value},
+};
+
+/// Everything that a set of files holds. Not printable: the trees hold Secrets.
+pub struct Loaded {
+    /// The objects without faults, and of policies with faults what is needed to refuse their targets.
+    pub snapshot: Snapshot,
+    /// What is wrong with the files themselves, by place.
+    pub diagnostics: Vec<Diagnostic>,
+    files: Vec<String>,
+    unreadable: BTreeSet<usize>,
+    failed: BTreeSet<usize>,
+    origins: BTreeMap<ObjectRef, (usize, Node)>,
+}
+
+/// Reads files, given as name and text; the names appear in diagnostics as they are.
+#[must_use]
+pub fn load(files: &[(String, String)]) -> Loaded {
+    let mut objects = Objects::default();
+    let mut diagnostics = Vec::new();
+    let mut unreadable = BTreeSet::new();
+    for (number, (name, text)) in files.iter().enumerate() {
+        let documents = tree::parse(text);
+        for error in documents.errors {
+            unreadable.insert(number);
+            diagnostics.push(Diagnostic {
+                place: Some(error.position.in_file(name)),
+                severity: Severity::Error,
+                code: "yaml-syntax",
+                object: String::new(),
+                path: String::new(),
+                message: error.message,
+                fix: None,
+            });
+        }
+        for root in documents.roots {
+            if !matches!(root.value, Value::Null) {
+                objects.read(number, root, files);
+            }
+        }
+    }
+    let mut failed = unreadable.clone();
+    for (file, object, fault) in objects.faults {
+        if fault.severity == Severity::Error {
+            failed.insert(file);
+        }
+        diagnostics.push(Diagnostic {
+            place: files.get(file).map(|(name, _)| fault.position.in_file(name)),
+            severity: fault.severity,
+            code: fault.code,
+            object,
+            path: fault.path,
+            message: fault.message,
+            fix: fault.fix,
+        });
+    }
+    diagnostics.sort();
+    Loaded {
+        snapshot: objects.snapshot,
+        diagnostics,
+        files: files.iter().map(|(name, _)| name.clone()).collect(),
+        unreadable,
+        failed,
+        origins: objects.origins,
+    }
+}
+
+impl Loaded {
+    /// Finds a field of an object, or else the nearest field around it, or else the object.
+    #[must_use]
+    pub fn locate(&self, object: &ObjectRef, path: &str) -> Option<Place> {
+        let (file, root) = self.origins.get(object)?;
+        let file = self.files.get(*file)?;
+        Some(find(root, path).in_file(file))
+    }
+
+    /// Gives a finding its place.
+    #[must_use]
+    pub fn diagnose(&self, finding: &Finding) -> Diagnostic {
+        Diagnostic {
+            place: self.locate(&finding.object, &finding.path),
+            severity: finding.severity,
+            code: finding.code,
+            object: finding.object.to_string(),
+            path: finding.path.clone(),
+            message: finding.message.clone(),
+            fix: finding.fix.clone(),
+        }
+    }
+
+    /// Names the files of which a part is no YAML: what that part held is not known.
+    pub fn unreadable_files(&self) -> impl Iterator<Item = &str> {
+        self.unreadable
+            .iter()
+            .filter_map(|file| self.files.get(*file).map(String::as_str))
+    }
+
+    /// Names the files that an API server would not take as a whole: unreadable ones, and those with an object at fault.
+    pub fn failed_files(&self) -> impl Iterator<Item = &str> {
+        self.failed
+            .iter()
+            .filter_map(|file| self.files.get(*file).map(String::as_str))
+    }
+}
+
+/// Where a path leads; as far as it goes.
+fn find(root: &Node, path: &str) -> Position {
+    let mut node = root;
+    let mut position = root.position;
+    for step in steps(path) {
+        match step {
+            Step::Field(name) => {
+                let Some(entry) = node.entry(&name) else { break };
+                position = entry.node.position_under(entry.position);
+                node = &entry.node;
+            }
+            Step::Index(number) => {
+                let Value::Sequence(nodes) = &node.value else { break };
+                let Some(next) = nodes.get(number) else { break };
+                position = next.position;
+                node = next;
+            }
+        }
+    }
+    position
+}

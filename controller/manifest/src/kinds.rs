@@ -1,0 +1,241 @@
+//! The kinds that are read, and their schemas.
+
+use std::sync::LazyLock;
+
+use gateway_api::{
+    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{CustomResourceExt, core::schema::StructuralSchemaRewriter};
+use portcullis_api::{backend::Backend, security_policy::SecurityPolicy};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Value as Json, json};
+
+use crate::{limits, schema::Schema};
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
+
+/// A kind that is read.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) group: &'static str,
+    /// The versions that are read; the first one is the one of the types.
+    pub(crate) versions: &'static [&'static str],
+    pub(crate) namespaced: bool,
+    /// An API server decodes it itself and takes null for an absent field.
+    pub(crate) built_in: bool,
+    pub(crate) which: Which,
+    schema: &'static LazyLock<Schema>,
+}
+
+/// The type of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Backend,
+    EndpointSlice,
+    Gateway,
+    GatewayClass,
+    HttpRoute,
+    Namespace,
+    ReferenceGrant,
+    Secret,
+    SecurityPolicy,
+    Service,
+}
+
+impl Kind {
+    pub(crate) fn schema(&self) -> &'static Schema {
+        self.schema
+    }
+
+    /// The `apiVersion` of the types.
+    pub(crate) fn api_version(&self) -> String {
+        let version = self.versions.first().copied().unwrap_or_default();
+        if self.group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{}/{version}", self.group)
+        }
+    }
+}
+
+/// All kinds that are read, sorted by name.
+pub(crate) static KINDS: &[Kind] = &[
+    Kind {
+        name: "Backend",
+        group: ENVOY_GATEWAY,
+        versions: &["v1alpha1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::Backend,
+        schema: &BACKEND,
+    },
+    Kind {
+        name: "EndpointSlice",
+        group: "discovery.k8s.io",
+        versions: &["v1"],
+        namespaced: true,
+        built_in: true,
+        which: Which::EndpointSlice,
+        schema: &ENDPOINT_SLICE,
+    },
+    Kind {
+        name: "Gateway",
+        group: GATEWAY_API,
+        versions: &["v1", "v1beta1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::Gateway,
+        schema: &GATEWAY,
+    },
+    Kind {
+        name: "GatewayClass",
+        group: GATEWAY_API,
+        versions: &["v1", "v1beta1"],
+        namespaced: false,
+        built_in: false,
+        which: Which::GatewayClass,
+        schema: &GATEWAY_CLASS,
+    },
+    Kind {
+        name: "HTTPRoute",
+        group: GATEWAY_API,
+        versions: &["v1", "v1beta1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::HttpRoute,
+        schema: &HTTP_ROUTE,
+    },
+    Kind {
+        name: "Namespace",
+        group: "",
+        versions: &["v1"],
+        namespaced: false,
+        built_in: true,
+        which: Which::Namespace,
+        schema: &NAMESPACE,
+    },
+    Kind {
+        name: "ReferenceGrant",
+        group: GATEWAY_API,
+        versions: &["v1", "v1beta1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::ReferenceGrant,
+        schema: &REFERENCE_GRANT,
+    },
+    Kind {
+        name: "Secret",
+        group: "",
+        versions: &["v1"],
+        namespaced: true,
+        built_in: true,
+        which: Which::Secret,
+        schema: &SECRET,
+    },
+    Kind {
+        name: "SecurityPolicy",
+        group: ENVOY_GATEWAY,
+        versions: &["v1alpha1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::SecurityPolicy,
+        schema: &SECURITY_POLICY,
+    },
+    Kind {
+        name: "Service",
+        group: "",
+        versions: &["v1"],
+        namespaced: true,
+        built_in: true,
+        which: Which::Service,
+        schema: &SERVICE,
+    },
+];
+
+static BACKEND: LazyLock<Schema> = LazyLock::new(|| ours(&Backend::crd()));
+static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
+static GATEWAY: LazyLock<Schema> = LazyLock::new(|| limited(&Gateway::crd(), limits::GATEWAY));
+static GATEWAY_CLASS: LazyLock<Schema> = LazyLock::new(|| limited(&GatewayClass::crd(), limits::GATEWAY_CLASS));
+static HTTP_ROUTE: LazyLock<Schema> = LazyLock::new(|| limited(&HttpRoute::crd(), limits::HTTP_ROUTE));
+static NAMESPACE: LazyLock<Schema> = LazyLock::new(built_in::<Namespace>);
+static REFERENCE_GRANT: LazyLock<Schema> = LazyLock::new(|| limited(&ReferenceGrant::crd(), limits::REFERENCE_GRANT));
+static SECRET: LazyLock<Schema> = LazyLock::new(built_in::<Secret>);
+static SECURITY_POLICY: LazyLock<Schema> = LazyLock::new(|| ours(&SecurityPolicy::crd()));
+static SERVICE: LazyLock<Schema> = LazyLock::new(built_in::<Service>);
+
+/// The schema of one of our own definitions, as it is installed.
+fn ours(crd: &CustomResourceDefinition) -> Schema {
+    let installed = portcullis_api::crds()
+        .into_iter()
+        .find(|installed| installed.metadata.name == crd.metadata.name);
+    defined(installed.as_ref().unwrap_or(crd))
+}
+
+/// The schema of a Gateway API kind: its types hold no limits, so they are added.
+fn limited(crd: &CustomResourceDefinition, limits: &[(&str, limits::Limit)]) -> Schema {
+    let mut schema = defined(crd);
+    limits::apply(&mut schema, limits);
+    schema
+}
+
+fn defined(crd: &CustomResourceDefinition) -> Schema {
+    let schema = crd
+        .spec
+        .versions
+        .first()
+        .and_then(|version| version.schema.as_ref())
+        .and_then(|validation| validation.open_api_v3_schema.as_ref())
+        .and_then(|schema| serde_json::to_value(schema).ok());
+    complete(schema.unwrap_or_default())
+}
+
+fn built_in<T: JsonSchema>() -> Schema {
+    complete(structural::<T>())
+}
+
+fn structural<T: JsonSchema>() -> Json {
+    let settings = SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .with_transform(StructuralSchemaRewriter);
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Adds what every object has.
+fn complete(mut schema: Json) -> Schema {
+    if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+        properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
+        properties.insert("kind".to_owned(), json!({"type": "string"}));
+        properties.insert("metadata".to_owned(), structural::<ObjectMeta>());
+    }
+    Schema::compile(&schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KINDS;
+    use crate::schema::Kind;
+
+    #[test]
+    fn every_kind_has_a_closed_schema() {
+        assert!(KINDS.is_sorted_by(|one, other| one.name < other.name));
+        for kind in KINDS {
+            let schema = kind.schema();
+            assert_eq!(schema.kind, Kind::Object, "{}", kind.name);
+            assert!(!schema.open, "{}", kind.name);
+            let metadata = schema.field("metadata").unwrap_or_else(|| panic!("{}", kind.name));
+            assert!(metadata.field("labels").is_some() && !metadata.open, "{}", kind.name);
+        }
+    }
+}

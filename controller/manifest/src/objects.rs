@@ -1,0 +1,249 @@
+//! Trees to typed objects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use portcullis_attachment::{finding::Severity, object::ObjectRef, snapshot::Snapshot};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::{
+    identity::{self, Identity},
+    kinds::{KINDS, Kind, Which},
+    near, policy,
+    tree::{Node, Value},
+    validate::{Fault, Manner, validate},
+};
+
+/// `List` objects inside `List` objects; kubectl writes one level.
+const LISTS: usize = 4;
+
+/// What was read so far.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) snapshot: Snapshot,
+    /// Where each object stands: the index of the file, and its tree.
+    pub(crate) origins: BTreeMap<ObjectRef, (usize, Node)>,
+    /// Faults with the index of the file and the object's name.
+    pub(crate) faults: Vec<(usize, String, Fault)>,
+}
+
+impl Objects {
+    /// Reads one document.
+    pub(crate) fn read(&mut self, file: usize, root: Node, files: &[(String, String)]) {
+        self.read_nested(file, root, files, LISTS);
+    }
+
+    fn read_nested(&mut self, file: usize, root: Node, files: &[(String, String)], lists: usize) {
+        let (api_version, kind) = match identity::type_of(&root) {
+            Ok(found) => found,
+            Err(fault) => return self.faults.push((file, String::new(), fault)),
+        };
+        if kind.ends_with("List") && lists > 0 {
+            if let Some(Value::Sequence(items)) = root.get("items").map(|items| &items.value) {
+                for item in items.clone() {
+                    self.read_nested(file, item, files, lists - 1);
+                }
+                return;
+            }
+        }
+        match recognize(&root, &api_version, &kind) {
+            Ok(kind) => self.object(file, root, kind, files),
+            Err(fault) => {
+                let name = identity::display(&kind, &root);
+                self.faults.push((file, name, fault));
+            }
+        }
+    }
+
+    fn object(&mut self, file: usize, root: Node, kind: &'static Kind, files: &[(String, String)]) {
+        let manner = Manner {
+            secret: kind.which == Which::Secret,
+            null_is_absent: kind.built_in,
+        };
+        let (mut json, mut faults) = validate(&root, kind.schema(), manner);
+        let Identity { object, faults: more } = identity::identify(&root, kind, &mut json);
+        faults.extend(more);
+        if let Some((other, node)) = self.origins.get(&object).filter(|_| !object.name.is_empty()) {
+            let place = files.get(*other).map_or("", |(name, _)| name);
+            faults.push(Fault {
+                position: root.position,
+                severity: Severity::Error,
+                code: "duplicate-object",
+                path: String::new(),
+                message: format!("is also at {place}:{}", node.position.line),
+                fix: Some("remove one of the two, or give it another name".to_owned()),
+            });
+        }
+        if faults.is_empty() {
+            if let Err(message) = self.add(kind.which, json) {
+                faults.push(Fault {
+                    position: root.position,
+                    severity: Severity::Error,
+                    code: "unreadable-object",
+                    path: String::new(),
+                    // serde's message may quote the value.
+                    message: if manner.secret {
+                        "cannot be read".to_owned()
+                    } else {
+                        message
+                    },
+                    fix: None,
+                });
+            }
+        }
+        if kind.which == Which::SecurityPolicy && !faults.is_empty() {
+            self.snapshot
+                .broken_policies
+                .push(policy::broken(&root, &object, &faults).into());
+        }
+        let name = identity::display(kind.name, &root);
+        self.faults
+            .extend(faults.into_iter().map(|fault| (file, name.clone(), fault)));
+        self.origins.entry(object).or_insert((file, root));
+    }
+
+    fn add(&mut self, which: Which, json: Json) -> Result<(), String> {
+        let snapshot = &mut self.snapshot;
+        match which {
+            Which::Backend => snapshot.backends.push(typed::<_>(json)?),
+            Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
+            Which::Gateway => snapshot.gateways.push(typed(json)?),
+            Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
+            Which::HttpRoute => snapshot.http_routes.push(typed(json)?),
+            Which::Namespace => snapshot.namespaces.push(typed(json)?),
+            Which::ReferenceGrant => snapshot.reference_grants.push(typed(json)?),
+            Which::Secret => snapshot.secrets.push(secret(json)?.into()),
+            Which::SecurityPolicy => snapshot.security_policies.push(typed(json)?),
+            Which::Service => snapshot.services.push(typed(json)?),
+        }
+        Ok(())
+    }
+}
+
+fn typed<T: DeserializeOwned>(json: Json) -> Result<std::sync::Arc<T>, String> {
+    serde_json::from_value(json)
+        .map(std::sync::Arc::new)
+        .map_err(|error| error.to_string())
+}
+
+/// Reads a Secret as an API server stores it: `stringData` wins over `data`, and line breaks in base64 do not count.
+fn secret(mut json: Json) -> Result<Secret, String> {
+    if let Some(data) = json.get_mut("data").and_then(Json::as_object_mut) {
+        for value in data.values_mut() {
+            if let Json::String(text) = value {
+                text.retain(|c| !matches!(c, '\r' | '\n'));
+            }
+        }
+    }
+    let mut secret: Secret = serde_json::from_value(json).map_err(|error| error.to_string())?;
+    if let Some(plain) = secret.string_data.take() {
+        let data = secret.data.get_or_insert_default();
+        data.extend(
+            plain
+                .into_iter()
+                .map(|(name, value)| (name, ByteString(value.into_bytes()))),
+        );
+    }
+    Ok(secret)
+}
+
+/// Finds the kind of an object; a kind that is not read is a warning, one that was probably meant to be read an error.
+fn recognize(root: &Node, api_version: &str, kind: &str) -> Result<&'static Kind, Fault> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let at = |name: &str| {
+        let entry = root.entry(name);
+        entry.map_or(root.position, |entry| entry.node.position_under(entry.position))
+    };
+    if let Some(known) = KINDS.iter().find(|known| known.name == kind) {
+        if known.group == group {
+            if known.versions.contains(&version) {
+                return Ok(known);
+            }
+            return Err(fault(
+                at("apiVersion"),
+                Severity::Error,
+                "unsupported-version",
+                "apiVersion",
+                format!("{kind} has no version {version:?} here"),
+                format!("write {:?}", known.api_version()),
+            ));
+        }
+        // An object of another project may well have the same kind; a group without a dot or almost ours has not.
+        let meant = !group.contains('.') || near::nearest(group, [known.group]).is_some();
+        if meant {
+            return Err(fault(
+                at("apiVersion"),
+                Severity::Error,
+                "unsupported-version",
+                "apiVersion",
+                format!("{kind} is not of {api_version:?}"),
+                format!("write {:?}", known.api_version()),
+            ));
+        }
+    } else if let Some(meant) = misspelt(group, kind) {
+        return Err(fault(
+            at("kind"),
+            Severity::Error,
+            "unknown-kind",
+            "kind",
+            format!("{api_version} has no kind {kind:?}"),
+            format!("write {meant:?}"),
+        ));
+    }
+    Err(fault(
+        at("kind"),
+        Severity::Warning,
+        "kind-ignored",
+        "kind",
+        format!("{kind} of {api_version} is not used"),
+        "remove it, or keep it for other controllers".to_owned(),
+    ))
+}
+
+/// Kinds of the groups above that exist and are not read: no misspellings of those that are.
+const OTHERS: &[&str] = &[
+    "BackendTLSPolicy",
+    "BackendTrafficPolicy",
+    "Binding",
+    "ClientTrafficPolicy",
+    "EnvoyExtensionPolicy",
+    "EnvoyPatchPolicy",
+    "EnvoyProxy",
+    "GRPCRoute",
+    "HTTPRouteFilter",
+    "ListenerSet",
+    "Node",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+];
+
+fn misspelt(group: &str, kind: &str) -> Option<&'static str> {
+    if OTHERS.contains(&kind) {
+        return None;
+    }
+    let names = KINDS
+        .iter()
+        .filter(|known| known.group == group)
+        .map(|known| known.name);
+    near::nearest(kind, names)
+}
+
+fn fault(
+    position: crate::place::Position,
+    severity: Severity,
+    code: &'static str,
+    path: &str,
+    message: String,
+    fix: String,
+) -> Fault {
+    Fault {
+        position,
+        severity,
+        code,
+        path: path.to_owned(),
+        message,
+        fix: Some(fix),
+    }
+}
