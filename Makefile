@@ -55,7 +55,7 @@ controller:
 test: prepare envoy build faults test-unit test-wasm32 test-e2e ## every test: unit, cases in three places, real Envoy, real Docker
 test-unit:
 	$(STEP) "unit tests, cases and goldens"
-	@cargo test $(CARGO_RELEASE) --workspace --exclude portcullis-filter --exclude portcullis-e2e
+	@cargo test $(CARGO_RELEASE) --workspace --exclude portcullis-e2e
 test-wasm32:
 	$(STEP) "the engine's cases in wasm32"
 	@tests/make/wasm32.sh

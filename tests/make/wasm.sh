@@ -11,8 +11,9 @@ mkdir -p "$(dirname "$out")"
 sum=$(sha256sum <"$built")
 stamp="$out.built-from"
 [ -f "$out" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && exit 0
-# The features are named: Envoy's V8 refuses a module optimised with all of them.
-wasm-opt -O3 --enable-bulk-memory --enable-sign-ext --enable-nontrapping-float-to-int --enable-mutable-globals \
+# The features are named: Envoy's V8 refuses a module optimised with all of them. Function names stay (-g), so that a trap
+# has a backtrace; the standard library's debug tables, which are as large as the code, go.
+wasm-opt --strip-dwarf -O3 -g --enable-bulk-memory --enable-sign-ext --enable-nontrapping-float-to-int --enable-mutable-globals \
     --enable-multivalue --enable-reference-types "$built" -o "$out.new"
 mv "$out.new" "$out"
 printf '%s' "$sum" >"$stamp"

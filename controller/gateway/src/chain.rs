@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// What the filter may call, and what Envoy calls in it; Envoy never enters a callback that is not here.
-const CAPABILITIES: [&str; 23] = [
+const CAPABILITIES: [&str; 26] = [
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
@@ -60,8 +60,10 @@ const CAPABILITIES: [&str; 23] = [
     "proxy_add_header_map_value",
     "proxy_call_foreign_function",
     "proxy_define_metric",
+    "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_property",
+    "proxy_get_shared_data",
     "proxy_increment_metric",
     "proxy_log",
     "proxy_on_configure",
@@ -74,6 +76,7 @@ const CAPABILITIES: [&str; 23] = [
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
     "proxy_set_property",
+    "proxy_set_shared_data",
     "random_get",
 ];
 
