@@ -1,0 +1,73 @@
+//! The definitions in `manifests/crds` are those of the types.
+
+use std::{fs, path::PathBuf};
+
+/// Where the definitions are.
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../manifests/crds")
+}
+
+#[test]
+fn the_definitions_in_the_manifests_are_those_of_the_types() {
+    let mut expected = Vec::new();
+    for crd in portcullis_api::crds() {
+        let name = format!("{}.yaml", crd.metadata.name.as_deref().unwrap());
+        let text = portcullis_api::to_yaml(&crd).unwrap();
+        // `make crds` sets it.
+        if std::env::var_os("PORTCULLIS_WRITE_CRDS").is_some() {
+            fs::write(folder().join(&name), &text).unwrap();
+        }
+        let found = fs::read_to_string(folder().join(&name)).unwrap_or_default();
+        assert!(
+            found == text,
+            "manifests/crds/{name} is not what the types say; run `make crds`"
+        );
+        expected.push(name);
+    }
+    let mut found: Vec<_> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found, expected, "manifests/crds holds other files");
+}
+
+#[test]
+fn the_definition_of_security_policy_has_the_names_that_envoy_gateway_gives_it() {
+    let crd = portcullis_api::crds().pop().unwrap();
+    let names = &crd.spec.names;
+    assert_eq!(crd.spec.group, "gateway.envoyproxy.io");
+    assert_eq!(names.kind, "SecurityPolicy");
+    assert_eq!(names.short_names.as_deref(), Some(&["sp".to_owned()][..]));
+    assert_eq!(names.categories.as_deref(), Some(&["envoy-gateway".to_owned()][..]));
+    assert_eq!(crd.spec.scope, "Namespaced");
+    assert!(crd.spec.versions[0].subresources.as_ref().unwrap().status.is_some());
+}
+
+/// A structural schema has a type at every level, and no field may be null.
+#[test]
+fn every_schema_is_structural() {
+    fn check(path: &str, schema: &serde_json::Value) {
+        let int_or_string = schema.get("x-kubernetes-int-or-string").is_some();
+        assert!(schema.get("type").is_some() || int_or_string, "{path} has no type");
+        assert!(schema.get("nullable").is_none(), "{path} may be null");
+        for word in ["$ref", "oneOf", "anyOf", "allOf", "not", "additionalItems", "definitions"] {
+            assert!(schema.get(word).is_none(), "{path} has {word}");
+        }
+        if let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) {
+            for (name, property) in properties {
+                check(&format!("{path}.{name}"), property);
+            }
+        }
+        for inner in ["items", "additionalProperties"] {
+            if let Some(inner) = schema.get(inner) {
+                check(&format!("{path}[]"), inner);
+            }
+        }
+    }
+    for crd in portcullis_api::crds() {
+        let schema = crd.spec.versions[0].schema.as_ref().unwrap();
+        let schema = serde_json::to_value(schema.open_api_v3_schema.as_ref().unwrap()).unwrap();
+        check(&crd.spec.names.kind, &schema);
+    }
+}
