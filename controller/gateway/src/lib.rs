@@ -1,16 +1,19 @@
 //! Gateway API resources to Envoy's listeners, route tables, clusters, endpoints and secrets. Pure.
 
 mod backends;
+mod bootstrap;
 mod certificate;
 mod chain;
 mod cluster;
 mod gateway;
 mod grants;
 mod listener;
+mod quarantine;
 mod report;
 pub mod resource;
 mod route;
 mod routes;
+mod show;
 mod table;
 mod wire;
 mod xds;
@@ -31,6 +34,11 @@ use crate::{
     gateway::World,
     report::{Fault, condition, ignored},
     routes::Routes,
+};
+pub use crate::{
+    bootstrap::{Admin, BootstrapOptions, bootstrap},
+    quarantine::{quarantine, virtual_hosts},
+    show::{show, snippet},
 };
 
 /// What the translation needs to know beside the objects.
