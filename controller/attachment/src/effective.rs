@@ -13,7 +13,8 @@ use sha2::Sha256;
 use crate::{
     binding::Bindings,
     claims::Claims,
-    document::{Build, Fault, Feature, build, hex},
+    document::{Build, build, hex},
+    fault::{Fault, Feature},
     finding::Finding,
     object::{self, ListenerRef, ObjectRef},
     policy_status,

@@ -4,6 +4,7 @@ pub mod binding;
 mod claims;
 mod document;
 pub mod effective;
+mod fault;
 pub mod finding;
 pub mod hostname;
 pub mod listeners;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     claims::{Claims, Outcome},
     effective::Candidate,
+    fault::limited,
     finding::{self, Finding, Severity},
     status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus},
     target::{Slot, Targets},
@@ -198,7 +199,7 @@ fn condition(r#type: &'static str, status: ConditionStatus, reason: &'static str
         r#type,
         status,
         reason,
-        message: crate::document::limited(message),
+        message: limited(message),
     }
 }
 

@@ -214,7 +214,7 @@ fn model(policies: &[Policy], place: &Place) -> (String, bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 120, ..ProptestConfig::default() })]
 
     #[test]
     fn every_place_has_the_policy_of_the_model(policies in policies()) {
