@@ -21,13 +21,15 @@ use proxy_wasm::types::LogLevel;
 const DESCRIPTION: &[u8] = concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","documents":[1]}"#).as_bytes();
 const _: () = assert!(VERSION == 1, "DESCRIPTION lists the wire forms that this build reads");
 
-#[cfg(target_arch = "wasm32")]
-#[expect(
-    unsafe_code,
-    reason = "places a custom section, which cannot clash with a symbol or a section of the linker"
+#[cfg_attr(
+    target_arch = "wasm32",
+    expect(
+        unsafe_code,
+        reason = "places a custom section, which clashes with no symbol and no section of the linker"
+    ),
+    unsafe(link_section = "portcullis")
 )]
 #[used]
-#[unsafe(link_section = "portcullis")]
 static SECTION: [u8; DESCRIPTION.len()] = {
     let mut section = [0; DESCRIPTION.len()];
     section.copy_from_slice(DESCRIPTION);

@@ -1,4 +1,5 @@
 //! `envoy-config/by-hand.yaml` holds policies that the filter will accept: their hashes are real and every route has one.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
