@@ -37,8 +37,8 @@ pub(crate) enum Outcome<'a> {
     Repeated,
     /// A group or kind that is not served.
     Unsupported,
-    /// No such object; the names of those that exist.
-    NotFound(Vec<&'a str>),
+    /// No such object.
+    NotFound,
     /// An object of other controllers.
     Foreign,
 }
@@ -53,7 +53,7 @@ impl<'a> Claims<'a> {
             for (reference, written) in candidate.references.iter().enumerate() {
                 let outcome = match targets.resolve(written) {
                     Resolved::Unsupported => Outcome::Unsupported,
-                    Resolved::NotFound(names) => Outcome::NotFound(names),
+                    Resolved::NotFound => Outcome::NotFound,
                     Resolved::Foreign => Outcome::Foreign,
                     Resolved::Slot(slot, ancestors) => {
                         overriding.add(slot, targets);

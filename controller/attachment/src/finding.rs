@@ -28,9 +28,12 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
+/// How many names a fix lists.
+pub(crate) const SHOWN: usize = 5;
+
 /// The fix for a name that does not exist: the names that do, if there are any.
 pub(crate) fn one_of(names: &[&str]) -> Option<String> {
-    let shown: Vec<String> = names.iter().take(5).map(|name| format!("{name:?}")).collect();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
     match shown.as_slice() {
         [] => None,
         [name] => Some(format!("write {name}")),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     claims::{Claims, Outcome},
     effective::Candidate,
-    fault::limited,
+    fault::{Fault, limited},
     finding::{self, Finding, Severity},
     status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus},
     target::{Slot, Targets},
@@ -52,7 +52,7 @@ pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Vec
                         let message = format!("No section name {section} found for {target}");
                         ancestors.refuse(of_hit, "TargetNotFound", &message);
                     }
-                    Outcome::Repeated | Outcome::Unsupported | Outcome::NotFound(_) | Outcome::Foreign => {}
+                    Outcome::Repeated | Outcome::Unsupported | Outcome::NotFound | Outcome::Foreign => {}
                 }
             }
             ancestors.finish(candidate)
@@ -275,7 +275,7 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 fix: Some("write a list of one under targetRefs".to_owned()),
             });
         }
-        if candidate.references.is_empty() {
+        if candidate.references.is_empty() && !candidate.build.faults.iter().any(Fault::is_of_schema) {
             findings.push(Finding {
                 severity: Severity::Error,
                 code: "no-target",
@@ -334,9 +334,9 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                     let fix = "target a Gateway or an HTTPRoute".to_owned();
                     (Severity::Error, "unsupported-target", ".kind", message, Some(fix))
                 }
-                Outcome::NotFound(names) => {
+                Outcome::NotFound => {
                     let message = format!("{named} does not exist");
-                    let fix = finding::one_of(names)
+                    let fix = finding::one_of(&targets.names(&target.kind, &reference.namespace))
                         .unwrap_or_else(|| format!("create it in namespace {}", reference.namespace));
                     (Severity::Error, "target-not-found", ".name", message, Some(fix))
                 }

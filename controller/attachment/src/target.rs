@@ -1,6 +1,6 @@
 //! What policies target: objects, sections, and who got there first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gateway_api::{gateways::Gateway, httproutes::HttpRoute};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -8,6 +8,7 @@ use portcullis_api::security_policy::{NamespacesFrom, PolicyTargetReference, Sec
 
 use crate::{
     binding::{Bindings, managed_gateways},
+    finding,
     object::{self, GATEWAY_GROUP},
     reference::References,
     selector,
@@ -70,8 +71,8 @@ pub(crate) enum Resolved<'a> {
     Slot(Slot<'a>, Vec<ParentRef>),
     /// A group or kind that is not served.
     Unsupported,
-    /// No such object; the names of those that exist.
-    NotFound(Vec<&'a str>),
+    /// No such object.
+    NotFound,
     /// An object of other controllers, or of nobody.
     Foreign,
 }
@@ -84,6 +85,8 @@ pub(crate) struct Targets<'a> {
     /// Managed parents by route.
     parents: HashMap<(&'a str, &'a str), Vec<&'a ParentRef>>,
     namespaces: HashMap<&'a str, &'a ObjectMeta>,
+    /// Names by kind and namespace, sorted.
+    names: HashMap<(&'static str, &'a str), BTreeSet<&'a str>>,
 }
 
 fn key(metadata: &ObjectMeta) -> (&str, &str) {
@@ -97,7 +100,15 @@ impl<'a> Targets<'a> {
             let route = (parent.route.namespace.as_str(), parent.route.name.as_str());
             parents.entry(route).or_default().push(&parent.parent);
         }
+        let mut names: HashMap<_, BTreeSet<&str>> = HashMap::new();
+        let gateways = snapshot.gateways.iter().map(|gateway| ("Gateway", &gateway.metadata));
+        let routes = snapshot.http_routes.iter().map(|route| ("HTTPRoute", &route.metadata));
+        for (kind, metadata) in gateways.chain(routes) {
+            let (namespace, name) = key(metadata);
+            names.entry((kind, namespace)).or_default().insert(name);
+        }
         Self {
+            names,
             gateways: snapshot
                 .gateways
                 .iter()
@@ -119,6 +130,13 @@ impl<'a> Targets<'a> {
                 .map(|namespace| (object::name(&namespace.metadata), &namespace.metadata))
                 .collect(),
         }
+    }
+
+    /// Some names of objects of a kind in a namespace.
+    pub(crate) fn names(&self, kind: &str, namespace: &str) -> Vec<&'a str> {
+        let kind = if kind == "Gateway" { "Gateway" } else { "HTTPRoute" };
+        let names = self.names.get(&(kind, namespace));
+        names.into_iter().flatten().take(finding::SHOWN + 1).copied().collect()
     }
 
     /// The managed parents of a route.
@@ -171,7 +189,7 @@ impl<'a> Targets<'a> {
             return if self.gateways.contains_key(&wanted) {
                 Resolved::Foreign
             } else {
-                Resolved::NotFound(names(self.gateways.keys(), wanted.0))
+                Resolved::NotFound
             };
         };
         let (namespace, name) = key(&gateway.metadata);
@@ -199,7 +217,7 @@ impl<'a> Targets<'a> {
 
     fn route(&self, wanted: (&str, &str), section: Option<&str>) -> Resolved<'a> {
         let Some(&route) = self.routes.get(&wanted) else {
-            return Resolved::NotFound(names(self.routes.keys(), wanted.0));
+            return Resolved::NotFound;
         };
         let (namespace, name) = key(&route.metadata);
         let parents = self.parents(namespace, name);
@@ -352,14 +370,4 @@ fn plain(target: &PolicyTargetReference) -> PolicyTarget {
         name: target.name.clone(),
         section_name: target.section_name.clone(),
     }
-}
-
-/// The names in a namespace, sorted.
-fn names<'a, 'k>(keys: impl Iterator<Item = &'k (&'a str, &'a str)>, namespace: &str) -> Vec<&'a str>
-where
-    'a: 'k,
-{
-    let mut names: Vec<&str> = keys.filter(|(of, _)| *of == namespace).map(|(_, name)| *name).collect();
-    names.sort_unstable();
-    names
 }

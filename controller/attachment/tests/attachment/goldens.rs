@@ -31,3 +31,21 @@ fn manifests_attach_as_written_down() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
+
+#[test]
+fn documented_differences_name_cases() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("../../docs/differences.md")).unwrap();
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| POLICY-")).collect();
+    assert!(rows.len() > 5, "the table is not read");
+    for row in rows {
+        let cases = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for case in cases.split(", ") {
+            let case = case.trim_matches('`');
+            assert!(
+                root.join(format!("testdata/{case}.in.yaml")).exists(),
+                "{row}: no case {case:?}"
+            );
+        }
+    }
+}
