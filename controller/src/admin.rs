@@ -77,13 +77,21 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, method: &str,
 fn answer(bytes: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.split_whitespace().next()?.parse().ok()?;
+    let status = head
+        .strip_prefix("HTTP/1.1 ")?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()?;
     Some((status, body.to_owned()))
 }
 
 /// Whether a controller takes connections on its socket.
 pub(crate) async fn answers(socket: &Path) -> bool {
-    matches!(tokio::time::timeout(PATIENCE, UnixStream::connect(socket)).await, Ok(Ok(_)))
+    matches!(
+        tokio::time::timeout(PATIENCE, UnixStream::connect(socket)).await,
+        Ok(Ok(_))
+    )
 }
 
 /// Asks whether a controller or an Envoy is ready.
@@ -113,7 +121,10 @@ pub(crate) fn ready(whom: &Ready) -> Result<(), Failure> {
     match runtime.block_on(admin.get("/ready")) {
         Ok((200, _)) => Ok(()),
         Ok((status, body)) => Err(Failure::new(
-            format!("envoy is not ready: {status} {}", body.lines().last().unwrap_or_default()),
+            format!(
+                "envoy is not ready: {status} {}",
+                body.lines().last().unwrap_or_default()
+            ),
             "see its log",
         )),
         Err(error) => Err(Failure::new(

@@ -74,11 +74,11 @@ pub(crate) fn source(args: &ManifestArgs) -> Result<Source, Failure> {
 
 /// A diagnostic on a line: `file:line:column error[code] Kind namespace/name path: message; fix`.
 pub(crate) fn line(diagnostic: &Diagnostic, paint: impl Fn(Tone, &str) -> String) -> String {
-    let (tone, level) = match diagnostic.severity {
-        Severity::Error => (Tone::Bad, "error"),
-        Severity::Warning => (Tone::Warning, "warning"),
+    let tone = match diagnostic.severity {
+        Severity::Error => Tone::Bad,
+        Severity::Warning => Tone::Warning,
     };
-    let plain = format!("{level}[{}]", diagnostic.code);
+    let plain = format!("{}[{}]", diagnostic.level(), diagnostic.code);
     diagnostic.to_string().replacen(&plain, &paint(tone, &plain), 1)
 }
 

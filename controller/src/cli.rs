@@ -291,7 +291,10 @@ mod tests {
     fn render_writes_secrets_only_for_a_snippet() {
         assert!(parse("portcullis render -f a --show-secrets b").is_err());
         assert!(parse("portcullis render -f a --snippet --bootstrap").is_err());
-        let Command::Render(args) = parse("portcullis render -f a --snippet --show-secrets b").unwrap().command else {
+        let Command::Render(args) = parse("portcullis render -f a --snippet --show-secrets b")
+            .unwrap()
+            .command
+        else {
             panic!("not render");
         };
         assert_eq!(args.show_secrets, Some(PathBuf::from("b")));
@@ -302,15 +305,30 @@ mod tests {
         let backend: BackendOverride = "shop/orders=[::1]:8080".parse().unwrap();
         assert_eq!(backend.service, "shop/orders");
         assert_eq!(backend.endpoint, "[::1]:8080");
-        for wrong in ["shop/orders", "orders=a:1", "/x=a:1", "a/b/c=d:1", "shop/orders=a", "a/b=:1", "a/b=c:0", "a/b=c:x"] {
+        for wrong in [
+            "shop/orders",
+            "orders=a:1",
+            "/x=a:1",
+            "a/b/c=d:1",
+            "shop/orders=a",
+            "a/b=:1",
+            "a/b=c:0",
+            "a/b=c:x",
+        ] {
             assert!(wrong.parse::<BackendOverride>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn readiness_is_asked_of_a_socket_or_an_admin_interface() {
-        assert_eq!("/run/x.sock".parse(), Ok(Ready::Controller(PathBuf::from("/run/x.sock"))));
-        assert_eq!("unix:/run/a.sock".parse(), Ok(Ready::AdminPipe(PathBuf::from("/run/a.sock"))));
+        assert_eq!(
+            "/run/x.sock".parse(),
+            Ok(Ready::Controller(PathBuf::from("/run/x.sock")))
+        );
+        assert_eq!(
+            "unix:/run/a.sock".parse(),
+            Ok(Ready::AdminPipe(PathBuf::from("/run/a.sock")))
+        );
         assert_eq!(
             "http://127.0.0.1:9901/ready".parse(),
             Ok(Ready::Admin(SocketAddr::from(([127, 0, 0, 1], 9901))))

@@ -18,6 +18,9 @@ use crate::cli::ManifestArgs;
 /// What is added to listener ports below 1024 when they may not be bound.
 pub(crate) const PORT_SHIFT: u16 = 10_000;
 
+/// Where Envoy writes one JSON object per request, in a container as well as here.
+const ACCESS_LOG: &str = "/dev/stdout";
+
 /// Everything beside the manifests that decides what is served.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -47,7 +50,11 @@ impl Settings {
                 .map(|backend| (backend.service.clone(), backend.endpoint.clone()))
                 .collect(),
             wasm,
-            port_shift: if rustix::process::geteuid().is_root() { 0 } else { PORT_SHIFT },
+            port_shift: if rustix::process::geteuid().is_root() {
+                0
+            } else {
+                PORT_SHIFT
+            },
             salt_key,
         }
     }
@@ -69,7 +76,11 @@ pub(crate) struct Evaluation {
 impl Evaluation {
     /// How many diagnostics are errors, and how many are warnings.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+        let errors = self
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .count();
         (errors, self.diagnostics.len() - errors)
     }
 }
@@ -92,14 +103,11 @@ pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evalu
     }
     let snapshot = &loaded.snapshot;
     let bindings = binding::bind(snapshot, &settings.controller_name);
-    let attachment = effective::attach(
-        snapshot,
-        &bindings,
-        &effective::Options {
-            controller_name: settings.controller_name.clone(),
-            salt_key: settings.salt_key,
-        },
-    );
+    let options = effective::Options {
+        controller_name: settings.controller_name.clone(),
+        salt_key: settings.salt_key,
+    };
+    let attachment = effective::attach(snapshot, &bindings, &options);
     let translation = portcullis_gateway::translate(
         snapshot,
         &bindings,
@@ -109,9 +117,15 @@ pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evalu
             wasm: settings.wasm.clone(),
             privileged_port_shift: settings.port_shift,
             backend_overrides: settings.backends.clone(),
+            access_log: Some(ACCESS_LOG.to_owned()),
+            none: effective::none(&options),
         },
     );
-    let findings = bindings.findings.iter().chain(&attachment.findings).chain(&translation.findings);
+    let findings = bindings
+        .findings
+        .iter()
+        .chain(&attachment.findings)
+        .chain(&translation.findings);
     let mut diagnostics = loaded.diagnostics.clone();
     diagnostics.extend(findings.map(|finding| loaded.diagnose(finding)));
     diagnostics.sort();
@@ -126,7 +140,12 @@ pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evalu
 
 /// Drops every object of another namespace.
 fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
-    let kept = |metadata: &ObjectMeta| metadata.namespace.as_ref().is_some_and(|name| namespaces.contains(name));
+    let kept = |metadata: &ObjectMeta| {
+        metadata
+            .namespace
+            .as_ref()
+            .is_some_and(|name| namespaces.contains(name))
+    };
     let Snapshot {
         gateway_classes: _,
         namespaces: _,

@@ -48,7 +48,14 @@ pub(crate) fn busy(port: u16) -> io::Result<Option<Owner>> {
     let mut taken = in_use(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
     if !taken {
         taken = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable) => false,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+                ) =>
+            {
+                false
+            }
             other => in_use(other).unwrap_or(false),
         };
     }
@@ -65,7 +72,9 @@ fn owner(proc: &Path, port: u16) -> Owner {
             inodes.insert(format!("socket:[{}]", socket.inode));
         }
     }
-    holder(proc, &inodes).or_else(|| user.map(Owner::User)).unwrap_or(Owner::Unknown)
+    holder(proc, &inodes)
+        .or_else(|| user.map(Owner::User))
+        .unwrap_or(Owner::Unknown)
 }
 
 struct Socket {
@@ -119,7 +128,11 @@ fn shown(cmdline: &[u8]) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(120)
         .collect();
-    if line.is_empty() { "no command line".to_owned() } else { line }
+    if line.is_empty() {
+        "no command line".to_owned()
+    } else {
+        line
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +155,9 @@ mod tests {
     #[test]
     fn only_listening_sockets_of_the_port_count() {
         let line = |port: &str, state: &str| {
-            format!("   1: 0100007F:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 100 0 0 10 0")
+            format!(
+                "   1: 0100007F:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 100 0 0 10 0"
+            )
         };
         let socket = listening(&line("1F90", "0A"), 8080).unwrap();
         assert_eq!((socket.uid, socket.inode), (1000, 4242));

@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn colour_is_as_told() {
-        assert_eq!(Style::new(Output::Text, Color::Always).paint(Tone::Bad, "no"), "\x1b[31mno\x1b[0m");
+        assert_eq!(
+            Style::new(Output::Text, Color::Always).paint(Tone::Bad, "no"),
+            "\x1b[31mno\x1b[0m"
+        );
         assert_eq!(Style::new(Output::Text, Color::Never).paint(Tone::Bad, "no"), "no");
     }
 }

@@ -45,12 +45,24 @@ pub(crate) fn render(args: &RenderArgs, style: &Style) -> Result<Answer, Failure
     }
     if args.bootstrap {
         let configuration = only(&wanted)?;
-        let socket = args.filter.xds_socket.clone().unwrap_or_else(|| state_dir.join("xds.sock"));
+        let socket = args
+            .filter
+            .xds_socket
+            .clone()
+            .unwrap_or_else(|| state_dir.join("xds.sock"));
         let socket = std::path::absolute(&socket).unwrap_or(socket);
         let admin = Admin::Tcp(([127, 0, 0, 1], 9901).into());
-        style.value(&bootstrap_value(&configuration.gateway, &socket, &admin, &wasm))?;
+        // On another machine than Envoy's the filter need not be there.
+        let documents = wasm::verify(&wasm).map_or_else(|_| vec![document::VERSION], |declared| declared.documents);
+        style.value(&bootstrap_value(
+            &configuration.gateway,
+            &socket,
+            &admin,
+            &wasm,
+            &documents,
+        ))?;
     } else if args.snippet {
-        snippet(args, only(&wanted)?, &wasm, style)?;
+        snippet(args, only(&wanted)?, style)?;
     } else {
         let shown: Vec<_> = wanted.iter().map(|configuration| show(configuration)).collect();
         match (&args.gateway, shown.as_slice()) {
@@ -66,7 +78,11 @@ fn wanted<'a>(evaluation: &'a Evaluation, gateway: Option<&str>) -> Result<Vec<&
     let all = &evaluation.translation.configurations;
     let names = || {
         let names: Vec<_> = all.iter().map(|configuration| configuration.gateway.as_str()).collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
     };
     let wanted: Vec<_> = all
         .iter()
@@ -90,7 +106,10 @@ fn only<'a>(wanted: &[&'a Configuration]) -> Result<&'a Configuration, Failure> 
     match wanted {
         [one] => Ok(one),
         _ => {
-            let names: Vec<_> = wanted.iter().map(|configuration| configuration.gateway.as_str()).collect();
+            let names: Vec<_> = wanted
+                .iter()
+                .map(|configuration| configuration.gateway.as_str())
+                .collect();
             Err(Failure::new(
                 format!("there are several Gateways: {}", names.join(", ")),
                 "choose one with --gateway",
@@ -105,11 +124,14 @@ fn show(configuration: &Configuration) -> Value {
 }
 
 /// Prints the static configuration, or writes it with its secrets into a file of mode 0600.
-fn snippet(args: &RenderArgs, configuration: &Configuration, wasm: &Path, style: &Style) -> Result<(), Failure> {
+fn snippet(args: &RenderArgs, configuration: &Configuration, style: &Style) -> Result<(), Failure> {
     let secrets = args.show_secrets.is_some();
     let value = portcullis_gateway::snippet(configuration, secrets);
-    let _ = wasm;
     let Some(path) = &args.show_secrets else {
+        print::note(&style.paint_err(
+            Tone::Warning,
+            "portcullis: secrets are left out, so policies refuse their routes with 500; --show-secrets FILE writes a whole one",
+        ));
         return style.value(&value);
     };
     let text = match style.output {
@@ -118,13 +140,19 @@ fn snippet(args: &RenderArgs, configuration: &Configuration, wasm: &Path, style:
     };
     let text = text.map_err(|error| Failure::new(format!("cannot be printed: {error}"), ""))?;
     state::write_private(path, format!("{}\n", text.trim_end()).as_bytes()).map_err(|error| {
-        Failure::new(format!("{}: {error}", path.display()), "give --show-secrets a file in a folder that exists")
+        Failure::new(
+            format!("{}: {error}", path.display()),
+            "give --show-secrets a file in a folder that exists",
+        )
     })?;
-    print::note(&format!("portcullis: {} holds every secret; only this user may read it", path.display()));
+    print::note(&format!(
+        "portcullis: {} holds every secret; only this user may read it",
+        path.display()
+    ));
     Ok(())
 }
 
-fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path) -> Value {
+fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path, documents: &[u32]) -> Value {
     let admin = match admin {
         Admin::Pipe(path) => portcullis_gateway::Admin::Pipe(path.display().to_string()),
         Admin::Tcp(address) => portcullis_gateway::Admin::Tcp(*address),
@@ -134,7 +162,7 @@ fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path) -> 
         xds_socket: socket.display().to_string(),
         admin,
         wasm: wasm.display().to_string(),
-        documents: vec![document::VERSION],
+        documents: documents.to_vec(),
     })
 }
 
@@ -143,7 +171,13 @@ fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path) -> 
 /// # Errors
 ///
 /// It cannot be written as text.
-pub(crate) fn bootstrap(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path) -> Result<String, Failure> {
-    print::yaml(&bootstrap_value(gateway, socket, admin, wasm))
+pub(crate) fn bootstrap(
+    gateway: &str,
+    socket: &Path,
+    admin: &Admin,
+    wasm: &Path,
+    documents: &[u32],
+) -> Result<String, Failure> {
+    print::yaml(&bootstrap_value(gateway, socket, admin, wasm, documents))
         .map_err(|error| Failure::new(format!("the bootstrap cannot be printed: {error}"), ""))
 }

@@ -158,7 +158,10 @@ fn text(path: &Path) -> Result<String, Unreadable> {
     String::from_utf8(bytes).map_err(|error| {
         Unreadable::new(
             path,
-            format!("is not UTF-8 from byte {}; save it as UTF-8", error.utf8_error().valid_up_to()),
+            format!(
+                "is not UTF-8 from byte {}; save it as UTF-8",
+                error.utf8_error().valid_up_to()
+            ),
         )
     })
 }
@@ -173,7 +176,9 @@ fn list(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Result<(), 
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (path, kind) in entries {
         if kind.is_dir() {
-            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            let hidden = path
+                .file_name()
+                .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
             if recursive && !hidden {
                 list(&path, recursive, files)?;
             }
@@ -209,13 +214,25 @@ mod tests {
     fn a_folder_gives_its_manifests_by_name_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        for file in ["b.yml", "a.yaml", "c.json", ".hidden.yaml", "a.yaml~", "README.md", "deep/d.yaml", ".git/e.yaml"] {
+        for file in [
+            "b.yml",
+            "a.yaml",
+            "c.json",
+            ".hidden.yaml",
+            "a.yaml~",
+            "README.md",
+            "deep/d.yaml",
+            ".git/e.yaml",
+        ] {
             let path = root.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
         assert_eq!(names(&source(&[root], false), root), ["a.yaml", "b.yml", "c.json"]);
-        assert_eq!(names(&source(&[root], true), root), ["a.yaml", "b.yml", "c.json", "deep/d.yaml"]);
+        assert_eq!(
+            names(&source(&[root], true), root),
+            ["a.yaml", "b.yml", "c.json", "deep/d.yaml"]
+        );
     }
 
     #[test]
@@ -236,7 +253,10 @@ mod tests {
         std::os::unix::fs::symlink("..2026", root.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/policy.yaml", root.join("policy.yaml")).unwrap();
         let texts = source(&[root], true).read_all().unwrap();
-        assert_eq!(texts, [(root.join("policy.yaml").display().to_string(), "one".to_owned())]);
+        assert_eq!(
+            texts,
+            [(root.join("policy.yaml").display().to_string(), "one".to_owned())]
+        );
     }
 
     #[test]
@@ -249,8 +269,17 @@ mod tests {
         let errors = source(&[&missing, root], false).read_all().unwrap_err();
         let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 3, "{text:?}");
-        assert!(text[0].ends_with("bytes.yaml: is not UTF-8 from byte 3; save it as UTF-8"), "{text:?}");
-        assert!(text[1].ends_with("dangling.yaml: no such file or folder; check the path"), "{text:?}");
-        assert!(text[2].ends_with("missing: no such file or folder; check the path"), "{text:?}");
+        assert!(
+            text[0].ends_with("bytes.yaml: is not UTF-8 from byte 3; save it as UTF-8"),
+            "{text:?}"
+        );
+        assert!(
+            text[1].ends_with("dangling.yaml: no such file or folder; check the path"),
+            "{text:?}"
+        );
+        assert!(
+            text[2].ends_with("missing: no such file or folder; check the path"),
+            "{text:?}"
+        );
     }
 }

@@ -18,7 +18,11 @@ const KEY_FILE: &str = "salt.key";
 ///
 /// None is given and neither variable is set.
 pub(crate) fn folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     // The XDG base directory specification: a relative path is to be ignored.
     let state_home = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
     given
@@ -48,7 +52,11 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = PathBuf::from(name);
     let _ = fs::remove_file(&new);
     let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&new, path)
@@ -87,7 +95,9 @@ pub(crate) fn salt_key(folder: &Path) -> Result<[u8; 32], Failure> {
 fn read(path: &Path) -> io::Result<[u8; 32]> {
     let file = fs::File::open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
-        return Err(io::Error::other("others may read it: chmod 600, or delete it to get a new key"));
+        return Err(io::Error::other(
+            "others may read it: chmod 600, or delete it to get a new key",
+        ));
     }
     let mut content = Vec::new();
     file.take(33).read_to_end(&mut content)?;
@@ -97,7 +107,10 @@ fn read(path: &Path) -> io::Result<[u8; 32]> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("{}: {error}", path.display()), "or give --state-dir another folder")
+    Failure::new(
+        format!("{}: {error}", path.display()),
+        "or give --state-dir another folder",
+    )
 }
 
 #[cfg(test)]
@@ -121,10 +134,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(KEY_FILE);
         write_private(&path, &[1; 31]).unwrap();
-        assert!(salt_key(root.path()).unwrap_err().to_string().contains("does not hold 32 bytes"));
+        assert!(
+            salt_key(root.path())
+                .unwrap_err()
+                .to_string()
+                .contains("does not hold 32 bytes")
+        );
         write_private(&path, &[1; 32]).unwrap();
         assert_eq!(salt_key(root.path()).unwrap(), [1; 32]);
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        assert!(salt_key(root.path()).unwrap_err().to_string().contains("others may read it"));
+        assert!(
+            salt_key(root.path())
+                .unwrap_err()
+                .to_string()
+                .contains("others may read it")
+        );
     }
 }

@@ -114,8 +114,8 @@ mod tests {
         for (id, content) in sections {
             bytes.push(*id);
             // Two bytes of length, so that the multi-byte form is read too.
-            bytes.push((content.len() % 128) as u8 | 0x80);
-            bytes.push((content.len() / 128) as u8);
+            bytes.push(u8::try_from(content.len() % 128).unwrap() | 0x80);
+            bytes.push(u8::try_from(content.len() / 128).unwrap());
             bytes.extend_from_slice(content);
         }
         bytes
@@ -141,19 +141,37 @@ mod tests {
     #[test]
     fn what_is_no_filter_says_why() {
         assert_eq!(declaration(b"#!/bin/sh").unwrap_err(), "is not a WebAssembly module");
-        assert!(declaration(&module(&[])).unwrap_err().starts_with("has no custom section `portcullis`"));
+        assert!(
+            declaration(&module(&[]))
+                .unwrap_err()
+                .starts_with("has no custom section `portcullis`")
+        );
         let cut = &module(&[(1, &[0; 200])])[..50];
         assert_eq!(declaration(cut).unwrap_err(), "is cut short");
-        assert!(declaration(&module(&[(0, b"\x0aportcullis{}")])).unwrap_err().starts_with("custom section"));
+        assert!(
+            declaration(&module(&[(0, b"\x0aportcullis{}")]))
+                .unwrap_err()
+                .starts_with("custom section")
+        );
     }
 
     #[test]
     fn a_filter_that_is_too_old_is_refused_with_the_order_of_upgrades() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("old.wasm");
-        std::fs::write(&path, module(&[(0, b"\x0aportcullis{\"version\":\"9\",\"documents\":[7]}")])).unwrap();
+        std::fs::write(
+            &path,
+            module(&[(0, b"\x0aportcullis{\"version\":\"9\",\"documents\":[7]}")]),
+        )
+        .unwrap();
         let failure = verify(&path).unwrap_err().to_string();
-        assert!(failure.contains("filter 9 decodes policy documents [7], this controller writes 1"), "{failure}");
-        assert!(failure.ends_with("upgrade the filter first, then the controller"), "{failure}");
+        assert!(
+            failure.contains("filter 9 decodes policy documents [7], this controller writes 1"),
+            "{failure}"
+        );
+        assert!(
+            failure.ends_with("upgrade the filter first, then the controller"),
+            "{failure}"
+        );
     }
 }

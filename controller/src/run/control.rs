@@ -38,17 +38,28 @@ const LINES: Duration = Duration::from_millis(20);
 /// How often it is looked whether something that is on its way has become worth a line, or Envoy ready.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// The filter that Envoys are told to load.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// What it declares to decode.
+    pub(crate) documents: Vec<u32>,
+}
+
 /// Everything that a run holds.
 pub(crate) struct Control<'a> {
     style: &'a Style,
-    wasm: PathBuf,
+    filter: Filter,
     folder: Option<Folder>,
     evaluation: Evaluation,
     told: BTreeSet<String>,
     server: Server,
     events: UnboundedReceiver<Event>,
     quarantine: Quarantine,
+    translated: BTreeMap<String, Vec<Resource>>,
     published: BTreeMap<String, Vec<Resource>>,
+    convicted: BTreeSet<String>,
     ports: BTreeSet<u16>,
     rejected: BTreeMap<(String, String, String), String>,
     fleet: Option<Fleet>,
@@ -62,21 +73,23 @@ impl<'a> Control<'a> {
         folder: Folder,
         evaluation: Evaluation,
         fleet: Option<(Fleet, UnboundedReceiver<envoy::Event>)>,
-        wasm: PathBuf,
+        filter: Filter,
         style: &'a Style,
     ) -> Self {
         let (server, events) = Server::new(Options::default());
         let (fleet, envoys) = fleet.unzip();
         Self {
             style,
-            wasm,
+            filter,
             folder: Some(folder),
             told: evaluation.diagnostics.iter().map(ToString::to_string).collect(),
             evaluation,
             server,
             events,
             quarantine: Quarantine::default(),
+            translated: BTreeMap::new(),
             published: BTreeMap::new(),
+            convicted: BTreeSet::new(),
             ports: BTreeSet::new(),
             rejected: BTreeMap::new(),
             fleet,
@@ -121,7 +134,10 @@ impl<'a> Control<'a> {
             recursive: false,
         }));
         if let Some(trouble) = trouble {
-            self.note(Tone::Warning, &format!("no file events ({trouble}); looking at the files instead"));
+            self.note(
+                Tone::Warning,
+                &format!("no file events ({trouble}); looking at the files instead"),
+            );
         }
         let mut lines = Some(Instant::now());
         let failure = loop {
@@ -230,26 +246,81 @@ impl<'a> Control<'a> {
     /// Publishes what changed.
     fn publish(&mut self) {
         let configurations = self.configurations();
+        let served: BTreeSet<_> = configurations
+            .iter()
+            .map(|configuration| &configuration.gateway)
+            .collect();
         let gone: Vec<_> = self
             .published
             .keys()
-            .filter(|gateway| !configurations.iter().any(|configuration| configuration.gateway == **gateway))
+            .filter(|gateway| !served.contains(gateway))
             .cloned()
             .collect();
         for gateway in gone {
+            self.translated.remove(&gateway);
             self.published.remove(&gateway);
-            let _ = self.server.publish(&gateway, Vec::new());
+            let nothing = self.quarantine.apply(&gateway, Vec::new());
+            let _ = self.server.publish(&gateway, nothing);
         }
         self.look_at_ports(&configurations);
         for configuration in &configurations {
-            let resources: Vec<_> = configuration
-                .resources
-                .iter()
+            let resources = configuration.resources.iter();
+            let resources = resources
                 .map(|resource| Resource::new(resource.type_url, resource.name.clone(), resource.body.clone()))
                 .collect();
-            let resources = self.quarantine.apply(&configuration.gateway, resources);
-            self.send(&configuration.gateway, resources);
+            self.translated.insert(configuration.gateway.clone(), resources);
+            self.send(&configuration.gateway);
         }
+    }
+
+    /// Publishes a Gateway's resources, without the virtual hosts that its proxies do not take.
+    fn send(&mut self, gateway: &str) {
+        let Some(translated) = self.translated.get(gateway).cloned() else {
+            return;
+        };
+        loop {
+            let resources = self.quarantine.apply(gateway, translated.clone());
+            if let Err(duplicate) = self.server.publish(gateway, resources.clone()) {
+                // A fault of the translation, not of the user's: what was served stays.
+                self.note(
+                    Tone::Bad,
+                    &format!("{gateway}: {duplicate}; what was served before stays in force"),
+                );
+                return;
+            }
+            self.published.insert(gateway.to_owned(), resources);
+            if !self.settle(gateway) {
+                break;
+            }
+        }
+        self.tell_convicted();
+    }
+
+    /// Whether what the proxies hold by now calls for another publication.
+    fn settle(&mut self, gateway: &str) -> bool {
+        let held = |table: &str, version: &str| {
+            self.server
+                .acknowledgement(gateway, snapshot::ROUTES, table, version)
+                .is_complete()
+        };
+        self.quarantine.settle(gateway, held)
+    }
+
+    /// Says which virtual hosts were newly found to be what a proxy does not take.
+    fn tell_convicted(&mut self) {
+        let mut now = BTreeSet::new();
+        for gateway in self.published.keys() {
+            for replaced in self.quarantine.replaced(gateway) {
+                now.insert(format!(
+                    "envoy {gateway}: rejected virtual host {} of {}, it answers 500: {}",
+                    replaced.virtual_host, replaced.table, replaced.reason
+                ));
+            }
+        }
+        for text in now.difference(&self.convicted) {
+            self.note(Tone::Bad, text);
+        }
+        self.convicted = now;
     }
 
     /// Tells whose a new port is if it is taken: Envoys share ports without a word.
@@ -257,25 +328,25 @@ impl<'a> Control<'a> {
         if self.fleet.is_none() {
             return;
         }
-        let bound = |configuration: &Configuration| configuration.listeners.iter().map(|port| port.bound).collect::<Vec<_>>();
+        let bound = |configuration: &Configuration| {
+            configuration
+                .listeners
+                .iter()
+                .map(|port| port.bound)
+                .collect::<Vec<_>>()
+        };
         let now: BTreeSet<_> = configurations.iter().flat_map(bound).collect();
         // At the start they were looked at already, with the power to refuse.
         let first = self.published.is_empty();
         for port in now.difference(&self.ports).filter(|_| !first) {
             if let Ok(Some(owner)) = ports::busy(*port) {
-                self.note(Tone::Bad, &format!("port {port} is in use by {owner}; stop it: it may get requests meant for Envoy"));
+                self.note(
+                    Tone::Bad,
+                    &format!("port {port} is in use by {owner}; stop it: it may get requests meant for Envoy"),
+                );
             }
         }
         self.ports = now;
-    }
-
-    fn send(&mut self, gateway: &str, resources: Vec<Resource>) {
-        if let Err(duplicate) = self.server.publish(gateway, resources.clone()) {
-            // A fault of the translation, not of the user's: what was served stays.
-            self.note(Tone::Bad, &format!("{gateway}: {duplicate}; what was served before stays in force"));
-            return;
-        }
-        self.published.insert(gateway.to_owned(), resources);
     }
 
     /// Starts and stops Envoys.
@@ -286,7 +357,10 @@ impl<'a> Control<'a> {
         let mut bootstraps = BTreeMap::new();
         for gateway in self.published.keys() {
             let admin = Admin::Pipe(fleet.folder(gateway).join("admin.sock"));
-            bootstraps.insert(gateway.clone(), render::bootstrap(gateway, socket, &admin, &self.wasm)?);
+            bootstraps.insert(
+                gateway.clone(),
+                render::bootstrap(gateway, socket, &admin, &self.filter.path, &self.filter.documents)?,
+            );
         }
         fleet
             .reconcile(&bootstraps)
@@ -303,17 +377,24 @@ impl<'a> Control<'a> {
                 if !self.published.contains_key(&cluster) {
                     self.note(
                         Tone::Warning,
-                        &format!("envoy {node_id}: its cluster {cluster:?} is no served Gateway; set node.cluster to one"),
+                        &format!(
+                            "envoy {node_id}: its cluster {cluster:?} is no served Gateway; set node.cluster to one"
+                        ),
                     );
                 } else if !decodes(&metadata) {
                     self.note(
                         Tone::Bad,
-                        &format!("envoy {node_id} of {cluster}: its filter is too old for policy documents of version {}; upgrade it", document::VERSION),
+                        &format!(
+                            "envoy {node_id} of {cluster}: its filter cannot decode policy documents of version {}; upgrade it",
+                            document::VERSION
+                        ),
                     );
                 }
+                self.settled(&cluster);
             }
             Event::Disconnected { cluster, .. } => {
                 self.rejected.retain(|(gateway, ..), _| *gateway != cluster);
+                self.settled(&cluster);
             }
             Event::Acked {
                 cluster,
@@ -322,23 +403,59 @@ impl<'a> Control<'a> {
                 ..
             } => {
                 for resource in &resources {
-                    self.rejected.remove(&(cluster.clone(), type_url.clone(), resource.name.clone()));
+                    self.rejected
+                        .remove(&(cluster.clone(), type_url.clone(), resource.name.clone()));
                 }
+                self.settled(&cluster);
             }
-            Event::Nacked { .. } => {}
+            Event::Nacked {
+                cluster,
+                type_url,
+                resource,
+                version,
+                message,
+                ..
+            } => {
+                let version = version.unwrap_or_default();
+                if type_url == snapshot::ROUTES && self.quarantine.rejected(&cluster, &resource, &version, &message) {
+                    self.send(&cluster);
+                    return;
+                }
+                let kind = type_url.rsplit('.').next().unwrap_or_default();
+                self.note(
+                    Tone::Bad,
+                    &format!("envoy {cluster}: rejected {kind} {resource}, it keeps what it had: {message}"),
+                );
+                self.rejected.insert((cluster, type_url, resource), message);
+            }
+        }
+    }
+
+    fn settled(&mut self, gateway: &str) {
+        if self.settle(gateway) {
+            self.send(gateway);
         }
     }
 
     fn envoy(&mut self, event: &envoy::Event) {
         match event {
             envoy::Event::Started { gateway, pid } => {
-                let folder = self.fleet.as_ref().map(|fleet| fleet.folder(gateway)).unwrap_or_default();
+                let folder = self
+                    .fleet
+                    .as_ref()
+                    .map(|fleet| fleet.folder(gateway))
+                    .unwrap_or_default();
                 self.note(
                     Tone::Faint,
                     &format!("envoy {gateway}: pid {pid}, files in {}", folder.display()),
                 );
             }
-            envoy::Event::Died { gateway, how, log, wait } => self.note(
+            envoy::Event::Died {
+                gateway,
+                how,
+                log,
+                wait,
+            } => self.note(
                 Tone::Bad,
                 &format!(
                     "envoy {gateway}: {how}, see {}; starting it again in {} ms",
@@ -376,8 +493,35 @@ impl<'a> Control<'a> {
             .map(|(gateway, resources)| (gateway.clone(), self.delivery(gateway, resources)));
         Deliveries {
             gateways: gateways.collect(),
-            quarantined: BTreeMap::new(),
+            quarantined: self.quarantined(),
         }
+    }
+
+    /// Policies of virtual hosts that a proxy does not take, with its reason.
+    fn quarantined(&self) -> BTreeMap<String, String> {
+        let mut quarantined = BTreeMap::new();
+        for (gateway, resources) in &self.translated {
+            for replaced in self.quarantine.replaced(gateway) {
+                let table = resources
+                    .iter()
+                    .find(|resource| resource.type_url() == snapshot::ROUTES && resource.name() == replaced.table);
+                let hosts = table
+                    .map(|table| portcullis_gateway::virtual_hosts(table.body()))
+                    .unwrap_or_default();
+                for (_, content) in hosts.iter().filter(|(name, _)| name == replaced.virtual_host) {
+                    for policy in self.evaluation.attachment.policies.values() {
+                        // A virtual host carries the names of its policies as text.
+                        if content
+                            .windows(policy.hash.len())
+                            .any(|part| part == policy.hash.as_bytes())
+                        {
+                            quarantined.insert(policy.policy.clone(), replaced.reason.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+        quarantined
     }
 
     fn delivery(&self, gateway: &str, resources: &[Resource]) -> Delivery {
@@ -404,7 +548,11 @@ impl<'a> Control<'a> {
                     .acknowledgement(gateway, resource.type_url(), resource.name(), resource.version())
                     .is_complete()
             });
-        if whole { Delivery::Acknowledged } else { Delivery::Pending }
+        if whole {
+            Delivery::Acknowledged
+        } else {
+            Delivery::Pending
+        }
     }
 
     /// Whether every Envoy of this run takes requests; Envoys of the user's own are not waited for.
@@ -421,7 +569,11 @@ impl<'a> Control<'a> {
             let Ok((200, stats)) = admin.get(filter).await else {
                 return false;
             };
-            let value = |name: &str| stats.lines().any(|line| line.trim() == format!("listener_manager.{name}"));
+            let value = |name: &str| {
+                stats
+                    .lines()
+                    .any(|line| line.trim() == format!("listener_manager.{name}"))
+            };
             if !value("workers_started: 1") || !value("total_listeners_warming: 0") {
                 return false;
             }
@@ -435,7 +587,11 @@ fn decodes(metadata: &serde_json::Value) -> bool {
     metadata
         .pointer("/portcullis/documents")
         .and_then(serde_json::Value::as_array)
-        .is_some_and(|documents| documents.iter().any(|version| version.as_f64() == Some(f64::from(document::VERSION))))
+        .is_some_and(|documents| {
+            documents
+                .iter()
+                .any(|version| version.as_f64() == Some(f64::from(document::VERSION)))
+        })
 }
 
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {

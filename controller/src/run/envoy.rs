@@ -119,7 +119,10 @@ impl Fleet {
             }
         }
         for (gateway, bootstrap) in gateways {
-            let lives = self.members.get(gateway).is_some_and(|member| *member.order.borrow() == Order::Run);
+            let lives = self
+                .members
+                .get(gateway)
+                .is_some_and(|member| *member.order.borrow() == Order::Run);
             if lives {
                 continue;
             }
@@ -239,7 +242,12 @@ impl Keeper {
             .arg("--disable-hot-restart")
             // At `warning` Envoy logs the whole of a resource that it rejects, with the secrets in it; the controller
             // prints the reason without them.
-            .args(["--log-level", "info", "--component-log-level", "config:error,upstream:error"])
+            .args([
+                "--log-level",
+                "info",
+                "--component-log-level",
+                "config:error,upstream:error",
+            ])
             .stdin(Stdio::null())
             .stdout(log("access.log")?)
             .stderr(log("envoy.log")?)
@@ -330,9 +338,11 @@ pub(crate) fn become_envoy(args: &BecomeEnvoyArgs) -> Failure {
 ///
 /// There is none, or it may not be executed.
 pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let named = given
-        .map(Path::to_path_buf)
-        .or_else(|| std::env::var_os("PORTCULLIS_ENVOY").filter(|value| !value.is_empty()).map(PathBuf::from));
+    let named = given.map(Path::to_path_buf).or_else(|| {
+        std::env::var_os("PORTCULLIS_ENVOY")
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    });
     let fix = "give --envoy BIN, or --no-envoy to serve Envoys of your own";
     if let Some(path) = named {
         let path = std::path::absolute(&path).unwrap_or(path);

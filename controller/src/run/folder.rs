@@ -61,7 +61,10 @@ impl Folder {
         let evaluation = (settled.texts != self.settled.texts).then(|| load::evaluate(&settled.texts, &self.settings));
         refused.retain(|diagnostic| {
             let file = diagnostic.place.as_ref().map(|place| &place.file);
-            settled.held.iter().any(|held| held.why == Why::Refused && Some(&held.name) == file)
+            settled
+                .held
+                .iter()
+                .any(|held| held.why == Why::Refused && Some(&held.name) == file)
         });
         self.settled = settled;
         Refreshed {
@@ -86,7 +89,11 @@ impl Folder {
                         paths: vec![PathBuf::from("-")],
                         recursive: false,
                     };
-                    stdin.read().into_iter().next().map_or_else(|| Ok(String::new()), |found| found.text)
+                    stdin
+                        .read()
+                        .into_iter()
+                        .next()
+                        .map_or_else(|| Ok(String::new()), |found| found.text)
                 }
             };
             if let Ok(text) = &text {

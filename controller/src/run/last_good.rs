@@ -68,14 +68,23 @@ impl LastGood {
                 Err(error) => {
                     // A folder that is gone is no reason to drop what was in it: it may be mounted again.
                     let folder = format!("{}/", name.trim_end_matches('/'));
-                    let inside: Vec<_> = self.texts.iter().filter(|(file, _)| file.starts_with(&folder)).collect();
+                    let inside: Vec<_> = self
+                        .texts
+                        .iter()
+                        .filter(|(file, _)| file.starts_with(&folder))
+                        .collect();
                     if former.is_none() && inside.is_empty() {
                         hold(&mut texts, name, Why::Unreadable(error.reason), None);
                     } else if let Some(former) = former {
                         hold(&mut texts, name, Why::Unreadable(error.reason), Some(former));
                     } else {
                         for (file, former) in inside {
-                            hold(&mut texts, file.clone(), Why::Unreadable(error.reason.clone()), Some(former));
+                            hold(
+                                &mut texts,
+                                file.clone(),
+                                Why::Unreadable(error.reason.clone()),
+                                Some(former),
+                            );
                         }
                     }
                 }
@@ -138,11 +147,19 @@ mod tests {
 
     /// Files that say `bad` are refused.
     fn judge(texts: &[(String, String)]) -> BTreeSet<String> {
-        texts.iter().filter(|(_, text)| text.contains("bad")).map(|(name, _)| name.clone()).collect()
+        texts
+            .iter()
+            .filter(|(_, text)| text.contains("bad"))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn served(settled: &Settled) -> Vec<(&str, &str)> {
-        settled.texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+        settled
+            .texts
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect()
     }
 
     fn after(first: &[(&str, &str)]) -> LastGood {
@@ -166,7 +183,11 @@ mod tests {
             }]
         );
         let settled = last_good.settle(found(&[("a", "bad again"), ("b", "two")]), judge);
-        assert_eq!(served(&settled), [("a", "one"), ("b", "two")], "the former text outlives a second bad one");
+        assert_eq!(
+            served(&settled),
+            [("a", "one"), ("b", "two")],
+            "the former text outlives a second bad one"
+        );
         let settled = last_good.settle(found(&[("a", "three"), ("b", "two")]), judge);
         assert_eq!(served(&settled), [("a", "three"), ("b", "two")]);
         assert_eq!(settled.held, []);
@@ -180,7 +201,11 @@ mod tests {
         assert_eq!(served(&settled), [("b", "one")], "no former text is left to hold");
         assert!(!settled.held[0].has_former);
         let settled = last_good.settle(found(&[("a", "bad 2"), ("b", "one")]), judge);
-        assert_eq!(served(&settled), [("b", "one")], "a bad text never becomes a former one");
+        assert_eq!(
+            served(&settled),
+            [("b", "one")],
+            "a bad text never becomes a former one"
+        );
     }
 
     #[test]

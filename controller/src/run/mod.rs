@@ -20,6 +20,7 @@ use portcullis_xds::Socket;
 
 pub(crate) use self::envoy::become_envoy;
 use self::{
+    control::{Control, Filter},
     envoy::Fleet,
     folder::{Folder, Refreshed},
     last_good::Why,
@@ -44,7 +45,10 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     }
     let source = check::source(&args.manifests)?;
     let wasm = wasm::locate(args.filter.wasm.as_deref())?;
-    wasm::verify(&wasm)?;
+    let filter = Filter {
+        documents: wasm::verify(&wasm)?.documents,
+        path: wasm,
+    };
     let binary = if args.no_envoy {
         None
     } else {
@@ -52,13 +56,21 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     };
     let state_dir = state::folder(args.filter.state_dir.as_deref())?;
     let salt_key = state::salt_key(&state_dir)?;
-    let settings = Arc::new(Settings::new(&args.manifests, wasm.display().to_string(), salt_key));
+    let settings = Arc::new(Settings::new(
+        &args.manifests,
+        filter.path.display().to_string(),
+        salt_key,
+    ));
 
     let mut folder = Folder::new(source, settings);
     let Some(evaluation) = first(&mut folder, style)? else {
         return Ok(Answer::No);
     };
-    let run_dir = if args.no_envoy { None } else { Some(RunDir::new(args.run_dir.as_deref())?) };
+    let run_dir = if args.no_envoy {
+        None
+    } else {
+        Some(RunDir::new(args.run_dir.as_deref())?)
+    };
     if run_dir.is_some() {
         free_ports(&evaluation.translation.configurations)?;
     }
@@ -82,7 +94,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
                 run_dir: run_dir.path.clone(),
             })
         });
-        control::Control::new(folder, evaluation, fleet, wasm, style).run(socket).await
+        Control::new(folder, evaluation, fleet, filter, style).run(socket).await
     })
 }
 
@@ -165,7 +177,12 @@ fn free_ports(configurations: &[Configuration]) -> Result<(), Failure> {
                     "stop it, or give the listener another port",
                 ));
             }
-            Err(error) => return Err(Failure::new(format!("port {bound}: {error}"), "give the listener another port")),
+            Err(error) => {
+                return Err(Failure::new(
+                    format!("port {bound}: {error}"),
+                    "give the listener another port",
+                ));
+            }
         }
     }
     Ok(())
@@ -255,7 +272,11 @@ mod tests {
         let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = held.local_addr().unwrap().port();
         let twice = [configuration("edge/a", &[1, port]), configuration("edge/b", &[port])];
-        assert!(clash(&twice).unwrap().starts_with("Gateways edge/a and edge/b both want port"));
+        assert!(
+            clash(&twice)
+                .unwrap()
+                .starts_with("Gateways edge/a and edge/b both want port")
+        );
         assert_eq!(clash(&twice[..1]), None);
         let failure = free_ports(&[configuration("edge/a", &[port])]).unwrap_err().to_string();
         let expected = format!("port {port} is in use by pid {} (", std::process::id());

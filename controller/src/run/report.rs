@@ -18,6 +18,9 @@ use crate::{
 /// How long a change may be on its way to Envoy before that is worth a line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The same for what was never told of: Envoy has to start and to compile the filter.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How far a Gateway's listeners and route tables have come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -44,7 +47,9 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     fn of<'a>(&self, gateways: impl Iterator<Item = &'a str>) -> Delivery {
-        let mut all = gateways.filter_map(|gateway| self.gateways.get(gateway)).collect::<Vec<_>>();
+        let mut all = gateways
+            .filter_map(|gateway| self.gateways.get(gateway))
+            .collect::<Vec<_>>();
         all.sort_by_key(|delivery| match delivery {
             Delivery::Rejected(_) => 0,
             Delivery::FilterTooOld => 1,
@@ -226,8 +231,12 @@ fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
     let mut reach: BTreeMap<&str, Reach<'_>> = BTreeMap::new();
     for (place, policy) in &evaluation.attachment.policies {
         let reach = reach.entry(policy.policy.as_str()).or_default();
-        reach.routes.insert(format!("{}/{}", place.route.namespace, place.route.name));
-        reach.gateways.insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
+        reach
+            .routes
+            .insert(format!("{}/{}", place.route.namespace, place.route.name));
+        reach
+            .gateways
+            .insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
         reach.hashes.insert(&policy.hash);
         reach.refuses |= policy.refuses;
     }
@@ -270,7 +279,10 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
         return (State::Refused, format!("{}: {}{consequence}", bad.reason, bad.message));
     }
     if let Some(why) = deliveries.quarantined.get(name) {
-        return (State::Rejected, format!("Envoy refused its routes, they answer 500: {why}"));
+        return (
+            State::Rejected,
+            format!("Envoy refused its routes, they answer 500: {why}"),
+        );
     }
     if reach.routes.is_empty() {
         return match condition("Overridden", ConditionStatus::True) {
@@ -287,7 +299,11 @@ fn named(routes: &BTreeSet<String>) -> String {
     let shown: Vec<_> = routes.iter().take(4).map(String::as_str).collect();
     let more = routes.len().saturating_sub(shown.len());
     let routes = shown.join(", ");
-    if more > 0 { format!("{routes} and {more} more") } else { routes }
+    if more > 0 {
+        format!("{routes} and {more} more")
+    } else {
+        routes
+    }
 }
 
 /// Remembers what was printed, so that only changes are.
@@ -301,7 +317,12 @@ impl Reporter {
     /// The lines that are news, each exactly once; and lines that are gone.
     pub(crate) fn news(&mut self, rows: Vec<Row>, now: Instant) -> (Vec<Row>, Vec<String>) {
         let subjects: BTreeSet<_> = rows.iter().map(|row| row.subject.clone()).collect();
-        let gone: Vec<_> = self.printed.keys().filter(|subject| !subjects.contains(subject)).cloned().collect();
+        let gone: Vec<_> = self
+            .printed
+            .keys()
+            .filter(|subject| !subjects.contains(subject))
+            .cloned()
+            .collect();
         for subject in &gone {
             self.printed.remove(subject);
         }
@@ -310,7 +331,8 @@ impl Reporter {
         for row in rows {
             if row.state == State::Pending {
                 let since = *self.pending.entry(row.subject.clone()).or_insert(now);
-                if now.duration_since(since) < PATIENCE {
+                let known = self.printed.contains_key(&row.subject);
+                if now.duration_since(since) < if known { PATIENCE } else { FIRST_PATIENCE } {
                     continue;
                 }
             } else {
@@ -321,7 +343,10 @@ impl Reporter {
                 news.push(row);
             }
         }
-        let gone = gone.iter().map(|subject| format!("{} {}", subject.kind.word(), subject.name)).collect();
+        let gone = gone
+            .iter()
+            .map(|subject| format!("{} {}", subject.kind.word(), subject.name))
+            .collect();
         (news, gone)
     }
 
@@ -333,7 +358,11 @@ impl Reporter {
 
 /// Prints lines: aligned for people, one JSON object a line, or YAML documents.
 pub(crate) fn print(rows: &[Row], style: &Style) -> Result<(), Failure> {
-    let width = rows.iter().map(|row| row.subject.name.chars().count()).max().unwrap_or_default();
+    let width = rows
+        .iter()
+        .map(|row| row.subject.name.chars().count())
+        .max()
+        .unwrap_or_default();
     for row in rows {
         let Row {
             subject, state, detail, ..
@@ -381,9 +410,15 @@ mod tests {
     fn only_news_is_printed_and_a_change_that_looks_the_same_is_news() {
         let now = Instant::now();
         let mut reporter = Reporter::default();
-        let (news, _) = reporter.news(vec![row("a", State::Enforced, "1"), row("b", State::Enforced, "1")], now);
+        let (news, _) = reporter.news(
+            vec![row("a", State::Enforced, "1"), row("b", State::Enforced, "1")],
+            now,
+        );
         assert_eq!(names(&news), [("a", State::Enforced), ("b", State::Enforced)]);
-        let (news, gone) = reporter.news(vec![row("a", State::Enforced, "2"), row("b", State::Enforced, "1")], now);
+        let (news, gone) = reporter.news(
+            vec![row("a", State::Enforced, "2"), row("b", State::Enforced, "1")],
+            now,
+        );
         assert_eq!(names(&news), [("a", State::Enforced)]);
         assert!(gone.is_empty());
         let (news, gone) = reporter.news(vec![row("a", State::Enforced, "2")], now);
@@ -403,6 +438,19 @@ mod tests {
         let (news, _) = reporter.news(vec![row("a", State::Enforced, "2")], now + PATIENCE);
         assert_eq!(names(&news), [("a", State::Enforced)]);
         assert!(!reporter.waits());
+        reporter.news(vec![row("b", State::Pending, "1")], now);
+        assert!(
+            reporter
+                .news(vec![row("b", State::Pending, "1")], now + PATIENCE)
+                .0
+                .is_empty()
+        );
+        let (news, _) = reporter.news(vec![row("b", State::Pending, "1")], now + FIRST_PATIENCE);
+        assert_eq!(
+            names(&news),
+            [("b", State::Pending)],
+            "Envoy takes its time to start, but not for ever"
+        );
     }
 
     #[test]
@@ -415,7 +463,10 @@ mod tests {
             ]),
             ..Deliveries::default()
         };
-        assert_eq!(deliveries.of(["a", "b", "c"].into_iter()), Delivery::Rejected("why".to_owned()));
+        assert_eq!(
+            deliveries.of(["a", "b", "c"].into_iter()),
+            Delivery::Rejected("why".to_owned())
+        );
         assert_eq!(deliveries.of(["a", "c"].into_iter()), Delivery::Pending);
         assert_eq!(deliveries.of(["a"].into_iter()), Delivery::Acknowledged);
         assert_eq!(deliveries.of(std::iter::empty()), Delivery::NoProxies);

@@ -99,7 +99,11 @@ impl Watch {
     }
 
     fn interval(&self) -> Duration {
-        if self.watcher.is_some() { LOOK } else { LOOK_WITHOUT_EVENTS }
+        if self.watcher.is_some() {
+            LOOK
+        } else {
+            LOOK_WITHOUT_EVENTS
+        }
     }
 
     /// Watches the folders that matter now, anew if they are others than before.
@@ -137,7 +141,11 @@ impl Watch {
     fn wanted(&self) -> BTreeSet<Folder> {
         let mut folders = BTreeSet::new();
         let mut add = |path: &Path, recursive: bool| {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            let path = if path.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                path
+            };
             folders.insert(Folder {
                 path: path.to_path_buf(),
                 recursive,
@@ -196,7 +204,12 @@ fn changes(source: &Source, event: Event) -> Vec<Change> {
     if event.paths.is_empty() {
         return vec![Change::Other];
     }
-    event.paths.into_iter().filter(|path| concerns(source, path)).filter_map(of).collect()
+    event
+        .paths
+        .into_iter()
+        .filter(|path| concerns(source, path))
+        .filter_map(of)
+        .collect()
 }
 
 /// Whether a path may be about a manifest: not an editor's hidden file, and not a neighbour of a named file.
@@ -234,7 +247,9 @@ mod tests {
     }
 
     async fn within(watch: &mut Watch, milliseconds: u64) -> bool {
-        tokio::time::timeout(Duration::from_millis(milliseconds), watch.changed()).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(milliseconds), watch.changed())
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
