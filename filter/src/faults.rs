@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `x-fault: trap` | the VM traps while it decides this request |
 //! | `x-fault: oom` | the VM runs out of memory while it decides this request |
-//! | `x-fault: break` | this request is decided; every later request of this VM traps |
+//! | `x-fault: break` | this request is decided; the next one of this VM traps, whereupon Envoy loads a new VM |
 //! | `x-fault: vanish` | this request is decided; this VM lets every later request pass undecided, as if the filter were gone |
 //!
 //! A module in which the text [`CONFIGURE`] reads `on ` instead of `off` also fails `on_configure` in every worker's VM,
