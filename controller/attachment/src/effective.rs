@@ -4,6 +4,7 @@ use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portcullis_api::security_policy::SecurityPolicySpec;
 use portcullis_engine::{
     document::{self, Document, Secrets},
     seal,
@@ -207,24 +208,37 @@ fn candidates<'a>(
     let broken = snapshot
         .broken_policies
         .iter()
-        .map(|policy| broken(policy, &options.salt_key));
+        .map(|policy| broken(policy, targets, references, &options.salt_key));
     let mut candidates: Vec<Candidate<'a>> = whole.chain(broken).collect();
     candidates.sort_by(|one, other| object::age(one.metadata).cmp(&object::age(other.metadata)));
     candidates
 }
 
-fn broken<'a>(policy: &'a BrokenPolicy, salt_key: &[u8; 32]) -> Candidate<'a> {
+fn broken<'a>(
+    policy: &'a BrokenPolicy,
+    targets: &Targets<'a>,
+    references: &References<'_>,
+    salt_key: &[u8; 32],
+) -> Candidate<'a> {
     let namespace = object::namespace(&policy.metadata);
-    let references = policy.targets.iter().enumerate().map(|(index, target)| Reference {
+    let named_targets = policy.targets.iter().enumerate().map(|(index, target)| Reference {
         target: target.clone(),
         namespace: namespace.to_owned(),
         path: format!("spec.targetRefs[{index}]"),
     });
+    let selected = targets.references(
+        namespace,
+        &SecurityPolicySpec {
+            target_selectors: policy.selectors.clone(),
+            ..SecurityPolicySpec::default()
+        },
+        references,
+    );
     Candidate {
         object: named(&policy.metadata),
         metadata: &policy.metadata,
         single_target: false,
-        references: references.collect(),
+        references: named_targets.chain(selected).collect(),
         build: Build {
             document: Document {
                 version: document::VERSION,

@@ -12,7 +12,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use portcullis_api::{backend::Backend, security_policy::SecurityPolicy};
+use portcullis_api::{
+    backend::Backend,
+    security_policy::{SecurityPolicy, TargetSelector},
+};
 
 /// All objects known at one moment, from a folder or from Kubernetes. Order carries no meaning: readers sort.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +49,10 @@ pub struct Snapshot {
 pub struct BrokenPolicy {
     /// Its metadata, as far as it could be read.
     pub metadata: ObjectMeta,
-    /// What it targets.
+    /// What it targets by name.
     pub targets: Vec<PolicyTarget>,
+    /// What it targets by kind and labels.
+    pub selectors: Vec<TargetSelector>,
     /// Why it could not be read, for its condition; never holds a secret.
     pub message: String,
 }

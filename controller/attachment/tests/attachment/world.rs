@@ -217,6 +217,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
             metadata: read(document["metadata"].take()),
             targets: document["targets"].as_array().unwrap().iter().map(target).collect(),
             message: document["message"].as_str().unwrap().to_owned(),
+            ..BrokenPolicy::default()
         })),
         other => panic!("{other} is not attached"),
     }
