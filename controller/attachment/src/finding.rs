@@ -56,14 +56,26 @@ pub const CODES: &[(&str, &str)] = &[
         "duplicate-api-key",
         "Two clients have the same API key, so which of them calls cannot be told.",
     ),
+    ("duplicate-entry", "Two entries of a list have the same name."),
+    (
+        "duplicate-key",
+        "A field is given twice, so which of the two counts cannot be told.",
+    ),
+    (
+        "duplicate-object",
+        "An object is there twice, so which of the two counts cannot be told.",
+    ),
     ("duplicate-target", "A policy names one target twice."),
     ("empty-api-key", "A client's API key is empty."),
     (
         "empty-rule",
         "An authorization rule says nothing about whom it matches.",
     ),
+    ("invalid-address", "A text is not an IP address."),
+    ("invalid-base64", "The data of a Secret is not base64."),
     ("invalid-cidr", "An address range is not in CIDR notation."),
     ("invalid-client-id", "An API client's id cannot stand in a header."),
+    ("invalid-combination", "Fields of an object exclude or need each other."),
     (
         "invalid-cookie-name",
         "A cookie's name has characters that no cookie name has.",
@@ -76,11 +88,13 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-header-name",
         "A header's name has characters that no header name has, or belongs to the proxy.",
     ),
+    ("invalid-hostname", "A text is not a hostname."),
     (
         "invalid-key-source",
         "An extractFrom entry does not name exactly one kind of place.",
     ),
     ("invalid-method", "A method's name has characters that no method has."),
+    ("invalid-name", "A text is not the name of an object."),
     (
         "invalid-origin",
         "An origin is not a scheme, a host and an optional port.",
@@ -94,6 +108,12 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-rule-name",
         "A rule's name is empty, too long, or has control characters.",
     ),
+    ("invalid-value", "A value has not the form that its field demands."),
+    ("kind-ignored", "An object is of a kind that is not used."),
+    ("missing-api-version", "An object does not say its apiVersion."),
+    ("missing-field", "A field that is required is absent."),
+    ("missing-kind", "An object does not say its kind."),
+    ("missing-name", "An object has no name."),
     ("no-api-key", "No Secret holds an API key, so every request is refused."),
     (
         "no-key-source",
@@ -116,6 +136,8 @@ pub const CODES: &[(&str, &str)] = &[
         "not-allowed-by-listeners",
         "The listeners that a route refers to do not admit routes of its kind or namespace.",
     ),
+    ("not-an-object", "A document is not a Kubernetes object."),
+    ("out-of-range", "A number is too small or too large."),
     (
         "parent-not-found",
         "A route's parentRef names a Gateway that does not exist.",
@@ -139,7 +161,13 @@ pub const CODES: &[(&str, &str)] = &[
         "A policy names a listener or a rule that its target does not have.",
     ),
     ("target-not-found", "A policy targets an object that does not exist."),
+    ("too-long", "A text or a list is longer than its field allows."),
     ("too-many", "A list of a policy is longer than a proxy accepts."),
+    ("too-short", "A text or a list is shorter than its field allows."),
+    ("unknown-field", "An object has no such field."),
+    ("unknown-kind", "A kind does not exist; one with a similar name does."),
+    ("unknown-value", "A value is not among those that are allowed."),
+    ("unreadable-object", "An object fits its schema but cannot be read."),
     (
         "unsupported-field",
         "A field asks for something that is not enforced yet.",
@@ -156,6 +184,9 @@ pub const CODES: &[(&str, &str)] = &[
         "unsupported-target",
         "A policy targets a group or kind that is not served.",
     ),
+    ("unsupported-version", "A kind has no such version here."),
+    ("wrong-type", "A value is of another type than its field."),
+    ("yaml-syntax", "A file is not YAML."),
 ];
 
 #[cfg(test)]
