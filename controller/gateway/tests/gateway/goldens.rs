@@ -1,0 +1,156 @@
+//! `testdata/<name>.in.yaml` against `<name>.xds.yaml` and `<name>.status.yaml`.
+//!
+//! `UPDATE_GOLDENS=1` writes them. Hashes and bodies of policies are the attachment's business and stand as names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use portcullis_gateway::show;
+use serde_json::{Value, json};
+
+use crate::world::{World, world};
+
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+/// Every input, by name.
+pub(crate) fn inputs() -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(folder()).expect("testdata exists");
+    entries
+        .filter_map(|entry| {
+            let path = entry.expect("testdata can be listed").path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".in.yaml")?.to_owned();
+            Some((name, std::fs::read_to_string(&path).expect("inputs are readable")))
+        })
+        .collect()
+}
+
+#[test]
+fn translations_are_as_recorded() {
+    let update = std::env::var_os("UPDATE_GOLDENS").is_some();
+    let inputs = inputs();
+    assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
+    let mut wanted = BTreeSet::new();
+    let mut stale = Vec::new();
+    for (name, manifests) in &inputs {
+        let world = world(manifests, "/etc/envoy/portcullis.wasm");
+        for (kind, text) in [("xds", xds(name, &world)), ("status", statuses(&world))] {
+            let path = folder().join(format!("{name}.{kind}.yaml"));
+            wanted.insert(path.clone());
+            if update {
+                std::fs::write(&path, &text).expect("goldens can be written");
+            }
+            if std::fs::read_to_string(&path).unwrap_or_default() != text {
+                stale.push(path.display().to_string());
+            }
+        }
+    }
+    for entry in std::fs::read_dir(folder()).expect("testdata exists") {
+        let path = entry.expect("testdata can be listed").path();
+        let output = path
+            .to_str()
+            .is_some_and(|path| path.ends_with(".xds.yaml") || path.ends_with(".status.yaml"));
+        assert!(!output || wanted.contains(&path), "{} has no input", path.display());
+    }
+    assert!(
+        stale.is_empty(),
+        "changed; look at the difference after UPDATE_GOLDENS=1: {stale:#?}"
+    );
+}
+
+fn xds(name: &str, world: &World) -> String {
+    let mut shown = Vec::new();
+    for configuration in &world.translation.configurations {
+        let ports: Vec<String> = configuration
+            .listeners
+            .iter()
+            .map(|port| {
+                format!(
+                    "{} {} bound {}: {}",
+                    port.protocol,
+                    port.port,
+                    port.bound,
+                    port.listeners.join(", ")
+                )
+            })
+            .collect();
+        let mut resources: Vec<Value> = configuration.resources.iter().map(show).collect();
+        // One golden shows the chain; in the others it would hide what they are about.
+        if name != "chain" {
+            resources.iter_mut().for_each(abbreviate);
+        }
+        shown.push(json!({ "gateway": configuration.gateway, "ports": ports, "resources": resources }));
+    }
+    let text = serde_saphyr::to_string(&shown).expect("resources print");
+    name_policies(text, world)
+}
+
+/// Leaves of a connection manager only what differs between listeners.
+fn abbreviate(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.contains_key("http_filters") {
+                fields.retain(|name, _| matches!(name.as_str(), "@type" | "stat_prefix" | "rds"));
+            }
+            fields.values_mut().for_each(abbreviate);
+        }
+        Value::Array(items) => items.iter_mut().for_each(abbreviate),
+        _ => {}
+    }
+}
+
+fn name_policies(mut text: String, world: &World) -> String {
+    let mut names: BTreeMap<&str, (String, &str)> = BTreeMap::new();
+    names.insert(&world.none.hash, ("none".to_owned(), &world.none.document));
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for policy in world.attachment.policies.values() {
+        if names.contains_key(policy.hash.as_str()) {
+            continue;
+        }
+        let count = seen.entry(&policy.policy).or_default();
+        *count += 1;
+        let suffix = if *count == 1 {
+            String::new()
+        } else {
+            format!(" {count}")
+        };
+        names.insert(&policy.hash, (format!("{}{suffix}", policy.policy), &policy.document));
+    }
+    for (hash, (name, document)) in names {
+        for quoted in [
+            format!("'{}'", document.replace('\'', "''")),
+            format!("{document:?}"),
+            document.to_owned(),
+        ] {
+            text = text.replace(&quoted, &format!("document of {name}"));
+        }
+        text = text.replace(hash, &format!("h of {name}"));
+    }
+    text
+}
+
+fn statuses(world: &World) -> String {
+    let mut text = serde_saphyr::to_string(&json!({ "statuses": world.translation.statuses })).expect("statuses print");
+    text.push_str("findings:\n");
+    let mut findings: Vec<String> = world
+        .translation
+        .findings
+        .iter()
+        .map(|finding| {
+            let fix = finding.fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
+            format!(
+                "{:?} {} {} {}: {}{fix}",
+                finding.severity, finding.code, finding.object, finding.path, finding.message
+            )
+        })
+        .collect();
+    findings.sort();
+    for finding in findings {
+        writeln!(text, "- {}", json!(finding)).expect("strings take text");
+    }
+    text
+}
