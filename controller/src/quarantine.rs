@@ -1,0 +1,153 @@
+//! Keeps one virtual host that Envoy cannot take from holding back everybody else's changes.
+//!
+//! One route table is one unit for Envoy: rejected, it leaves the old table in force, and with it every access that
+//! the new one would have revoked. So virtual hosts that a rejection may be due to are replaced by 500s until the one
+//! at fault is found (see [`Bisection`]); that one stays replaced until its content changes.
+
+mod bisection;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_xds::{Resource, constraint, snapshot::ROUTES};
+
+use self::bisection::{Bisection, Contents};
+
+/// The virtual hosts that are replaced, of every route table of every Gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Quarantine {
+    /// By Gateway and table.
+    tables: BTreeMap<(String, String), Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    bisection: Bisection,
+    /// The virtual hosts' names in the order of the table as published last, for the positions that Envoy names.
+    order: Vec<String>,
+    /// Why each convicted virtual host was rejected.
+    reasons: BTreeMap<String, String>,
+    last_reason: String,
+}
+
+/// A virtual host that answers 500 because a proxy rejected it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced<'a> {
+    /// The route table.
+    pub(crate) table: &'a str,
+    /// The virtual host.
+    pub(crate) virtual_host: &'a str,
+    /// Why, as reduced by [`constraint::reduce`].
+    pub(crate) reason: &'a str,
+}
+
+impl Quarantine {
+    /// Returns a Gateway's resources as they are to be published now, made from the whole of what was translated.
+    ///
+    /// A Gateway without resources is forgotten.
+    pub(crate) fn apply(&mut self, gateway: &str, resources: Vec<Resource>) -> Vec<Resource> {
+        let of_type: BTreeSet<_> = resources
+            .iter()
+            .filter(|resource| resource.type_url() == ROUTES)
+            .map(Resource::name)
+            .collect();
+        self.tables
+            .retain(|(owner, table), _| owner != gateway || of_type.contains(table.as_str()));
+        let apply = |resource: Resource| {
+            if resource.type_url() != ROUTES {
+                return resource;
+            }
+            let key = (gateway.to_owned(), resource.name().to_owned());
+            self.tables.entry(key).or_default().apply(resource)
+        };
+        resources.into_iter().map(apply).collect()
+    }
+
+    /// Learns what the Gateway's proxies hold: `held` says whether all that are connected hold a version of a table.
+    ///
+    /// To be called when one acknowledged a table, connected or went, and after a publication. Returns whether there
+    /// is something else to publish.
+    pub(crate) fn settle(&mut self, gateway: &str, held: impl Fn(&str, &str) -> bool) -> bool {
+        let tables = self.tables.iter_mut().filter(|((owner, _), _)| owner == gateway);
+        tables.fold(false, |again, ((_, name), table)| {
+            table.settle(|version| held(name, version)) | again
+        })
+    }
+
+    /// Learns that a proxy rejected a version of a table. Returns whether there is something else to publish.
+    pub(crate) fn rejected(&mut self, gateway: &str, table: &str, version: &str, reason: &str) -> bool {
+        let table = self.tables.get_mut(&(gateway.to_owned(), table.to_owned()));
+        table.is_some_and(|table| table.rejected(version, reason))
+    }
+
+    /// Returns the virtual hosts of a Gateway that answer 500 until their content changes.
+    pub(crate) fn replaced<'a>(&'a self, gateway: &'a str) -> impl Iterator<Item = Replaced<'a>> {
+        let tables = self.tables.iter().filter(move |((owner, _), _)| owner == gateway);
+        tables.flat_map(|((_, name), table)| {
+            table.bisection.convicted().keys().map(|virtual_host| Replaced {
+                table: name,
+                virtual_host,
+                reason: table
+                    .reasons
+                    .get(virtual_host)
+                    .map_or(constraint::WITHHELD, String::as_str),
+            })
+        })
+    }
+}
+
+impl Table {
+    fn apply(&mut self, resource: Resource) -> Resource {
+        let virtual_hosts = portcullis_gateway::virtual_hosts(resource.body());
+        self.order = virtual_hosts.iter().map(|(name, _)| name.clone()).collect();
+        let mut contents = Contents::new();
+        for (name, hash) in virtual_hosts {
+            // Envoy takes two virtual hosts of one name; they stand and fall together then.
+            contents
+                .entry(name)
+                .or_default()
+                .push_str(Resource::new(ROUTES, "", hash).version());
+        }
+        let planned = loop {
+            let replaced = self.bisection.plan(&contents);
+            let planned = if replaced.is_empty() {
+                resource.clone()
+            } else {
+                Resource::new(
+                    ROUTES,
+                    resource.name(),
+                    portcullis_gateway::quarantine(resource.body(), &replaced),
+                )
+            };
+            let version = planned.version();
+            if self.bisection.published(version, &replaced) || !self.bisection.rejected(version, None) {
+                break planned;
+            }
+        };
+        self.note_reasons();
+        planned
+    }
+
+    fn settle(&mut self, held: impl Fn(&str) -> bool) -> bool {
+        let again = self.bisection.settle(held);
+        self.note_reasons();
+        again
+    }
+
+    fn rejected(&mut self, version: &str, reason: &str) -> bool {
+        reason.clone_into(&mut self.last_reason);
+        let hint = constraint::virtual_host(reason).and_then(|position| self.order.get(position));
+        let again = self.bisection.rejected(version, hint.map(String::as_str));
+        self.note_reasons();
+        again
+    }
+
+    fn note_reasons(&mut self) {
+        let convicted = self.bisection.convicted();
+        self.reasons.retain(|name, _| convicted.contains_key(name));
+        for name in convicted.keys() {
+            self.reasons
+                .entry(name.clone())
+                .or_insert_with(|| self.last_reason.clone());
+        }
+    }
+}
