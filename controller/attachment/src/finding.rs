@@ -48,6 +48,18 @@ pub(crate) fn one_of(names: &[&str]) -> Option<String> {
 /// Every code with one sentence on what it means, sorted by code.
 pub const CODES: &[(&str, &str)] = &[
     (
+        "backend-not-found",
+        "A route refers to a Service or a Backend that does not exist.",
+    ),
+    (
+        "backend-port-not-found",
+        "A route refers to a port that the Service does not have.",
+    ),
+    (
+        "certificate-not-found",
+        "A listener refers to a Secret that does not exist.",
+    ),
+    (
         "cors-wildcard-credentials",
         "Credentials are asked for together with an origin that names no host, which never gets them.",
     ),
@@ -57,6 +69,10 @@ pub const CODES: &[(&str, &str)] = &[
         "Two clients have the same API key, so which of them calls cannot be told.",
     ),
     ("duplicate-entry", "Two entries of a list have the same name."),
+    (
+        "duplicate-filter",
+        "A filter that may stand once in a rule stands there twice.",
+    ),
     (
         "duplicate-key",
         "A field is given twice, so which of the two counts cannot be told.",
@@ -71,8 +87,32 @@ pub const CODES: &[(&str, &str)] = &[
         "empty-rule",
         "An authorization rule says nothing about whom it matches.",
     ),
+    (
+        "external-name-service",
+        "A route refers to a Service that stands for a name outside the cluster.",
+    ),
+    ("field-ignored", "A field is known and has no effect here."),
+    (
+        "gateway-class-not-found",
+        "A Gateway is of a class that does not exist.",
+    ),
+    ("immutable-header", "A filter sets a header that the proxy owns."),
+    ("incompatible-filters", "Two filters of a rule exclude each other."),
     ("invalid-address", "A text is not an IP address."),
+    ("invalid-backend-kind", "A route refers to a kind that is no backend."),
+    (
+        "invalid-backend-override",
+        "An endpoint on the command line is not an address and a port.",
+    ),
     ("invalid-base64", "The data of a Secret is not base64."),
+    (
+        "invalid-certificate",
+        "A Secret does not hold a certificate chain and its key.",
+    ),
+    (
+        "invalid-certificate-kind",
+        "A listener refers to a kind that holds no certificate.",
+    ),
     ("invalid-cidr", "An address range is not in CIDR notation."),
     ("invalid-client-id", "An API client's id cannot stand in a header."),
     ("invalid-combination", "Fields of an object exclude or need each other."),
@@ -88,6 +128,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-header-name",
         "A header's name has characters that no header name has, or belongs to the proxy.",
     ),
+    ("invalid-header-value", "A text is not the value of a header."),
     ("invalid-hostname", "A text is not a hostname."),
     (
         "invalid-key-source",
@@ -100,21 +141,38 @@ pub const CODES: &[(&str, &str)] = &[
         "An origin is not a scheme, a host and an optional port.",
     ),
     ("invalid-param-name", "A query parameter's name is empty or too long."),
+    ("invalid-path", "A text is not a path."),
     (
         "invalid-policy-name",
         "A policy's namespace or name has characters that Kubernetes would refuse.",
+    ),
+    ("invalid-port", "A number is not a port that can be used there."),
+    (
+        "invalid-query-parameter",
+        "A text is not the name of a query parameter.",
+    ),
+    ("invalid-redirect-code", "A status is not one of a redirect."),
+    ("invalid-regex", "A text is not a regular expression of RE2."),
+    (
+        "invalid-route-kind",
+        "A listener admits a kind of route that is not served.",
     ),
     (
         "invalid-rule-name",
         "A rule's name is empty, too long, or has control characters.",
     ),
     ("invalid-value", "A value has not the form that its field demands."),
+    ("invalid-weight", "The weights of a rule's backends are too large."),
     ("kind-ignored", "An object is of a kind that is not used."),
     ("missing-api-version", "An object does not say its apiVersion."),
+    ("missing-backend-port", "A reference to a Service names no port."),
+    ("missing-certificate", "A listener for HTTPS has no certificate."),
     ("missing-field", "A field that is required is absent."),
+    ("missing-filter-settings", "A filter lacks the settings of its type."),
     ("missing-kind", "An object does not say its kind."),
     ("missing-name", "An object has no name."),
     ("no-api-key", "No Secret holds an API key, so every request is refused."),
+    ("no-endpoints", "A backend has no endpoint that is ready."),
     (
         "no-key-source",
         "API keys are wanted, but no place to look for them is named.",
@@ -148,6 +206,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A policy with its secrets exceeds what a proxy accepts.",
     ),
     (
+        "prefix-rewrite-without-prefix",
+        "A filter replaces the prefix of a path that is not matched by prefix.",
+    ),
+    (
         "reference-not-permitted",
         "A reference into another namespace has no ReferenceGrant there.",
     ),
@@ -169,9 +231,14 @@ pub const CODES: &[(&str, &str)] = &[
     ("unknown-value", "A value is not among those that are allowed."),
     ("unreadable-object", "An object fits its schema but cannot be read."),
     (
+        "unsupported-backend",
+        "A backend asks for something that is not served.",
+    ),
+    (
         "unsupported-field",
         "A field asks for something that is not enforced yet.",
     ),
+    ("unsupported-filter", "A filter is of a type that is not served."),
     (
         "unsupported-parent-kind",
         "A route's parentRef is of a kind that is not served.",

@@ -60,9 +60,9 @@ pub fn load(files: &[(String, String)]) -> Loaded {
                 severity: Severity::Error,
                 code: "yaml-syntax",
                 object: String::new(),
-                path: String::new(),
+                path: error.path,
+                fix: Some(mend_syntax(&error.message).to_owned()),
                 message: error.message,
-                fix: None,
             });
         }
         for root in documents.roots {
@@ -132,6 +132,17 @@ impl Loaded {
         self.failed
             .iter()
             .filter_map(|file| self.files.get(*file).map(String::as_str))
+    }
+}
+
+/// What to look at first; a parser notices a fault only after it.
+fn mend_syntax(message: &str) -> &'static str {
+    if message.contains("tab") {
+        "indent with spaces"
+    } else if message.contains("anchor") {
+        "define the anchor above, or write the value out"
+    } else {
+        "check the quotes, brackets and indentation up to here"
     }
 }
 

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::{
+    find,
     identity::{self, Identity},
     kinds::{KINDS, Kind, Which},
     near, policy,
@@ -67,11 +68,11 @@ impl Objects {
         if let Some((other, node)) = self.origins.get(&object).filter(|_| !object.name.is_empty()) {
             let place = files.get(*other).map_or("", |(name, _)| name);
             faults.push(Fault {
-                position: root.position,
+                position: find(&root, "metadata.name"),
                 severity: Severity::Error,
                 code: "duplicate-object",
-                path: String::new(),
-                message: format!("is also at {place}:{}", node.position.line),
+                path: "metadata.name".to_owned(),
+                message: format!("is also at {place}:{}", find(node, "metadata.name").line),
                 fix: Some("remove one of the two, or give it another name".to_owned()),
             });
         }
@@ -93,9 +94,7 @@ impl Objects {
             }
         }
         if kind.which == Which::SecurityPolicy && !faults.is_empty() {
-            self.snapshot
-                .broken_policies
-                .push(policy::broken(&root, &object, &faults).into());
+            policy::add(&mut self.snapshot, policy::broken(&root, &object, &faults));
         }
         let name = identity::display(kind.name, &root);
         self.faults

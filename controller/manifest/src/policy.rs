@@ -1,9 +1,12 @@
 //! SecurityPolicies that do not fit their schema: what they target must still be refused.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use kube::core::ObjectMeta;
+use portcullis_api::security_policy::TargetSelector;
 use portcullis_attachment::{
     object::ObjectRef,
-    snapshot::{BrokenPolicy, PolicyTarget},
+    snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
 };
 
 use crate::{
@@ -29,8 +32,44 @@ pub(crate) fn broken(root: &Node, object: &ObjectRef, faults: &[Fault]) -> Broke
     BrokenPolicy {
         metadata,
         targets: root.get("spec").map(targets).unwrap_or_default(),
+        selectors: root.get("spec").map(selectors).unwrap_or_default(),
         message: message(faults),
     }
+}
+
+/// Adds a policy at fault. One that is there twice, whole or not, is one policy at fault: which of the two was meant
+/// cannot be told, so what either targets is refused.
+pub(crate) fn add(snapshot: &mut Snapshot, mut policy: BrokenPolicy) {
+    let same = |metadata: &ObjectMeta| {
+        metadata.name == policy.metadata.name && metadata.namespace == policy.metadata.namespace
+    };
+    let whole = snapshot
+        .security_policies
+        .iter()
+        .position(|policy| same(&policy.metadata));
+    let twin = snapshot
+        .broken_policies
+        .iter()
+        .position(|policy| same(&policy.metadata));
+    if let Some(whole) = whole {
+        let spec = &snapshot.security_policies.remove(whole).spec;
+        let named = spec.target_ref.iter().chain(&spec.target_refs);
+        policy.targets.extend(named.map(|target| PolicyTarget {
+            group: target.group.clone(),
+            kind: target.kind.clone(),
+            name: target.name.clone(),
+            section_name: target.section_name.clone(),
+        }));
+        policy.selectors.extend(spec.target_selectors.iter().cloned());
+    }
+    if let Some(twin) = twin {
+        let twin = snapshot.broken_policies.remove(twin);
+        policy.targets.extend(twin.targets.iter().cloned());
+        policy.selectors.extend(twin.selectors.iter().cloned());
+    }
+    policy.targets.sort();
+    policy.targets.dedup();
+    snapshot.broken_policies.push(Arc::new(policy));
 }
 
 /// The first fault, and how many more there are.
@@ -63,6 +102,30 @@ fn targets(spec: &Node) -> Vec<PolicyTarget> {
         })
         .filter_map(target)
         .collect()
+}
+
+/// Reads selectors; one that cannot be read selects everything of its kind.
+fn selectors(spec: &Node) -> Vec<TargetSelector> {
+    let Some(Value::Sequence(nodes)) = spec.get("targetSelectors").map(|node| &node.value) else {
+        return Vec::new();
+    };
+    let read = |node| {
+        let kind = Node::get(node, "kind").and_then(Node::as_str).unwrap_or("HTTPRoute");
+        let everything = TargetSelector {
+            group: GROUP.to_owned(),
+            kind: near::nearest(kind, KINDS).unwrap_or(kind).to_owned(),
+            namespaces: None,
+            match_labels: BTreeMap::new(),
+            match_expressions: Vec::new(),
+        };
+        let read = serde_json::from_value::<TargetSelector>(plain(node)).unwrap_or_else(|_| everything.clone());
+        TargetSelector {
+            group: everything.group,
+            kind: everything.kind,
+            ..read
+        }
+    };
+    nodes.iter().map(read).collect()
 }
 
 fn target(node: &Node) -> Option<PolicyTarget> {

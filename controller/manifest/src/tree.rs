@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
 use granit_parser::{StrInput, StructureStyle};
 
-use crate::{place::Position, scalar};
+use crate::{
+    place::{self, Position},
+    scalar,
+};
 
 /// Nodes that aliases of one file may add; a few lines of aliases to aliases would otherwise fill the memory.
 const ALIAS_BUDGET: usize = 100_000;
@@ -83,6 +86,8 @@ impl Node {
 /// What is wrong with a text.
 pub(crate) struct SyntaxError {
     pub(crate) position: Position,
+    /// The field that was being read.
+    pub(crate) path: String,
     pub(crate) message: String,
 }
 
@@ -150,10 +155,31 @@ enum Open {
 /// Reads one document: `None` at the end of the file, `Some(None)` for an empty document.
 fn document(parser: &mut Source<'_>, budget: &mut usize) -> Result<Option<Option<Node>>, SyntaxError> {
     let mut open: Vec<Open> = Vec::new();
+    read(parser, budget, &mut open).map_err(|(position, message)| SyntaxError {
+        position,
+        path: path(&open),
+        message,
+    })
+}
+
+/// The field that is being read.
+fn path(open: &[Open]) -> String {
+    open.iter().fold(String::new(), |path, open| match open {
+        Open::Sequence { nodes, .. } => place::index(&path, nodes.len()),
+        Open::Mapping {
+            key: Some((key, _)), ..
+        } => place::field(&path, key),
+        Open::Mapping { key: None, .. } => path,
+    })
+}
+
+type Fault = (Position, String);
+
+fn read(parser: &mut Source<'_>, budget: &mut usize, open: &mut Vec<Open>) -> Result<Option<Option<Node>>, Fault> {
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut root = None;
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| syntax(&error))?;
+        let (event, span) = next.map_err(|error| (position(*error.marker()), error.info()))?;
         let position = position(span.start);
         let node = match event {
             Event::StreamEnd => return Ok(None),
@@ -203,22 +229,15 @@ fn document(parser: &mut Source<'_>, budget: &mut usize) -> Result<Option<Option
             }
             Event::Alias(id) => {
                 let Some(node) = anchors.get(&id) else {
-                    return Err(SyntaxError {
-                        position,
-                        message: "an alias refers to the value that it is part of".to_owned(),
-                    });
+                    return Err((position, "an alias refers to the value that it is part of".to_owned()));
                 };
-                *budget = budget.checked_sub(node.size()).ok_or_else(|| SyntaxError {
-                    position,
-                    message: format!("aliases add more than {ALIAS_BUDGET} values"),
-                })?;
+                *budget = budget
+                    .checked_sub(node.size())
+                    .ok_or_else(|| (position, format!("aliases add more than {ALIAS_BUDGET} values")))?;
                 node.clone()
             }
             Event::UnresolvedAlias(name) => {
-                return Err(SyntaxError {
-                    position,
-                    message: format!("the alias *{name} has no anchor &{name} before it"),
-                });
+                return Err((position, format!("the alias *{name} has no anchor &{name} before it")));
             }
             // Starts and comments hold no data.
             _ => continue,
@@ -236,10 +255,7 @@ fn document(parser: &mut Source<'_>, budget: &mut usize) -> Result<Option<Option
                 None => match node.value {
                     Value::String(text) => *key = Some((text, node.position)),
                     _ => {
-                        return Err(SyntaxError {
-                            position: node.position,
-                            message: "a key must be a plain text".to_owned(),
-                        });
+                        return Err((node.position, "a key must be a plain text".to_owned()));
                     }
                 },
             },
@@ -329,6 +345,7 @@ fn position(marker: Marker) -> Position {
 fn syntax(error: &granit_parser::ScanError) -> SyntaxError {
     SyntaxError {
         position: position(*error.marker()),
+        path: String::new(),
         message: error.info(),
     }
 }
