@@ -4,6 +4,7 @@ use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portcullis_api::security_policy::SecurityPolicy;
 use portcullis_api::security_policy::SecurityPolicySpec;
 use portcullis_engine::{
     document::{self, Document, Secrets},
@@ -175,50 +176,75 @@ fn candidates<'a>(
     references: &References<'_>,
     options: &Options,
 ) -> Vec<Candidate<'a>> {
-    let whole = snapshot.security_policies.iter().map(|policy| {
-        let namespace = object::namespace(&policy.metadata);
-        let salt = salt(&options.salt_key, &identity(&policy.metadata));
-        let mut build = build(&policy.metadata, &policy.spec, salt, references);
-        let delivered = deliver(&build.document, &build.secrets);
-        let size = size(&delivered);
-        if size > document::MAX_BYTES {
-            let message = format!(
-                "the policy with its secrets is {size} bytes, more than {}",
-                document::MAX_BYTES
-            );
-            build.faults.push(Fault {
-                feature: Feature::Whole,
-                code: "policy-too-large",
-                path: "spec".to_owned(),
-                condition: message.clone(),
-                message,
-                fix: Some("split it over several routes or rules".to_owned()),
-            });
+    let readable = snapshot.security_policies.iter().map(|policy| Written::Whole(policy));
+    let unreadable = snapshot.broken_policies.iter().map(|policy| Written::Broken(policy));
+    let mut written: Vec<Written<'a>> = readable.chain(unreadable).collect();
+    written.sort_by(|one, other| object::age(one.metadata()).cmp(&object::age(other.metadata())));
+    written
+        .into_iter()
+        .map(|written| match written {
+            Written::Whole(policy) => whole(policy, targets, references, options),
+            Written::Broken(policy) => broken(policy, targets, references, options),
+        })
+        .collect()
+}
+
+/// A policy as it was written.
+enum Written<'a> {
+    Whole(&'a SecurityPolicy),
+    Broken(&'a BrokenPolicy),
+}
+
+impl<'a> Written<'a> {
+    const fn metadata(&self) -> &'a ObjectMeta {
+        match self {
+            Self::Whole(policy) => &policy.metadata,
+            Self::Broken(policy) => &policy.metadata,
         }
-        Candidate {
-            object: named(&policy.metadata),
-            metadata: &policy.metadata,
-            single_target: policy.spec.target_ref.is_some(),
-            references: targets.references(namespace, &policy.spec, references),
-            whole: build.faults.is_empty().then(|| Arc::new(delivered)),
-            build,
-            refusal: OnceCell::new(),
-        }
-    });
-    let broken = snapshot
-        .broken_policies
-        .iter()
-        .map(|policy| broken(policy, targets, references, &options.salt_key));
-    let mut candidates: Vec<Candidate<'a>> = whole.chain(broken).collect();
-    candidates.sort_by(|one, other| object::age(one.metadata).cmp(&object::age(other.metadata)));
-    candidates
+    }
+}
+
+fn whole<'a>(
+    policy: &'a SecurityPolicy,
+    targets: &Targets<'a>,
+    references: &References<'_>,
+    options: &Options,
+) -> Candidate<'a> {
+    let namespace = object::namespace(&policy.metadata);
+    let salt = salt(&options.salt_key, &identity(&policy.metadata));
+    let mut build = build(&policy.metadata, &policy.spec, salt, references);
+    let delivered = deliver(&build.document, &build.secrets);
+    let size = size(&delivered);
+    if size > document::MAX_BYTES {
+        let message = format!(
+            "the policy with its secrets is {size} bytes, more than {}",
+            document::MAX_BYTES
+        );
+        build.faults.push(Fault {
+            feature: Feature::Whole,
+            code: "policy-too-large",
+            path: "spec".to_owned(),
+            condition: message.clone(),
+            message,
+            fix: Some("split it over several routes or rules".to_owned()),
+        });
+    }
+    Candidate {
+        object: named(&policy.metadata),
+        metadata: &policy.metadata,
+        single_target: policy.spec.target_ref.is_some(),
+        references: targets.references(namespace, &policy.spec, references),
+        whole: build.faults.is_empty().then(|| Arc::new(delivered)),
+        build,
+        refusal: OnceCell::new(),
+    }
 }
 
 fn broken<'a>(
     policy: &'a BrokenPolicy,
     targets: &Targets<'a>,
     references: &References<'_>,
-    salt_key: &[u8; 32],
+    options: &Options,
 ) -> Candidate<'a> {
     let namespace = object::namespace(&policy.metadata);
     let named_targets = policy.targets.iter().enumerate().map(|(index, target)| Reference {
@@ -246,7 +272,7 @@ fn broken<'a>(
                 ..Document::default()
             },
             secrets: Secrets {
-                salt: salt(salt_key, &identity(&policy.metadata)),
+                salt: salt(&options.salt_key, &identity(&policy.metadata)),
                 ..Secrets::default()
             },
             faults: vec![Fault::of_schema(&policy.message)],

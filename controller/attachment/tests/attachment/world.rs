@@ -216,8 +216,8 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "Broken" => snapshot.broken_policies.push(Arc::new(BrokenPolicy {
             metadata: read(document["metadata"].take()),
             targets: document["targets"].as_array().unwrap().iter().map(target).collect(),
+            selectors: document.get("selectors").cloned().map(read).unwrap_or_default(),
             message: document["message"].as_str().unwrap().to_owned(),
-            ..BrokenPolicy::default()
         })),
         other => panic!("{other} is not attached"),
     }
