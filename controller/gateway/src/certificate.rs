@@ -90,7 +90,7 @@ pub(crate) fn resolve(
             return Err(invalid(Fault::new(
                 "invalid-certificate",
                 "name",
-                format!("entry {key} of Secret {namespace}/{name} is no PEM block that ends in {label}"),
+                format!("entry {key} of Secret {namespace}/{name} holds no whole {label} block in PEM"),
             )));
         }
         parts.push(value);

@@ -89,10 +89,7 @@ fn judge<'a>(
         } else {
             "invalid-listener"
         };
-        findings.push(
-            Fault::new(code, path, fault.message().trim_end_matches('.').to_lowercase())
-                .finding(Severity::Error, object),
-        );
+        findings.push(Fault::new(code, path, phrase(fault.message())).finding(Severity::Error, object));
         judged.down = Some((fault.reason(), fault.message().to_owned()));
         return judged;
     }
@@ -416,6 +413,16 @@ fn conditions(judged: &Judged<'_>) -> Vec<Condition> {
         ),
     };
     vec![accepted, conflicted, programmed, resolved]
+}
+
+/// A condition's message as a finding's.
+fn phrase(message: &str) -> String {
+    let mut characters = message.trim_end_matches('.').chars();
+    let first = characters
+        .next()
+        .map(|first| first.to_lowercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}", characters.as_str())
 }
 
 /// A finding's message as a condition's.

@@ -264,7 +264,11 @@ fn query(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<
 }
 
 fn invalid_regex(path: &str, why: &str) -> Fault {
-    Fault::new("invalid-regex", path, format!("the regular expression {why}"))
+    Fault::new(
+        "invalid-regex",
+        path,
+        format!("no regular expression that Envoy reads as written: {why}"),
+    )
 }
 
 /// A path as the Gateway API allows it (`HTTPPathMatch`); one that is written otherwise could never match.

@@ -15,7 +15,7 @@ const MAX_LENGTH: usize = 4096;
 /// Says what is wrong, without repeating the pattern.
 pub(crate) fn check(pattern: &str) -> Result<(), String> {
     if pattern.len() > MAX_LENGTH {
-        return Err(format!("is longer than {MAX_LENGTH} bytes"));
+        return Err(format!("it is longer than {MAX_LENGTH} bytes"));
     }
     let parsed = ast::parse::ParserBuilder::new()
         .nest_limit(100)
@@ -27,8 +27,8 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
         .size_limit(1 << 20)
         .build()
         .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "is too large when compiled".to_owned(),
-            _ => "does not compile".to_owned(),
+            regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
+            _ => "it does not compile".to_owned(),
         })?;
     Ok(())
 }
@@ -51,14 +51,14 @@ impl Dialect {
         if known {
             Ok(())
         } else {
-            Err("uses a flag other than i, m, s and U".to_owned())
+            Err("it uses a flag other than i, m, s and U".to_owned())
         }
     }
 
     fn literal(literal: &ast::Literal) -> Result<(), String> {
         match &literal.kind {
             ast::LiteralKind::HexFixed(kind) | ast::LiteralKind::HexBrace(kind) if *kind != ast::HexLiteralKind::X => {
-                Err("uses \\u or \\U; write \\x{...}".to_owned())
+                Err("it uses \\u or \\U; write \\x{...}".to_owned())
             }
             _ => Ok(()),
         }
@@ -94,7 +94,7 @@ impl Dialect {
         if known {
             Ok(())
         } else {
-            Err("names a Unicode class that RE2 does not have".to_owned())
+            Err("it names a Unicode class that RE2 does not have".to_owned())
         }
     }
 
@@ -130,7 +130,7 @@ impl ast::Visitor for Dialect {
                 | ast::AssertionKind::EndText
                 | ast::AssertionKind::WordBoundary
                 | ast::AssertionKind::NotWordBoundary => Ok(()),
-                _ => Err("uses a kind of word boundary that RE2 does not have".to_owned()),
+                _ => Err("it uses a kind of word boundary that RE2 does not have".to_owned()),
             },
             Ast::Group(group) => match &group.kind {
                 ast::GroupKind::NonCapturing(flags) => Self::flags(flags),
@@ -140,7 +140,7 @@ impl ast::Visitor for Dialect {
                         .bytes()
                         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
                 {
-                    Err("names a group with characters other than letters, digits and _".to_owned())
+                    Err("it names a group with characters other than letters, digits and _".to_owned())
                 }
                 _ => Ok(()),
             },
@@ -149,7 +149,7 @@ impl ast::Visitor for Dialect {
                 let product = around.saturating_mul(Self::count(repetition));
                 self.repeats.push(product);
                 if product > MAX_REPEAT {
-                    return Err(format!("repeats more than {MAX_REPEAT} times"));
+                    return Err(format!("it repeats more than {MAX_REPEAT} times"));
                 }
                 Ok(())
             }
@@ -167,7 +167,7 @@ impl ast::Visitor for Dialect {
     fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), String> {
         match item {
             // `[a[b]]` is a set of sets here and the set `a`, `[`, `b` followed by `]` in RE2.
-            ast::ClassSetItem::Bracketed(_) => Err("has an unescaped [ inside a class; write \\[".to_owned()),
+            ast::ClassSetItem::Bracketed(_) => Err("it has an unescaped [ inside a class; write \\[".to_owned()),
             ast::ClassSetItem::Literal(literal) => Self::literal(literal),
             ast::ClassSetItem::Range(range) => Self::literal(&range.start).and_then(|()| Self::literal(&range.end)),
             ast::ClassSetItem::Unicode(class) => Self::class(class),
@@ -176,7 +176,7 @@ impl ast::Visitor for Dialect {
     }
 
     fn visit_class_set_binary_op_pre(&mut self, _: &ast::ClassSetBinaryOp) -> Result<(), String> {
-        Err("uses &&, -- or ~~ inside a class; escape the second character".to_owned())
+        Err("it uses &&, -- or ~~ inside a class; escape the second character".to_owned())
     }
 }
 

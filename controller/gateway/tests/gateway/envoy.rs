@@ -28,7 +28,7 @@ const MODULE: &[u8] = &[
     10, 9, 2, 2, 0, 0x0b, 4, 0, 0x41, 0, 0x0b,
 ];
 
-fn envoy() -> PathBuf {
+pub(crate) fn envoy() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
@@ -45,14 +45,22 @@ fn envoy() -> PathBuf {
 }
 
 /// A folder of one test, removed at its end.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("portcullis-gateway-{}-{name}", std::process::id()));
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!(
+            "portcullis-gateway-{}-{:?}-{name}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&path).expect("the temporary folder is writable");
         std::fs::write(path.join("filter.wasm"), MODULE).expect("the module can be written");
         Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
     }
 }
 

@@ -2,4 +2,6 @@
 
 mod envoy;
 mod goldens;
+mod properties;
+mod traffic;
 mod world;

@@ -1,0 +1,353 @@
+//! Requests through Envoy: what the tables mean. The filter and its seal are left out; they have tests of their own.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use portcullis_gateway::snippet;
+use serde_json::{Value, json};
+
+use crate::{
+    envoy::{Scratch, envoy},
+    world::world,
+};
+
+const MANIFESTS: &str = include_str!("traffic.yaml");
+
+/// An Envoy with one listener, ended with the test.
+struct Proxy {
+    child: Child,
+    port: u16,
+    _scratch: Scratch,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers every request with its own name and the head that it received.
+fn backend(name: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") {
+                    if connection.read(&mut byte).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    head.extend(byte);
+                }
+                let body = format!("backend {name}\n{}", String::from_utf8_lossy(&head).to_lowercase());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nx-up: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = connection.write_all(answer.as_bytes());
+            });
+        }
+    });
+    port
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Drops what needs the real filter.
+fn without_filter(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::Array(filters)) = fields.get_mut("http_filters") {
+                filters.retain(|filter| filter["name"] == "envoy.filters.http.router");
+            }
+            fields.values_mut().for_each(without_filter);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_filter),
+        _ => {}
+    }
+}
+
+fn start() -> Proxy {
+    let port = free_port();
+    let manifests = MANIFESTS
+        .replace("LISTENER", &port.to_string())
+        .replace("STRICT", &backend("strict").to_string())
+        .replace("WIDE", &backend("wide").to_string())
+        .replace("ANYONE", &backend("anyone").to_string())
+        .replace("NOBODY", &free_port().to_string());
+    let world = world(&manifests, "unused.wasm");
+    let findings: Vec<_> = world
+        .translation
+        .findings
+        .iter()
+        .filter(|finding| finding.code != "no-endpoints")
+        .collect();
+    assert!(findings.is_empty(), "{findings:#?}");
+    let scratch = Scratch::new("traffic");
+    let mut configuration = snippet(&world.translation.configurations[0], true);
+    without_filter(&mut configuration);
+    configuration["admin"] = json!({ "address": { "pipe": { "path": scratch.path("admin.sock") } } });
+    let file = scratch.path("envoy.json");
+    std::fs::write(&file, configuration.to_string()).unwrap();
+    let log = std::fs::File::create(scratch.path("envoy.log")).unwrap();
+    let mut child = Command::new(envoy())
+        .args([
+            "--concurrency",
+            "2",
+            "--use-dynamic-base-id",
+            "--log-level",
+            "warning",
+            "-c",
+            &file,
+        ])
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let exited = child.try_wait().unwrap();
+        assert!(
+            exited.is_none() && Instant::now() < deadline,
+            "{}",
+            std::fs::read_to_string(scratch.path("envoy.log")).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Proxy {
+        child,
+        port,
+        _scratch: scratch,
+    }
+}
+
+/// Sends a request, given as its first line and header lines, and returns the whole answer.
+fn send(proxy: &Proxy, lines: &[&str]) -> String {
+    let mut connection = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    connection
+        .write_all(format!("{head}connection: close\r\ncontent-length: 0\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = connection.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+struct Case {
+    request: &'static [&'static str],
+    status: u16,
+    /// Must stand in the answer.
+    holds: &'static [&'static str],
+}
+
+const fn case(request: &'static [&'static str], status: u16, holds: &'static [&'static str]) -> Case {
+    Case { request, status, holds }
+}
+
+fn run(cases: &[Case]) {
+    let proxy = start();
+    let mut failures = Vec::new();
+    for case in cases {
+        let answer = send(&proxy, case.request);
+        let head = format!("HTTP/1.1 {} ", case.status);
+        let missing: Vec<_> = case.holds.iter().filter(|wanted| !answer.contains(**wanted)).collect();
+        if !answer.starts_with(&head) || !missing.is_empty() {
+            failures.push(format!(
+                "{:?}: wanted {} {missing:?}, got {answer:?}",
+                case.request, case.status
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// `strict.example.com` has a virtual host of its own; `*.example.com` and `*` go to other backends.
+#[test]
+fn no_spelling_of_a_host_reaches_a_wider_one() {
+    const GET: &str = "GET /hosts HTTP/1.1";
+    run(&[
+        case(&[GET, "host: strict.example.com"], 200, &["backend strict"]),
+        case(&[GET, "host: STRICT.example.COM"], 200, &["backend strict"]),
+        case(&[GET, "host: strict.example.com:80"], 200, &["backend strict"]),
+        case(&[GET, "host: strict.example.com:65535"], 200, &["backend strict"]),
+        case(&[GET, "host: strict.example.com."], 200, &["backend strict"]),
+        case(&[GET, "host: strict.example.com.:8080"], 200, &["backend strict"]),
+        // Envoy strips these as ports, which leaves the host itself.
+        case(&[GET, "host: strict.example.com:99999"], 200, &["backend strict"]),
+        case(&[GET, "host: strict.example.com:+80"], 200, &["backend strict"]),
+        case(
+            &[
+                "GET http://strict.example.com:80/hosts HTTP/1.1",
+                "host: other.example.org",
+            ],
+            200,
+            &["backend strict"],
+        ),
+        case(&[GET, "host: www.example.com"], 200, &["backend wide"]),
+        case(&[GET, "host: a.b.example.com:81"], 200, &["backend wide"]),
+        case(&[GET, "host: example.org"], 200, &["backend anyone"]),
+        case(&[GET, "host: 192.0.2.1:8080"], 200, &["backend anyone"]),
+        case(&[GET, "host: [2001:db8::1]:8080"], 200, &["backend anyone"]),
+        case(&[GET, "host: localhost"], 200, &["backend anyone"]),
+        case(&[GET, "host: u@strict.example.com"], 400, &[]),
+        case(&[GET, "host: strict.example.com,foo"], 400, &[]),
+        case(&[GET, "host: foo,strict.example.com"], 400, &[]),
+        case(&[GET, "host: strict.example.com.."], 400, &[]),
+        case(&[GET, "host: .strict.example.com"], 400, &[]),
+        case(&[GET, "host: strict.example.com:80:80"], 400, &[]),
+        case(&[GET, "host: strict.example.com:"], 400, &[]),
+        case(&[GET, "host: strict.example.com:8a"], 400, &[]),
+        case(&[GET, "host: strict.example.com%2e"], 400, &[]),
+        case(&[GET, "host: strict.example.com/"], 400, &[]),
+        case(&[GET, "host: strict.example.com\\"], 400, &[]),
+        case(&[GET, "host: strict.example.com?"], 400, &[]),
+        case(&[GET, "host: strict.example.com;a"], 400, &[]),
+        case(&[GET, "host: str\u{ef}ct.example.com"], 400, &[]),
+        case(&[GET, "host: strict.example.com", "host: www.example.com"], 400, &[]),
+        case(&[GET, "host: "], 400, &[]),
+    ]);
+}
+
+#[test]
+fn paths_are_read_once_and_alike() {
+    const HOST: &str = "host: strict.example.com";
+    run(&[
+        case(&["GET /hosts/../secret HTTP/1.1", HOST], 404, &[]),
+        case(&["GET //hosts HTTP/1.1", HOST], 200, &["get /hosts "]),
+        case(&["GET /hosts%2fx HTTP/1.1", HOST], 307, &["location: /hosts/x"]),
+        case(&["GET /hostsx HTTP/1.1", HOST], 404, &[]),
+        case(&["GET /hosts/ HTTP/1.1", HOST], 200, &["get /hosts/ "]),
+        case(&["GET /hosts HTTP/1.1", HOST, "x_y: 1"], 400, &[]),
+        case(&["OPTIONS * HTTP/1.1", HOST], 404, &[]),
+        case(&["GET /absent HTTP/1.1", HOST], 404, &[]),
+        case(&["GET /empty HTTP/1.1", HOST], 503, &[]),
+        case(&["GET /nothing HTTP/1.1", HOST], 500, &[]),
+        case(
+            &["GET /hosts HTTP/1.1", HOST, "x-forwarded-client-cert: By=a"],
+            200,
+            &["backend strict"],
+        ),
+    ]);
+}
+
+#[test]
+fn matches_are_tried_in_the_order_of_the_gateway_api() {
+    const HOST: &str = "host: order.example.org";
+    run(&[
+        case(&["GET /exact HTTP/1.1", HOST], 302, &["location: http://exact.test/"]),
+        case(
+            &["GET /exact/more HTTP/1.1", HOST],
+            302,
+            &["location: http://prefix.test/"],
+        ),
+        case(&["GET /regex/7 HTTP/1.1", HOST], 302, &["location: http://regex.test/"]),
+        case(
+            &["GET /regex/7/8 HTTP/1.1", HOST],
+            302,
+            &["location: http://root.test/"],
+        ),
+        case(
+            &["POST /exact/more HTTP/1.1", HOST],
+            302,
+            &["location: http://method.test/"],
+        ),
+        case(
+            &["GET /exact/more HTTP/1.1", HOST, "x-a: 1"],
+            302,
+            &["location: http://header.test/"],
+        ),
+        case(
+            &["POST /exact/more HTTP/1.1", HOST, "x-a: 1", "x-b: 1"],
+            302,
+            &["location: http://method.test/"],
+        ),
+        case(
+            &["GET /exact/more?q=1&r=2 HTTP/1.1", HOST],
+            302,
+            &["location: http://query.test/"],
+        ),
+    ]);
+}
+
+#[test]
+fn filters_do_what_the_gateway_api_says() {
+    const HOST: &str = "host: filters.example.org";
+    run(&[
+        case(
+            &["GET /headers HTTP/1.1", HOST, "x-gone: 1", "x-set: client"],
+            200,
+            &[
+                "x-set: 100% %req(cookie)%\r\n",
+                "x-add: a",
+                "backend anyone",
+                "x-out: %UP%",
+            ],
+        ),
+        case(&["GET /rewrite/full?a=1 HTTP/1.1", HOST], 200, &["get /new/a\\b?a=1 "]),
+        case(&["GET /rewrite/prefix HTTP/1.1", HOST], 200, &["get /new "]),
+        case(&["GET /rewrite/prefix/a?b=1 HTTP/1.1", HOST], 200, &["get /new/a?b=1 "]),
+        case(&["GET /rewrite/c.t/a HTTP/1.1", HOST], 200, &["get /a "]),
+        case(&["GET /rewrite/c.t HTTP/1.1", HOST], 200, &["get / "]),
+        case(&["GET /rewrite/c.t/ HTTP/1.1", HOST], 200, &["get / "]),
+        case(
+            &["GET /rewrite/host HTTP/1.1", HOST],
+            200,
+            &["host: inner.example.org", "x-forwarded-host: filters.example.org"],
+        ),
+        case(
+            &["GET /redirect/https?q=1 HTTP/1.1", HOST],
+            301,
+            &["location: https://filters.example.org/redirect/https?q=1\r\n"],
+        ),
+        case(
+            &["GET /redirect/port HTTP/1.1", HOST],
+            302,
+            &["location: https://filters.example.org:8443/redirect/port\r\n"],
+        ),
+        case(&["GET /redirect/prefix/a HTTP/1.1", HOST], 307, &["/new/a\r\n"]),
+        case(&["GET /redirect/c.t/a HTTP/1.1", HOST], 307, &["/a\r\n"]),
+        case(&["GET /redirect/full/a HTTP/1.1", HOST], 308, &["/new/100%\r\n"]),
+    ]);
+}
+
+/// A preflight is never forwarded, and without the filter it is answered 404.
+#[test]
+fn a_preflight_has_no_backend() {
+    const HOST: &str = "host: cors.example.org";
+    const ORIGIN: &str = "origin: https://app.example.com";
+    run(&[
+        case(&["POST /orders HTTP/1.1", HOST], 200, &["backend anyone"]),
+        case(
+            &[
+                "OPTIONS /orders HTTP/1.1",
+                HOST,
+                ORIGIN,
+                "access-control-request-method: POST",
+            ],
+            404,
+            &[],
+        ),
+        case(
+            &[
+                "OPTIONS /orders HTTP/1.1",
+                HOST,
+                ORIGIN,
+                "access-control-request-method: PUT",
+            ],
+            404,
+            &[],
+        ),
+        case(&["OPTIONS /orders HTTP/1.1", HOST], 404, &[]),
+    ]);
+}
