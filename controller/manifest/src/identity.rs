@@ -94,16 +94,16 @@ pub(crate) fn identify(root: &Node, kind: &Kind, json: &mut Json) -> Identity {
         Some((name, position)) => faults.extend(check_name(kind.which, name, *position)),
     }
     let namespace = text("namespace").filter(|_| kind.namespaced);
-    if let Some((namespace, position)) = &namespace {
-        if !is_label(namespace) {
-            faults.push(invalid_name(
-                *position,
-                "metadata.namespace",
-                namespace,
-                "of a namespace",
-                &label(namespace),
-            ));
-        }
+    if let Some((namespace, position)) = &namespace
+        && !is_label(namespace)
+    {
+        faults.push(invalid_name(
+            *position,
+            "metadata.namespace",
+            namespace,
+            "of a namespace",
+            &label(namespace),
+        ));
     }
     let name = name.map(|(name, _)| name).unwrap_or_default();
     let namespace = match namespace {

@@ -40,13 +40,14 @@ impl Objects {
             Ok(found) => found,
             Err(fault) => return self.faults.push((file, String::new(), fault)),
         };
-        if kind.ends_with("List") && lists > 0 {
-            if let Some(Value::Sequence(items)) = root.get("items").map(|items| &items.value) {
-                for item in items.clone() {
-                    self.read_nested(file, item, files, lists - 1);
-                }
-                return;
+        if kind.ends_with("List")
+            && lists > 0
+            && let Some(Value::Sequence(items)) = root.get("items").map(|items| &items.value)
+        {
+            for item in items.clone() {
+                self.read_nested(file, item, files, lists - 1);
             }
+            return;
         }
         match recognize(&root, &api_version, &kind) {
             Ok(kind) => self.object(file, root, kind, files),
@@ -76,22 +77,22 @@ impl Objects {
                 fix: Some("remove one of the two, or give it another name".to_owned()),
             });
         }
-        if faults.is_empty() {
-            if let Err(message) = self.add(kind.which, json) {
-                faults.push(Fault {
-                    position: root.position,
-                    severity: Severity::Error,
-                    code: "unreadable-object",
-                    path: String::new(),
-                    // serde's message may quote the value.
-                    message: if manner.secret {
-                        "cannot be read".to_owned()
-                    } else {
-                        message
-                    },
-                    fix: None,
-                });
-            }
+        if faults.is_empty()
+            && let Err(message) = self.add(kind.which, json)
+        {
+            faults.push(Fault {
+                position: root.position,
+                severity: Severity::Error,
+                code: "unreadable-object",
+                path: String::new(),
+                // serde's message may quote the value.
+                message: if manner.secret {
+                    "cannot be read".to_owned()
+                } else {
+                    message
+                },
+                fix: None,
+            });
         }
         if kind.which == Which::SecurityPolicy && !faults.is_empty() {
             policy::add(&mut self.snapshot, policy::broken(&root, &object, &faults));

@@ -110,7 +110,8 @@ fn cidr(text: &str) -> Option<String> {
 
 /// `example.com` was meant as `https://example.com`; a path or a trailing slash is no part of an origin.
 fn origin(text: &str) -> Option<String> {
-    let (scheme, rest) = text.trim().split_once("://").unwrap_or(("https", text.trim()));
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     let authority = rest.split('/').next()?;
     Some(format!("{scheme}://{authority}"))
 }

@@ -13,10 +13,10 @@ pub(crate) fn resolve(text: &str) -> Value {
     if let Some(number) = integer(text) {
         return Value::Int(number);
     }
-    if is_float(text) {
-        if let Ok(number) = text.parse::<f64>() {
-            return Value::Float(number);
-        }
+    if is_float(text)
+        && let Ok(number) = text.parse::<f64>()
+    {
+        return Value::Float(number);
     }
     Value::String(text.to_owned())
 }

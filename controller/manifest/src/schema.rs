@@ -11,13 +11,13 @@ use crate::rules::Rule;
 #[derive(Default)]
 pub(crate) struct Schema {
     pub(crate) kind: Kind,
-    pub(crate) properties: BTreeMap<String, Schema>,
+    pub(crate) properties: BTreeMap<String, Self>,
     /// The schema of a map's values.
-    pub(crate) values: Option<Box<Schema>>,
+    pub(crate) values: Option<Box<Self>>,
     /// Unknown fields stay (`x-kubernetes-preserve-unknown-fields`).
     pub(crate) open: bool,
     pub(crate) required: Vec<String>,
-    pub(crate) items: Option<Box<Schema>>,
+    pub(crate) items: Option<Box<Self>>,
     /// The fields that identify an entry of a list (`x-kubernetes-list-map-keys`).
     pub(crate) keys: Vec<String>,
     pub(crate) allowed: Vec<Json>,
@@ -93,6 +93,7 @@ impl Schema {
             _ => ("minLength", "maxLength"),
         };
         let format = json.get("format").and_then(Json::as_str);
+        let int32 = format == Some("int32");
         Self {
             kind,
             open: flag(json, "x-kubernetes-preserve-unknown-fields")
@@ -107,14 +108,8 @@ impl Schema {
             pattern: json.get("pattern").and_then(Json::as_str).and_then(Pattern::new),
             min_length: json.get(min).and_then(Json::as_u64),
             max_length: json.get(max).and_then(Json::as_u64),
-            minimum: bound(json, "minimum").or(match format {
-                Some("int32") => Some(i64::from(i32::MIN)),
-                _ => None,
-            }),
-            maximum: bound(json, "maximum").or(match format {
-                Some("int32") => Some(i64::from(i32::MAX)),
-                _ => None,
-            }),
+            minimum: bound(json, "minimum").or_else(|| int32.then_some(i32::MIN.into())),
+            maximum: bound(json, "maximum").or_else(|| int32.then_some(i32::MAX.into())),
             default: json.get("default").cloned(),
             bytes: format == Some("byte"),
             rules: json

@@ -155,10 +155,11 @@ impl Walk {
             }
         }
         for (name, schema) in &schema.properties {
-            if let Some(default) = &schema.default {
-                if !fields.contains_key(name) && (!named.contains(&name.as_str()) || is_null(node, name)) {
-                    fields.insert(name.clone(), default.clone());
-                }
+            if let Some(default) = &schema.default
+                && !fields.contains_key(name)
+                && (!named.contains(&name.as_str()) || is_null(node, name))
+            {
+                fields.insert(name.clone(), default.clone());
             }
         }
         self.length(fields.len(), at, schema, path, "an object", "fields");
@@ -229,12 +230,13 @@ impl Walk {
     fn text(&mut self, text: &str, at: Position, schema: &Schema, path: &str) {
         self.one_of(&Json::from(text), at, schema, path);
         self.length(text.chars().count(), at, schema, path, "a text", "characters");
-        if let Some(expected) = &schema.pattern {
-            if schema.allowed.is_empty() && !expected.regex.is_match(text) {
-                let (code, what, fix) = pattern::explain(&expected.source, text, &expected.regex);
-                let fix = fix.filter(|_| !self.manner.secret);
-                self.fault(at, code, path, format!("{} is not {what}", self.shown(text)), fix);
-            }
+        if let Some(expected) = &schema.pattern
+            && schema.allowed.is_empty()
+            && !expected.regex.is_match(text)
+        {
+            let (code, what, fix) = pattern::explain(&expected.source, text, &expected.regex);
+            let fix = fix.filter(|_| !self.manner.secret);
+            self.fault(at, code, path, format!("{} is not {what}", self.shown(text)), fix);
         }
         if schema.bytes && !pattern::is_base64(text) {
             let message = format!("{} is not base64", self.shown(text));

@@ -1,5 +1,7 @@
 //! Arbitrary text never panics and never costs another file an object.
 
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot unwrap is a failed test")]
+
 use portcullis_manifest::load;
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! `manifests/examples/broken`: one mistake a file, and its first line says which diagnostic it earns.
 
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot unwrap is a failed test")]
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use portcullis_attachment::finding::CODES;

@@ -360,8 +360,8 @@ fn a_place_is_found_or_the_one_around_it() {
         (&route, "spec.rules[0].matches[0].path.value", (12, 39)),
         (&route, "spec.rules[0].backendRefs[0].port", (14, 28)),
         (&route, "status.parents", (3, 1)),
-        (&policy, "spec.cors", (21, 3)),
-        (&policy, "spec.cors.allowOrigins[0]", (23, 7)),
+        (&policy, "spec.cors", (22, 3)),
+        (&policy, "spec.cors.allowOrigins[0]", (24, 7)),
     ] {
         let found = loaded.locate(object, path).unwrap();
         assert_eq!((found.line, found.column), place, "{path}");

@@ -1,0 +1,179 @@
+//! What Gateway API's definitions refuse.
+
+use portcullis_manifest::load;
+use rstest::rstest;
+
+fn check(kind: &str, spec: &str) -> Vec<String> {
+    let text = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec:\n  {}\n",
+        spec.replace('\n', "\n  ")
+    );
+    let loaded = load(&[("x.yaml".to_owned(), text)]);
+    loaded.diagnostics.iter().map(ToString::to_string).collect()
+}
+
+fn listener(fields: &str) -> String {
+    format!("gatewayClassName: c\nlisteners: [{{name: a, {fields}}}]")
+}
+
+#[rstest]
+#[case("port: 0, protocol: HTTP", "[out-of-range]", "write a number from 1 to 65535")]
+#[case("port: 70000, protocol: HTTP", "[out-of-range]", "spec.listeners[0].port")]
+#[case("port: '80', protocol: HTTP", "[wrong-type]", "write 80 without quotes")]
+#[case(
+    "port: 80, protocol: HTTP, hostname: 'https://Example.com:8443'",
+    "[invalid-hostname]",
+    "write \"example.com\""
+)]
+#[case(
+    "port: 80, protocol: HTTP, hostname: 'a.*.com'",
+    "[invalid-hostname]",
+    "write a hostname"
+)]
+#[case(
+    "port: 80, protocol: HTTP, tls: {certificateRefs: [{name: a}]}",
+    "[invalid-combination]",
+    "tls must not be specified"
+)]
+#[case(
+    "port: 443, protocol: HTTPS, tls: {mode: Passthrough}",
+    "[invalid-combination]",
+    "tls mode must be Terminate"
+)]
+#[case(
+    "port: 443, protocol: HTTPS, tls: {}",
+    "[invalid-combination]",
+    "certificateRefs or options must be specified"
+)]
+#[case(
+    "port: 443, protocol: HTTPS, tls: {mode: terminate}",
+    "[unknown-value]",
+    "write \"Terminate\""
+)]
+#[case(
+    "port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: all}}",
+    "[unknown-value]",
+    "write \"All\""
+)]
+#[case(
+    "port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP",
+    "[invalid-combination]",
+    "must be unique for each listener"
+)]
+#[case(
+    "port: 80, protocol: HTTP}, {name: a, port: 81, protocol: HTTP",
+    "[duplicate-entry]",
+    "an entry before it has the same name"
+)]
+#[case("protocol: HTTP", "[missing-field]", "spec.listeners[0].port: is required")]
+#[case("port: 80, protocol: HTTP, hostnames: [a]", "[unknown-field]", "write \"hostname\"")]
+fn a_gateway_is_refused(#[case] fields: &str, #[case] code: &str, #[case] text: &str) {
+    let lines = check("Gateway", &listener(fields));
+    assert!(
+        lines.iter().any(|line| line.contains(code) && line.contains(text)),
+        "{lines:#?}"
+    );
+}
+
+#[rstest]
+#[case(
+    "port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {a: b}}}, kinds: [{kind: HTTPRoute}]}"
+)]
+#[case("port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP, hostname: a.example.com")]
+#[case(
+    "port: 443, protocol: HTTPS, tls: {mode: Terminate, certificateRefs: [{group: '', kind: Secret, name: a, namespace: b}]}"
+)]
+fn a_gateway_is_taken(#[case] fields: &str) {
+    assert_eq!(check("Gateway", &listener(fields)), Vec::<String>::new());
+}
+
+#[rstest]
+#[case("matches: [{path: {value: orders}}]", "[invalid-combination]", "start with '/'")]
+#[case(
+    "matches: [{path: {value: /a//b}}]",
+    "[invalid-combination]",
+    "must not contain '//'"
+)]
+#[case("matches: [{path: {value: /a/..}}]", "[invalid-combination]", "end with '/..'")]
+#[case(
+    "matches: [{path: {type: Prefix, value: /a}}]",
+    "[unknown-value]",
+    "write \"PathPrefix\""
+)]
+#[case("matches: [{method: get}]", "[unknown-value]", "write \"GET\"")]
+#[case(
+    "matches: [{headers: [{name: 'a b', value: c}]}]",
+    "[invalid-header-name]",
+    "headers[0].name"
+)]
+#[case(
+    "matches: [{headers: [{name: a, value: b}, {name: a, value: c}]}]",
+    "[duplicate-entry]",
+    "headers[1]"
+)]
+#[case("match: [{path: {value: /a}}]", "[unknown-field]", "write \"matches\"")]
+#[case(
+    "backendRefs: [{name: a}]",
+    "[invalid-combination]",
+    "Must have port for Service reference; add \"port\""
+)]
+#[case("backendRefs: [{name: a, port: 80, weight: -1}]", "[out-of-range]", "weight")]
+#[case(
+    "backendRefs: [{name: a, port: 80}], filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]",
+    "[invalid-combination]",
+    "must not be used together with backendRefs"
+)]
+#[case(
+    "filters: [{type: RequestRedirect, requestRedirect: {statusCode: 200}}]",
+    "[unknown-value]",
+    "301"
+)]
+#[case(
+    "filters: [{type: URLRewrite, requestRedirect: {scheme: https}}]",
+    "[invalid-combination]",
+    "filter.urlRewrite"
+)]
+#[case("timeouts: {request: 5}", "[wrong-type]", "write \"5\"")]
+#[case("timeouts: {request: '5'}", "[invalid-duration]", "write \"5s\"")]
+#[case("name: a}, {name: a", "[invalid-combination]", "Rule name must be unique")]
+fn a_rule_is_refused(#[case] rule: &str, #[case] code: &str, #[case] text: &str) {
+    let lines = check("HTTPRoute", &format!("rules: [{{{rule}}}]"));
+    assert!(
+        lines.iter().any(|line| line.contains(code) && line.contains(text)),
+        "{lines:#?}"
+    );
+}
+
+#[rstest]
+#[case(
+    "matches: [{path: {type: RegularExpression, value: 'a//b'}, method: GET, headers: [{name: a, value: b}], queryParams: [{type: RegularExpression, name: c, value: d}]}]"
+)]
+#[case("name: a}, {}, {name: b")]
+#[case(
+    "filters: [{type: RequestRedirect, requestRedirect: {scheme: https, hostname: a.example.com, port: 443, statusCode: 301, path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]"
+)]
+#[case(
+    "filters: [{type: URLRewrite, urlRewrite: {hostname: a.example.com, path: {type: ReplaceFullPath, replaceFullPath: /b}}}, {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], add: [{name: a, value: b}], remove: [c]}}]"
+)]
+#[case(
+    "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}], backendRefs: [{name: a, port: 80, weight: 0}]"
+)]
+#[case(
+    "backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: a}], timeouts: {request: 10s, backendRequest: 500ms}"
+)]
+fn a_rule_is_taken(#[case] rule: &str) {
+    assert_eq!(
+        check("HTTPRoute", &format!("rules: [{{{rule}}}]")),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_class_names_its_controller_as_a_path() {
+    let lines = check("GatewayClass", "controllerName: portcullis");
+    assert!(lines[0].contains("spec.controllerName"), "{lines:#?}");
+    assert_eq!(
+        check("GatewayClass", "controllerName: portcullis.dev/a"),
+        Vec::<String>::new()
+    );
+}
