@@ -85,19 +85,18 @@ impl Evaluation {
     }
 }
 
-/// Files that hold something that a Kubernetes API server would refuse, and why.
-pub(crate) fn failed(texts: &[(String, String)]) -> (BTreeSet<String>, Vec<Diagnostic>) {
-    let loaded = portcullis_manifest::load(texts);
-    (failed_files(&loaded), loaded.diagnostics)
-}
-
-fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
+/// Files that hold something that a Kubernetes API server would refuse.
+pub(crate) fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
     loaded.failed_files().map(ToOwned::to_owned).collect()
 }
 
 /// Reads, binds, attaches and translates.
 pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evaluation {
-    let mut loaded = portcullis_manifest::load(texts);
+    translate(portcullis_manifest::load(texts), settings)
+}
+
+/// What [`evaluate`] does after reading.
+pub(crate) fn translate(mut loaded: Loaded, settings: &Settings) -> Evaluation {
     if !settings.namespaces.is_empty() {
         keep(&mut loaded.snapshot, &settings.namespaces);
     }

@@ -14,7 +14,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+mod common;
+
 use serde_json::Value;
+
+use self::common::{PORTCULLIS, edit, manifests};
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/examples/quickstart");
 
@@ -23,7 +27,7 @@ fn portcullis(arguments: &[&str]) -> Output {
 }
 
 fn portcullis_in(folder: &Path, arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    let mut child = Command::new(PORTCULLIS)
         .args(arguments)
         .current_dir(folder)
         .env_remove("NO_COLOR")
@@ -53,70 +57,9 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
 }
 
-/// A Gateway with a route and a policy on `port` whose rule admits `cidr`.
-fn manifests(cidr: &str) -> String {
-    format!(
-        r#"apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {{name: portcullis}}
-spec: {{controllerName: portcullis.dev/gateway-controller}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: public, namespace: edge}}
-spec:
-  gatewayClassName: portcullis
-  listeners:
-  - {{name: http, protocol: HTTP, port: 80}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: orders, namespace: edge}}
-spec:
-  parentRefs: [{{name: public}}]
-  rules:
-  - backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: echo}}]
----
-apiVersion: gateway.envoyproxy.io/v1alpha1
-kind: Backend
-metadata: {{name: echo, namespace: edge}}
-spec:
-  endpoints: [{{ip: {{address: 127.0.0.1, port: 9}}}}]
----
-apiVersion: v1
-kind: Secret
-metadata: {{name: clients, namespace: edge}}
-stringData:
-  alice: canary-key-of-alice
----
-apiVersion: gateway.envoyproxy.io/v1alpha1
-kind: SecurityPolicy
-metadata:
-  name: orders
-  namespace: edge
-spec:
-  targetRefs:
-  - group: gateway.networking.k8s.io
-    kind: HTTPRoute
-    name: orders
-  apiKeyAuth:
-    credentialRefs: [{{name: clients}}]
-    extractFrom: [{{headers: [x-api-key]}}]
-  authorization:
-    defaultAction: Deny
-    rules:
-    - name: office
-      action: Allow
-      principal:
-        clientCIDRs:
-        - "{cidr}"
-"#
-    )
-}
-
 fn folder(cidr: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("orders.yaml"), manifests(cidr)).unwrap();
+    fs::write(folder.path().join("orders.yaml"), manifests(80, cidr)).unwrap();
     folder
 }
 
@@ -184,7 +127,7 @@ fn check_names_the_place_the_field_and_the_fix() {
     let folder = folder("10.0.0/8");
     let output = portcullis_in(folder.path(), &["check", "-f", "orders.yaml", "--color", "never"], "");
     assert_eq!(code(&output), 1, "{}", stderr(&output));
-    let line = manifests("10.0.0/8")
+    let line = manifests(80, "10.0.0/8")
         .lines()
         .position(|line| line.contains("10.0.0/8"))
         .unwrap()
@@ -215,7 +158,7 @@ fn check_names_the_place_the_field_and_the_fix() {
 
 #[test]
 fn check_reads_stdin_and_colours_on_demand_only() {
-    let text = manifests("10.0.0/8");
+    let text = manifests(80, "10.0.0/8");
     let folder = tempfile::tempdir().unwrap();
     let output = portcullis_in(folder.path(), &["check", "-f", "-"], &text);
     assert_eq!(code(&output), 1);
@@ -234,10 +177,7 @@ fn warnings_are_errors_only_with_strict() {
     let folder = folder("10.0.0.0/8");
     let path = folder.path().join("orders.yaml");
     // No Secret holds a key: every request is refused, which may be meant.
-    let text = fs::read_to_string(&path)
-        .unwrap()
-        .replace("stringData:\n  alice: canary-key-of-alice", "stringData: {}");
-    fs::write(&path, text).unwrap();
+    edit(&path, "stringData:\n  alice: canary-key-of-alice", "stringData: {}");
     let check = |strict: &[&str]| portcullis_in(folder.path(), &[&["check", "-f", "."], strict].concat(), "");
     let output = check(&[]);
     assert!(stdout(&output).contains(" warning["), "{}", stdout(&output));
@@ -319,10 +259,7 @@ fn render_refuses_what_it_cannot_take_whole() {
     assert!(stderr(&output).contains("no Gateway edge/other of this controller is served; served are: edge/public"));
 
     let path = folder.path().join("orders.yaml");
-    let text = fs::read_to_string(&path)
-        .unwrap()
-        .replace("defaultAction", "defaultAktion");
-    fs::write(&path, text).unwrap();
+    edit(&path, "defaultAction", "defaultAktion");
     let output = render(folder.path(), &[]);
     assert_eq!((code(&output), stdout(&output)), (1, ""));
     assert!(

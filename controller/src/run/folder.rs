@@ -51,20 +51,28 @@ impl Folder {
     /// Reads the files and evaluates them if they are others than before. Blocks.
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let found = self.read();
-        let mut refused = Vec::new();
+        let mut loaded = None;
         let settled = self.last_good.settle(found, |texts| {
-            let (files, diagnostics) = load::failed(texts);
-            refused = diagnostics;
-            files
+            let now = portcullis_manifest::load(texts);
+            let failed = load::failed_files(&now);
+            loaded = Some(now);
+            failed
         });
         let notes = notes(&self.settled.held, &settled.held);
-        let evaluation = (settled.texts != self.settled.texts).then(|| load::evaluate(&settled.texts, &self.settings));
-        refused.retain(|diagnostic| {
+        let is_refused = |diagnostic: &&Diagnostic| {
             let file = diagnostic.place.as_ref().map(|place| &place.file);
             settled
                 .held
                 .iter()
                 .any(|held| held.why == Why::Refused && Some(&held.name) == file)
+        };
+        let diagnostics = loaded.iter().flat_map(|loaded| &loaded.diagnostics);
+        let refused: Vec<_> = diagnostics.filter(is_refused).cloned().collect();
+        // What was read to judge the files is what is served, unless a file was exchanged for what it said before.
+        let as_judged = settled.held.iter().all(|held| held.why != Why::Refused);
+        let evaluation = (settled.texts != self.settled.texts).then(|| match loaded {
+            Some(loaded) if as_judged => load::translate(loaded, &self.settings),
+            _ => load::evaluate(&settled.texts, &self.settings),
         });
         self.settled = settled;
         Refreshed {

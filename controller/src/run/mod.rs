@@ -114,13 +114,8 @@ fn first(folder: &mut Folder, style: &Style) -> Result<Option<Evaluation>, Failu
     if !unreadable.is_empty() {
         return Err(Failure::new(unreadable.join("\nportcullis: "), ""));
     }
-    let Some(evaluation) = evaluation else {
-        return Err(Failure::new(
-            "no manifest in the named folders",
-            "name files that end in .yaml, .yml or .json, or add -R",
-        ));
-    };
-    tell(evaluation.diagnostics.iter().chain(&refused), style);
+    let found = evaluation.iter().flat_map(|evaluation| &evaluation.diagnostics);
+    tell(found.chain(&refused), style);
     // There is no former text to hold on to, and what is missing may be the policy of what is there.
     if !folder.held().is_empty() {
         let files: Vec<_> = folder.held().iter().map(|held| held.name.as_str()).collect();
@@ -128,7 +123,12 @@ fn first(folder: &mut Folder, style: &Style) -> Result<Option<Evaluation>, Failu
         print::note(&style.paint_err(Tone::Bad, &text));
         return Ok(None);
     }
-    Ok(Some(evaluation))
+    evaluation.map(Some).ok_or_else(|| {
+        Failure::new(
+            "no manifest in the named folders",
+            "name files that end in .yaml, .yml or .json, or add -R",
+        )
+    })
 }
 
 /// Prints diagnostics on stderr.
