@@ -31,15 +31,21 @@ impl Rule {
             message: message.to_owned(),
         })
     }
+}
 
-    /// Whether a value satisfies the rule; an error, as for an API server, does not.
-    pub(crate) fn holds(&self, value: &Json) -> bool {
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.add_variable_from_value("self", convert(value));
-        // Only compared with each other, so any order-preserving number will do.
-        let _ = context.add_function("duration", |text: Arc<String>| milliseconds(&text).unwrap_or(i64::MIN));
-        matches!(self.program.execute(&context), Ok(Value::Bool(true)))
+/// The rules that a value does not satisfy; an error, as for an API server, does not.
+pub(crate) fn broken<'rules>(rules: &'rules [Rule], value: &Json) -> Vec<&'rules Rule> {
+    if rules.is_empty() {
+        return Vec::new();
     }
+    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    context.add_variable_from_value("self", convert(value));
+    // Only compared with each other, so any order-preserving number will do.
+    let _ = context.add_function("duration", |text: Arc<String>| milliseconds(&text).unwrap_or(i64::MIN));
+    rules
+        .iter()
+        .filter(|rule| !matches!(rule.program.execute(&context), Ok(Value::Bool(true))))
+        .collect()
 }
 
 /// A JSON value as CEL sees it: whole numbers are `int`, as a schema declares them.
@@ -90,7 +96,7 @@ fn milliseconds(text: &str) -> Option<i64> {
 mod tests {
     use serde_json::json;
 
-    use super::{Rule, milliseconds};
+    use super::{Rule, broken, milliseconds};
 
     #[test]
     fn rules_see_what_kubernetes_shows_them() {
@@ -111,7 +117,7 @@ mod tests {
             ("self", json!("true"), false),
         ] {
             let rule = Rule::new(source, "").unwrap_or_else(|| panic!("{source} does not compile"));
-            assert_eq!(rule.holds(&value), holds, "{source} of {value}");
+            assert_eq!(broken(&[rule], &value).is_empty(), holds, "{source} of {value}");
         }
     }
 

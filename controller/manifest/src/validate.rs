@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     near, pattern,
     place::{Position, field, index},
+    rules,
     schema::{Kind, Schema},
     tree::{Node, Value},
 };
@@ -129,7 +130,9 @@ impl Walk {
                 continue;
             };
             if matches!(entry.node.value, Value::Null) && schema.kind != Kind::Any {
-                if schema.default.is_none() && !self.manner.null_is_absent {
+                // What kubectl writes: `creationTimestamp: null`.
+                let absent = self.manner.null_is_absent || path.starts_with("metadata.");
+                if schema.default.is_none() && !absent {
                     let message = "has no value".to_owned();
                     let fix = Some("give it a value, or remove it".to_owned());
                     self.fault(entry.position, "wrong-type", path, message, fix);
@@ -288,11 +291,9 @@ impl Walk {
 
     /// Judges the rules of a value and of all values in it.
     fn rules(&mut self, node: Option<&Node>, at: Position, json: &Json, schema: &Schema, path: &str) {
-        for rule in &schema.rules {
-            if !rule.holds(json) {
-                let fix = pattern::mend_rule(&rule.message).map(str::to_owned);
-                self.fault(at, "invalid-combination", path, rule.message.clone(), fix);
-            }
+        for rule in rules::broken(&schema.rules, json) {
+            let fix = pattern::mend_rule(&rule.message).map(str::to_owned);
+            self.fault(at, "invalid-combination", path, rule.message.clone(), fix);
         }
         match json {
             Json::Object(fields) => {

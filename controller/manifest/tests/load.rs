@@ -385,6 +385,90 @@ fn a_bad_document_hides_neither_its_neighbours_nor_other_files() {
     assert_eq!(loaded.diagnostics[0].code, "yaml-syntax");
 }
 
+/// What `kubectl get -o yaml` and `kubectl create --dry-run -o yaml` write.
+#[test]
+fn objects_as_kubectl_writes_them_are_read() {
+    let loaded = file(
+        "apiVersion: v1
+items:
+- apiVersion: gateway.networking.k8s.io/v1
+  kind: HTTPRoute
+  metadata:
+    annotations:
+      kubectl.kubernetes.io/last-applied-configuration: |
+        {\"apiVersion\":\"gateway.networking.k8s.io/v1\"}
+    creationTimestamp: \"2026-11-25T12:00:00Z\"
+    generation: 3
+    managedFields:
+    - apiVersion: gateway.networking.k8s.io/v1
+      fieldsType: FieldsV1
+      fieldsV1:
+        f:metadata:
+          f:annotations:
+            .: {}
+      manager: kubectl
+      operation: Update
+      time: \"2026-11-25T12:00:00Z\"
+    name: orders
+    namespace: shop
+    resourceVersion: \"123\"
+    uid: 0b2f9a86-0c3e-4a49-9f6e-3f9b0b0f7f11
+  spec:
+    rules:
+    - backendRefs:
+      - group: \"\"
+        kind: Service
+        name: orders
+        port: 80
+        weight: 1
+      matches:
+      - path:
+          type: PathPrefix
+          value: /
+  status:
+    parents:
+    - conditions:
+      - lastTransitionTime: \"2026-11-25T12:00:00Z\"
+        message: \"\"
+        observedGeneration: 3
+        reason: Accepted
+        status: \"True\"
+        type: Accepted
+      controllerName: portcullis.dev/gateway-controller
+      parentRef: {group: gateway.networking.k8s.io, kind: Gateway, name: public}
+- apiVersion: v1
+  kind: Service
+  metadata:
+    creationTimestamp: null
+    name: orders
+  spec:
+    clusterIP: 10.96.0.10
+    ports:
+    - {name: web, port: 80, protocol: TCP, targetPort: 8080}
+    selector: null
+  status:
+    loadBalancer: {}
+- apiVersion: gateway.envoyproxy.io/v1alpha1
+  kind: Backend
+  metadata:
+    creationTimestamp: null
+    name: echo
+  spec:
+    endpoints: [{ip: {address: 10.0.0.1, port: 80}}]
+  status: {}
+kind: List
+metadata:
+  resourceVersion: \"\"
+",
+    );
+    assert_eq!(lines(&loaded), Vec::<String>::new());
+    let metadata = &loaded.snapshot.http_routes[0].metadata;
+    assert!(metadata.creation_timestamp.is_some());
+    assert_eq!(metadata.generation, Some(3));
+    assert_eq!(loaded.snapshot.services.len(), 1);
+    assert_eq!(loaded.snapshot.backends.len(), 1);
+}
+
 #[test]
 fn a_warning_fails_no_file() {
     let loaded = file("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b}\n");
