@@ -8,6 +8,8 @@ tools="${PORTCULLIS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/portcullis}/tools/was
 runner="$tools/bin/wasm-bindgen-test-runner"
 if [ ! -x "$runner" ]; then
     echo "  building wasm-bindgen-test-runner $version, once"
+    # It runs for a second and is built once: not worth an optimised build.
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
     install() { cargo install -q --root "$tools" --bin wasm-bindgen-test-runner "wasm-bindgen-cli@$version" "$@"; }
     # Its lock file may name releases that a mirror does not have yet.
     install --locked || install
