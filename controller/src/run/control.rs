@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     Answer,
-    admin::Admin,
     cli::Output,
     failure::Failure,
     load::Evaluation,
@@ -356,7 +355,7 @@ impl<'a> Control<'a> {
         };
         let mut bootstraps = BTreeMap::new();
         for gateway in self.published.keys() {
-            let admin = Admin::Pipe(fleet.folder(gateway).join("admin.sock"));
+            let admin = fleet.admin(gateway);
             bootstraps.insert(
                 gateway.clone(),
                 render::bootstrap(gateway, socket, &admin, &self.filter.path, &self.filter.documents)?,
@@ -564,7 +563,7 @@ impl<'a> Control<'a> {
             if *delivery != Delivery::Acknowledged {
                 return false;
             }
-            let admin = Admin::Pipe(fleet.folder(gateway).join("admin.sock"));
+            let admin = fleet.admin(gateway);
             let filter = "/stats?filter=^listener_manager\\.(workers_started|total_listeners_warming)$";
             let Ok((200, stats)) = admin.get(filter).await else {
                 return false;

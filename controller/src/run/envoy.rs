@@ -33,6 +33,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long Envoy may take to end after SIGTERM.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
+/// The admin interface's socket in an Envoy's folder.
+const ADMIN: &str = "admin.sock";
+
+/// The longest path of a unix socket, in bytes (`sun_path` without its end).
+const LONGEST_SOCKET: usize = 107;
+
 /// What every Envoy of this run has in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -102,6 +108,11 @@ impl Fleet {
         (fleet, receiver)
     }
 
+    /// The admin interface of a Gateway's Envoy.
+    pub(crate) fn admin(&self, gateway: &str) -> Admin {
+        Admin::Pipe(self.folder(gateway).join(ADMIN))
+    }
+
     /// The folder of a Gateway's Envoy.
     pub(crate) fn folder(&self, gateway: &str) -> PathBuf {
         self.settings.run_dir.join(gateway.replace('/', "."))
@@ -127,6 +138,13 @@ impl Fleet {
                 continue;
             }
             let folder = self.folder(gateway);
+            if folder.join(ADMIN).as_os_str().len() > LONGEST_SOCKET {
+                let text = format!(
+                    "{}: too long for the name of a unix socket",
+                    folder.join(ADMIN).display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
             state::private_folder(&folder)?;
             state::write_private(&folder.join("bootstrap.yaml"), bootstrap.as_bytes())?;
             // One that is still draining for a Gateway of the same name is waited for: they share ports and files.
@@ -229,7 +247,7 @@ impl Keeper {
             options.create(true).append(true).open(self.folder.join(name))
         };
         // A socket that a killed Envoy left behind would keep the next one from binding.
-        let _ = fs::remove_file(self.folder.join("admin.sock"));
+        let _ = fs::remove_file(self.folder.join(ADMIN));
         Command::new("/proc/self/exe")
             .arg("become-envoy")
             .arg(format!("--parent={}", std::process::id()))
@@ -259,7 +277,7 @@ impl Keeper {
 
     /// Lets requests end, then Envoy.
     async fn end(&mut self, child: &mut Child) {
-        let admin = Admin::Pipe(self.folder.join("admin.sock"));
+        let admin = Admin::Pipe(self.folder.join(ADMIN));
         tokio::select! {
             () = drain(&admin) => {}
             _ = child.wait() => return,

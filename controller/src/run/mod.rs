@@ -43,6 +43,13 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
             "give manifests with -f PATH",
         ));
     }
+    // What the server of the socket cannot tell a proxy.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_target(false)
+        .without_time()
+        .init();
     let source = check::source(&args.manifests)?;
     let wasm = wasm::locate(args.filter.wasm.as_deref())?;
     let filter = Filter {
