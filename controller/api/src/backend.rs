@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::reference::LocalObjectReference;
+use crate::{
+    pattern::{ADDRESS, SUBDOMAIN},
+    reference::LocalObjectReference,
+};
 
 /// Endpoints outside Kubernetes.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -97,7 +100,7 @@ pub struct BackendEndpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = SUBDOMAIN)
     )]
     pub hostname: Option<String>,
     /// A name that DNS resolves.
@@ -121,7 +124,7 @@ pub struct FqdnEndpoint {
     /// The name.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = SUBDOMAIN)
     )]
     pub hostname: String,
     /// The port.
@@ -137,7 +140,7 @@ pub struct IpEndpoint {
     #[schemars(
         length(min = 3, max = 45),
         regex(
-            pattern = r"^((25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)\.){3}(25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)$|^(([0-9a-fA-F]{1,4}:){1,7}[0-9a-fA-F]{1,4}|::|(([0-9a-fA-F]{1,4}:){0,5})?(:[0-9a-fA-F]{1,4}){1,2})$"
+            pattern = ADDRESS
         )
     )]
     pub address: String,
@@ -181,7 +184,7 @@ pub struct BackendTlsSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = SUBDOMAIN)
     )]
     pub sni: Option<String>,
 }

@@ -19,7 +19,7 @@ pub use self::{
         ZoneAware,
     },
 };
-use crate::security_policy::Fraction;
+use crate::{pattern::DURATION, security_policy::Fraction};
 
 /// Connection, retry, timeout and balancing settings of a set of backends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -135,7 +135,7 @@ pub enum RetryTrigger {
 pub struct PerRetry {
     /// How long an attempt may take.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub timeout: Option<String>,
     /// How long to wait between attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,11 +148,11 @@ pub struct PerRetry {
 pub struct BackOff {
     /// The first wait.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub base_interval: Option<String>,
     /// The longest wait; ten times the first when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub max_interval: Option<String>,
 }
 
@@ -186,11 +186,11 @@ pub struct TcpKeepalive {
     pub probes: Option<i32>,
     /// How long a connection is idle before the first probe.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub idle_time: Option<String>,
     /// The time between probes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub interval: Option<String>,
 }
 
@@ -265,7 +265,7 @@ pub struct Timeout {
 pub struct TcpTimeout {
     /// For a connection, TLS included; ten seconds when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub connect_timeout: Option<String>,
 }
 
@@ -275,23 +275,23 @@ pub struct TcpTimeout {
 pub struct HttpTimeout {
     /// For a connection without requests; one hour when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub connection_idle_timeout: Option<String>,
     /// For a connection altogether.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub max_connection_duration: Option<String>,
     /// For a stream altogether.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub max_stream_duration: Option<String>,
     /// For the whole answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub request_timeout: Option<String>,
     /// For a stream without any activity.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub stream_idle_timeout: Option<String>,
 }
 
@@ -330,7 +330,7 @@ pub struct Preconnect {
 pub struct Dns {
     /// The time between resolutions; thirty seconds when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub dns_refresh_rate: Option<String>,
     /// Whether the record's own time to live counts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -394,11 +394,11 @@ pub struct Http2Settings {
 pub struct Http2Keepalive {
     /// The time between frames.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub interval: Option<String>,
     /// How long to wait for an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub timeout: Option<String>,
     /// A random share added to the interval, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -406,7 +406,7 @@ pub struct Http2Keepalive {
     pub interval_jitter: Option<i32>,
     /// How long a connection is idle before a frame.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub idle_interval: Option<String>,
 }
 

@@ -9,6 +9,7 @@ mod crd;
 
 pub mod backend;
 pub mod cluster_settings;
+mod pattern;
 pub mod reference;
 pub mod security_policy;
 pub mod status;

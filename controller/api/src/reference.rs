@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_settings::ClusterSettings;
+use crate::pattern::{GROUP, KIND, NAMESPACE};
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,19 +14,19 @@ pub struct SecretObjectReference {
     #[serde(default)]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind, `Secret` by default.
     #[serde(default = "secret_kind")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The namespace; the policy's own when absent, any other needs a ReferenceGrant there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE))]
     pub namespace: Option<String>,
 }
 
@@ -37,11 +37,11 @@ pub struct LocalObjectReference {
     /// The API group: empty for the core group.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
@@ -58,19 +58,19 @@ pub struct BackendObjectReference {
     #[serde(default)]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind, `Service` by default.
     #[serde(default = "service_kind")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The namespace; the policy's own when absent, any other needs a ReferenceGrant there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE))]
     pub namespace: Option<String>,
     /// The port of the service; required for a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,19 +88,19 @@ pub struct BackendRef {
     #[serde(default)]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind, `Service` by default.
     #[serde(default = "service_kind")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The namespace; the policy's own when absent, any other needs a ReferenceGrant there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE))]
     pub namespace: Option<String>,
     /// The port of the service; required for a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,17 +113,6 @@ pub struct BackendRef {
     /// Whether the backend serves only when the others are unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<bool>,
-}
-
-/// The backends of an authorization service, a key set or an OpenID provider, and how to reach them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BackendCluster<'a> {
-    /// The single backend, the deprecated form.
-    pub backend_ref: Option<&'a BackendObjectReference>,
-    /// The backends.
-    pub backend_refs: &'a [BackendRef],
-    /// How connections to the backends behave.
-    pub backend_settings: Option<&'a ClusterSettings>,
 }
 
 fn secret_kind() -> String {

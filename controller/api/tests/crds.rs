@@ -51,7 +51,15 @@ fn every_schema_is_structural() {
         let int_or_string = schema.get("x-kubernetes-int-or-string").is_some();
         assert!(schema.get("type").is_some() || int_or_string, "{path} has no type");
         assert!(schema.get("nullable").is_none(), "{path} may be null");
-        for word in ["$ref", "oneOf", "anyOf", "allOf", "not", "additionalItems", "definitions"] {
+        for word in [
+            "$ref",
+            "oneOf",
+            "anyOf",
+            "allOf",
+            "not",
+            "additionalItems",
+            "definitions",
+        ] {
             assert!(schema.get(word).is_none(), "{path} has {word}");
         }
         if let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) {

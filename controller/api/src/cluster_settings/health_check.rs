@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::{DURATION, SUBDOMAIN};
+
 /// How unhealthy endpoints are found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,15 +36,15 @@ pub struct HealthCheck {
 pub struct ActiveHealthCheck {
     /// How long to wait for an answer.
     #[serde(default = "one_second", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub timeout: Option<String>,
     /// The time between questions.
     #[serde(default = "three_seconds", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub interval: Option<String>,
     /// The longest random wait before the first question.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub initial_jitter: Option<String>,
     /// How many failures make an endpoint unhealthy.
     #[serde(default = "three", skip_serializing_if = "Option::is_none")]
@@ -92,7 +94,7 @@ pub struct HttpActiveHealthChecker {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = SUBDOMAIN)
     )]
     pub hostname: Option<String>,
     /// The path asked for.
@@ -188,7 +190,7 @@ pub struct PassiveHealthCheck {
     pub split_external_local_origin_errors: Option<bool>,
     /// The time between evaluations.
     #[serde(default = "three_seconds", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub interval: Option<String>,
     /// How many failures to reach an endpoint in a row eject it.
     #[serde(default = "five", skip_serializing_if = "Option::is_none")]
@@ -205,7 +207,7 @@ pub struct PassiveHealthCheck {
     pub consecutive_5xx_errors: Option<i32>,
     /// How long an endpoint is first ejected.
     #[serde(default = "thirty_seconds", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub base_ejection_time: Option<String>,
     /// The largest share of endpoints that is ejected, in percent.
     #[serde(default = "ten", skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::DURATION;
+
 /// How requests are spread over endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +134,7 @@ pub struct HashCookie {
     pub name: String,
     /// How long it lives.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub ttl: Option<String>,
     /// Its attributes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -145,15 +147,15 @@ pub struct HashCookie {
 pub struct BackendUtilization {
     /// How long an endpoint must report before its reports count.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub blackout_period: Option<String>,
     /// When the weight of an endpoint that no longer reports is dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub weight_expiration_period: Option<String>,
     /// How often weights are computed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub weight_update_period: Option<String>,
     /// How much errors weigh, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +192,7 @@ pub struct EndpointOverrideSource {
 #[serde(rename_all = "camelCase")]
 pub struct SlowStart {
     /// How long that takes.
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub window: String,
 }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::{DURATION, ORIGIN};
+
 /// Which origins may read responses in a browser (Fetch standard, "CORS protocol").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -11,7 +13,7 @@ pub struct Cors {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(
         length(min = 1, max = 253),
-        regex(pattern = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*:\/\/(\*|(\*\.)?(([\w-]+\.?)+)?[\w-]+)(:\d{1,5})?)$")
+        regex(pattern = ORIGIN)
     ))]
     pub allow_origins: Vec<String>,
     /// Methods that a preflight may ask for; `*` means every method.
@@ -25,7 +27,7 @@ pub struct Cors {
     pub expose_headers: Vec<String>,
     /// How long a browser may remember the answer to a preflight, as `1h30m`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub max_age: Option<String>,
     /// Whether requests may carry cookies and other credentials.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::ORIGIN;
+
 /// Requests that change state must come from the own origin or a listed one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +19,7 @@ pub struct Csrf {
         length(max = 16),
         inner(
             length(min = 1, max = 253),
-            regex(pattern = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*:\/\/(\*|(\*\.)?(([\w-]+\.?)+)?[\w-]+)(:\d{1,5})?)$")
+            regex(pattern = ORIGIN)
         )
     )]
     pub additional_origins: Vec<String>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster_settings::ClusterSettings,
+    pattern::{DURATION, GROUP, KIND},
     reference::{BackendObjectReference, BackendRef},
 };
 
@@ -33,7 +34,7 @@ pub struct ExtAuth {
     pub body_to_ext_auth: Option<BodyToExtAuth>,
     /// How long to wait for the answer; ten seconds when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub timeout: Option<String>,
     /// Whether requests pass when the service does not answer.
     #[serde(default = "no", skip_serializing_if = "Option::is_none")]
@@ -167,11 +168,11 @@ pub struct ContextExtensionValueRef {
     /// The API group: empty for the core group.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]

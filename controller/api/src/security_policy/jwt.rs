@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster_settings::ClusterSettings,
+    pattern::DURATION,
     reference::{BackendObjectReference, BackendRef, LocalObjectReference},
 };
 
@@ -93,11 +94,11 @@ pub struct RemoteJwks {
     pub uri: String,
     /// How long a fetched key set counts as fresh.
     #[serde(default = "five_minutes", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub cache_duration: Option<String>,
     /// How long to wait after a failed fetch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub failed_refetch_duration: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster_settings::ClusterSettings,
+    pattern::{DURATION, SUBDOMAIN},
     reference::{BackendObjectReference, BackendRef, SecretObjectReference},
 };
 
@@ -38,7 +39,7 @@ pub struct Oidc {
     pub cookie_config: Option<OidcCookieConfig>,
     /// The domain of the cookies; the host of the request alone when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(regex(pattern = SUBDOMAIN))]
     pub cookie_domain: Option<String>,
     /// Scopes to ask for; `openid` is always among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -63,18 +64,18 @@ pub struct Oidc {
     pub forward_id_token: Option<OidcTokenForwarding>,
     /// How long tokens live when the provider does not say.
     #[serde(rename = "defaultTokenTTL", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub default_token_ttl: Option<String>,
     /// Whether expired tokens are refreshed.
     #[serde(default = "yes", skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<bool>,
     /// How long refresh tokens live when they do not say; one week when absent.
     #[serde(rename = "defaultRefreshTokenTTL", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub default_refresh_token_ttl: Option<String>,
     /// How long a login may take; ten minutes when absent.
     #[serde(rename = "csrfTokenTTL", skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = DURATION))]
     pub csrf_token_ttl: Option<String>,
     /// Whether cookies hold tokens in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]

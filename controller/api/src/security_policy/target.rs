@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::{GROUP, KIND, SUBDOMAIN};
+
 /// An object of the policy's own namespace, or one section of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -14,11 +16,11 @@ pub struct PolicyTargetReference {
     /// The API group, `gateway.networking.k8s.io`.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind: Gateway, ListenerSet, HTTPRoute, GRPCRoute or TCPRoute.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
@@ -27,7 +29,7 @@ pub struct PolicyTargetReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = SUBDOMAIN)
     )]
     pub section_name: Option<String>,
 }
@@ -42,11 +44,11 @@ pub struct TargetSelector {
     #[serde(default = "gateway_group")]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = GROUP)
     )]
     pub group: String,
     /// The kind of the objects.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND))]
     pub kind: String,
     /// Where the objects may live; the policy's own namespace when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
