@@ -1,6 +1,9 @@
 //! What a `backendRef` leads to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use gateway_api::httproutes::HttpRouteRulesBackendRefs;
 use k8s_openapi::api::{
@@ -262,7 +265,8 @@ impl<'a> Backends<'a> {
                 .iter()
                 .flatten()
                 .find(|candidate| candidate.name.as_deref().unwrap_or_default() == wanted)
-                .and_then(|candidate| u16::try_from(candidate.port?).ok());
+                .and_then(|candidate| u16::try_from(candidate.port?).ok())
+                .filter(|port| *port > 0);
             let Some(number) = number else { continue };
             for endpoint in slice.endpoints.iter().flatten() {
                 let conditions = endpoint.conditions.as_ref();
@@ -271,7 +275,12 @@ impl<'a> Backends<'a> {
                 let draining = conditions
                     .is_some_and(|conditions| conditions.terminating == Some(true) && conditions.serving == Some(true));
                 if ready || draining {
-                    destinations.extend(endpoint.addresses.iter().map(|address| Destination {
+                    // An address that is none would make Envoy refuse all of them.
+                    let addresses = endpoint
+                        .addresses
+                        .iter()
+                        .filter(|address| address.parse::<IpAddr>().is_ok());
+                    destinations.extend(addresses.map(|address| Destination {
                         host: address.clone(),
                         port: number,
                         draining: !ready,

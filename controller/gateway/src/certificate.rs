@@ -143,7 +143,7 @@ fn starts_der_sequence(body: &str) -> bool {
         .filter(|character| !character.is_ascii_whitespace())
         .collect();
     body.starts_with('M')
-        && body.len() % 4 == 0
+        && body.len().is_multiple_of(4)
         && body
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))

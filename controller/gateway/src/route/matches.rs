@@ -107,6 +107,9 @@ impl Match {
         let headers = headers(spec, &mut warnings)?;
         let query = query(spec, &mut warnings)?;
         let method = spec.method.as_ref().map(method_name);
+        if method == Some("CONNECT") {
+            warnings.push(ignored("method", "CONNECT requests are refused, so nothing can match"));
+        }
         Ok(Self {
             index: i64::try_from(index).unwrap_or(i64::MAX),
             prefix,
@@ -233,11 +236,11 @@ fn query(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<
     let mut parameters = Vec::new();
     for (index, entry) in spec.query_params.iter().flatten().enumerate() {
         let path = format!("queryParams[{index}]");
-        if entry.name.is_empty() {
+        if !(1..=256).contains(&entry.name.len()) {
             return Err(Fault::new(
                 "invalid-query-parameter",
                 format!("{path}.name"),
-                "the name is empty",
+                "the name is empty or longer than 256 bytes",
             ));
         }
         if seen.contains(&&entry.name) {

@@ -22,8 +22,10 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
         .build()
         .parse(pattern)
         .map_err(|error| error.kind().to_string())?;
-    ast::visit(&parsed, Dialect { repeats: vec![1] })?;
-    regex::RegexBuilder::new(pattern)
+    let unicode = ast::visit(&parsed, Dialect::default())?;
+    // Without Unicode classes every class is small in RE2, `\w` too: then the size here must not count them as large.
+    regex::bytes::RegexBuilder::new(pattern)
+        .unicode(unicode)
         .size_limit(1 << 20)
         .build()
         .map_err(|error| match error {
@@ -34,9 +36,12 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
 }
 
 /// Refuses what the two dialects read differently, or RE2 does not read.
+#[derive(Default)]
 struct Dialect {
     /// The product of the repetition counts around.
     repeats: Vec<u32>,
+    /// Whether something stands for characters beyond ASCII.
+    unicode: bool,
 }
 
 impl Dialect {
@@ -55,7 +60,8 @@ impl Dialect {
         }
     }
 
-    fn literal(literal: &ast::Literal) -> Result<(), String> {
+    fn literal(&mut self, literal: &ast::Literal) -> Result<(), String> {
+        self.unicode |= !literal.c.is_ascii();
         match &literal.kind {
             ast::LiteralKind::HexFixed(kind) | ast::LiteralKind::HexBrace(kind) if *kind != ast::HexLiteralKind::X => {
                 Err("it uses \\u or \\U; write \\x{...}".to_owned())
@@ -64,7 +70,8 @@ impl Dialect {
         }
     }
 
-    fn class(class: &ast::ClassUnicode) -> Result<(), String> {
+    fn class(&mut self, class: &ast::ClassUnicode) -> Result<(), String> {
+        self.unicode = true;
         const SCRIPTS: [&str; 12] = [
             "Arabic",
             "Armenian",
@@ -111,18 +118,18 @@ impl Dialect {
 }
 
 impl ast::Visitor for Dialect {
-    type Output = ();
+    type Output = bool;
     type Err = String;
 
-    fn finish(self) -> Result<(), String> {
-        Ok(())
+    fn finish(self) -> Result<bool, String> {
+        Ok(self.unicode)
     }
 
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), String> {
         match ast {
             Ast::Flags(set) => Self::flags(&set.flags),
-            Ast::Literal(literal) => Self::literal(literal),
-            Ast::ClassUnicode(class) => Self::class(class),
+            Ast::Literal(literal) => self.literal(literal),
+            Ast::ClassUnicode(class) => self.class(class),
             Ast::Assertion(assertion) => match assertion.kind {
                 ast::AssertionKind::StartLine
                 | ast::AssertionKind::EndLine
@@ -168,9 +175,9 @@ impl ast::Visitor for Dialect {
         match item {
             // `[a[b]]` is a set of sets here and the set `a`, `[`, `b` followed by `]` in RE2.
             ast::ClassSetItem::Bracketed(_) => Err("it has an unescaped [ inside a class; write \\[".to_owned()),
-            ast::ClassSetItem::Literal(literal) => Self::literal(literal),
-            ast::ClassSetItem::Range(range) => Self::literal(&range.start).and_then(|()| Self::literal(&range.end)),
-            ast::ClassSetItem::Unicode(class) => Self::class(class),
+            ast::ClassSetItem::Literal(literal) => self.literal(literal),
+            ast::ClassSetItem::Range(range) => self.literal(&range.start).and_then(|()| self.literal(&range.end)),
+            ast::ClassSetItem::Unicode(class) => self.class(class),
             _ => Ok(()),
         }
     }

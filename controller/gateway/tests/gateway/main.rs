@@ -1,7 +1,15 @@
 //! Whole translations: manifests in, xDS resources and statuses out, and Envoy takes all of it.
 
+// `cfg(test)` is always set here; it tells Clippy that helpers may panic like the tests themselves.
+#[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod envoy;
+#[cfg(test)]
 mod goldens;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
 mod traffic;
+#[cfg(test)]
 mod world;
