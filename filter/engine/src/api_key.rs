@@ -170,7 +170,7 @@ impl ApiKeys {
         if params.clone().next().is_some()
             && let Some(path) = head.path().and_then(|path| query::without(path, &params))
         {
-            edits.push(HeaderEdit::Set(b":path".to_vec(), path));
+            edits.push(HeaderEdit::set(":path", path));
         }
         if cookies.clone().next().is_some() {
             let lines = head
@@ -179,15 +179,15 @@ impl ApiKeys {
                 .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
             match cookie::without(lines.map(|(_, value)| value.as_slice()), &cookies) {
                 None => {}
-                Some(rest) if rest.is_empty() => edits.push(HeaderEdit::Remove(b"cookie".to_vec())),
-                Some(rest) => edits.push(HeaderEdit::Set(b"cookie".to_vec(), rest)),
+                Some(rest) if rest.is_empty() => edits.push(HeaderEdit::remove("cookie")),
+                Some(rest) => edits.push(HeaderEdit::set("cookie", rest)),
             }
         }
         for source in &self.sources {
             if let Source::Header(name) = source
                 && head.values(name).next().is_some()
             {
-                edits.push(HeaderEdit::Remove(name.to_vec()));
+                edits.push(HeaderEdit::remove(name.to_vec()));
             }
         }
     }

@@ -168,28 +168,28 @@ impl Cors {
         match grant {
             Grant::Unasked => {}
             Grant::Denied => {
-                edits.push(remove("access-control-allow-origin"));
-                edits.push(remove("access-control-allow-credentials"));
+                edits.push(HeaderEdit::remove("access-control-allow-origin"));
+                edits.push(HeaderEdit::remove("access-control-allow-credentials"));
             }
             Grant::Everybody => {
-                edits.push(set("access-control-allow-origin", b"*"));
-                edits.push(remove("access-control-allow-credentials"));
+                edits.push(HeaderEdit::set("access-control-allow-origin", "*"));
+                edits.push(HeaderEdit::remove("access-control-allow-credentials"));
             }
             Grant::Origin { origin, credentials } => {
-                edits.push(set("access-control-allow-origin", origin));
+                edits.push(HeaderEdit::set("access-control-allow-origin", origin.clone()));
                 edits.push(if *credentials {
-                    set("access-control-allow-credentials", b"true")
+                    HeaderEdit::set("access-control-allow-credentials", "true")
                 } else {
-                    remove("access-control-allow-credentials")
+                    HeaderEdit::remove("access-control-allow-credentials")
                 });
             }
         }
         if let Some(preflight) = &exchange.preflight
             && !exchange.is_denied()
         {
-            let mut answer = |name, value: Option<&[u8]>| {
+            let mut answer = |name: &'static str, value: Option<&[u8]>| {
                 if let Some(value) = value {
-                    edits.push(set(name, value));
+                    edits.push(HeaderEdit::set(name, value.to_vec()));
                 }
             };
             answer(
@@ -205,19 +205,19 @@ impl Cors {
         if let Some(expose) = &self.expose
             && !matches!(grant, Grant::Unasked | Grant::Denied)
         {
-            edits.push(set("access-control-expose-headers", expose));
+            edits.push(HeaderEdit::set("access-control-expose-headers", expose.clone()));
         }
         self.vary(exchange, edits);
     }
 
     fn vary(&self, exchange: &Exchange, edits: &mut Vec<HeaderEdit>) {
-        let names: &[u8] = match (self.is_uniform(), exchange.is_preflight()) {
+        let names = match (self.is_uniform(), exchange.is_preflight()) {
             (true, false) => return,
-            (false, false) => b"Origin",
-            (true, true) => b"Access-Control-Request-Method, Access-Control-Request-Headers",
-            (false, true) => b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+            (false, false) => "Origin",
+            (true, true) => "Access-Control-Request-Method, Access-Control-Request-Headers",
+            (false, true) => "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
         };
-        edits.push(HeaderEdit::Add(b"vary".to_vec(), names.to_vec()));
+        edits.push(HeaderEdit::add("vary", names));
     }
 }
 
@@ -256,14 +256,6 @@ fn preflight(head: &RequestHead) -> Option<Preflight> {
         method: method.map(<[u8]>::to_vec),
         headers: headers.map(<[u8]>::to_vec),
     })
-}
-
-fn set(name: &str, value: &[u8]) -> HeaderEdit {
-    HeaderEdit::Set(name.as_bytes().to_vec(), value.to_vec())
-}
-
-fn remove(name: &str) -> HeaderEdit {
-    HeaderEdit::Remove(name.as_bytes().to_vec())
 }
 
 fn invalid_origin(index: usize, text: &str) -> PolicyError {

@@ -70,9 +70,9 @@ impl IdentityHeaders {
             kept.extend_from_slice(option);
         }
         edits.push(if kept.is_empty() {
-            HeaderEdit::Remove(b"connection".to_vec())
+            HeaderEdit::remove("connection")
         } else {
-            HeaderEdit::Set(b"connection".to_vec(), kept)
+            HeaderEdit::set("connection", kept)
         });
     }
 }

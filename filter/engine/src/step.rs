@@ -1,5 +1,7 @@
 //! What the adapter must do next: effects as data.
 
+use std::borrow::Cow;
+
 use crate::denial::Reason;
 
 /// The next action on a request. Only the engine makes one.
@@ -21,15 +23,49 @@ pub struct RequestEdits {
     pub clear_route_cache: bool,
 }
 
+/// A name or value of a header; what every request shares is not copied.
+pub type Text = Cow<'static, [u8]>;
+
 /// One change of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderEdit {
     /// Adds a line, whatever is there.
-    Add(Vec<u8>, Vec<u8>),
+    Add(Text, Text),
     /// Removes every line of that name.
-    Remove(Vec<u8>),
+    Remove(Text),
     /// Replaces every line of that name by one.
-    Set(Vec<u8>, Vec<u8>),
+    Set(Text, Text),
+}
+
+impl HeaderEdit {
+    pub(crate) fn add(name: impl IntoText, value: impl IntoText) -> Self {
+        Self::Add(name.into_text(), value.into_text())
+    }
+
+    pub(crate) fn remove(name: impl IntoText) -> Self {
+        Self::Remove(name.into_text())
+    }
+
+    pub(crate) fn set(name: impl IntoText, value: impl IntoText) -> Self {
+        Self::Set(name.into_text(), value.into_text())
+    }
+}
+
+/// What a [`Text`] is made of.
+pub(crate) trait IntoText {
+    fn into_text(self) -> Text;
+}
+
+impl IntoText for &'static str {
+    fn into_text(self) -> Text {
+        Cow::Borrowed(self.as_bytes())
+    }
+}
+
+impl IntoText for Vec<u8> {
+    fn into_text(self) -> Text {
+        Cow::Owned(self)
+    }
 }
 
 /// An answer made by the gateway itself.

@@ -232,7 +232,7 @@ impl Transaction {
             if let (Some(name), Some(principal)) = (api_keys.forward(), &self.principal) {
                 self.edits
                     .headers
-                    .push(HeaderEdit::Set(name.to_vec(), principal.name().as_bytes().to_vec()));
+                    .push(HeaderEdit::set(name.to_vec(), principal.name().as_bytes().to_vec()));
             }
         }
         self.outcome = Outcome::Allow;
@@ -258,9 +258,9 @@ fn remove_once(name: &[u8], edits: &mut Vec<HeaderEdit>) {
         .iter()
         .rev()
         .take(8)
-        .any(|edit| matches!(edit, HeaderEdit::Remove(other) if other == name));
+        .any(|edit| matches!(edit, HeaderEdit::Remove(other) if **other == *name));
     if !known {
-        edits.push(HeaderEdit::Remove(name.to_vec()));
+        edits.push(HeaderEdit::remove(name.to_vec()));
     }
 }
 

@@ -193,11 +193,11 @@ fn check_response(transaction: &Transaction, reply: Option<&LocalReply>, expecte
 pub fn apply(edits: &[HeaderEdit], headers: &mut Vec<(Vec<u8>, Vec<u8>)>) {
     for edit in edits {
         match edit {
-            HeaderEdit::Add(name, value) => headers.push((name.clone(), value.clone())),
+            HeaderEdit::Add(name, value) => headers.push((name.to_vec(), value.to_vec())),
             HeaderEdit::Remove(name) => headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name)),
             HeaderEdit::Set(name, value) => {
                 headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-                headers.push((name.clone(), value.clone()));
+                headers.push((name.to_vec(), value.to_vec()));
             }
         }
     }
