@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_engine::document;
 use portcullis_gateway::Configuration;
-use portcullis_xds::{Event, Options, Resource, Server, Socket, snapshot};
+use portcullis_xds::{Event, Socket};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc::UnboundedReceiver,
@@ -17,6 +16,7 @@ use tokio::{
 use super::{
     envoy::{self, Fleet},
     folder::{Folder, Refreshed},
+    publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
     watch::Watch,
 };
@@ -27,7 +27,6 @@ use crate::{
     load::Evaluation,
     ports,
     print::{self, Style, Tone},
-    quarantine::Quarantine,
     render,
 };
 
@@ -53,14 +52,9 @@ pub(crate) struct Control<'a> {
     folder: Option<Folder>,
     evaluation: Evaluation,
     told: BTreeSet<String>,
-    server: Server,
+    publication: Publication,
     events: UnboundedReceiver<Event>,
-    quarantine: Quarantine,
-    translated: BTreeMap<String, Vec<Resource>>,
-    published: BTreeMap<String, Vec<Resource>>,
-    convicted: BTreeSet<String>,
     ports: BTreeSet<u16>,
-    rejected: BTreeMap<(String, String, String), String>,
     fleet: Option<Fleet>,
     envoys: Option<UnboundedReceiver<envoy::Event>>,
     reporter: Reporter,
@@ -75,7 +69,7 @@ impl<'a> Control<'a> {
         filter: Filter,
         style: &'a Style,
     ) -> Self {
-        let (server, events) = Server::new(Options::default());
+        let (publication, events) = Publication::new();
         let (fleet, envoys) = fleet.unzip();
         Self {
             style,
@@ -83,14 +77,9 @@ impl<'a> Control<'a> {
             folder: Some(folder),
             told: evaluation.diagnostics.iter().map(ToString::to_string).collect(),
             evaluation,
-            server,
+            publication,
             events,
-            quarantine: Quarantine::default(),
-            translated: BTreeMap::new(),
-            published: BTreeMap::new(),
-            convicted: BTreeSet::new(),
             ports: BTreeSet::new(),
-            rejected: BTreeMap::new(),
             fleet,
             envoys,
             reporter: Reporter::default(),
@@ -109,7 +98,7 @@ impl<'a> Control<'a> {
             self.note(Tone::Warning, "no Gateway of this controller yet; waiting for one");
         }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = self.server.clone();
+        let server = self.publication.server();
         let mut serving = tokio::spawn(async move {
             server
                 .serve(socket, async {
@@ -149,7 +138,8 @@ impl<'a> Control<'a> {
                     lines = Some(Instant::now() + LINES);
                 }
                 Some(event) = self.events.recv() => {
-                    self.event(event);
+                    let notes = self.publication.event(event);
+                    self.tell(notes);
                     lines = lines.or_else(|| Some(Instant::now() + LINES));
                 }
                 Some(event) = next_of(self.envoys.as_mut()) => self.envoy(&event),
@@ -245,81 +235,15 @@ impl<'a> Control<'a> {
     /// Publishes what changed.
     fn publish(&mut self) {
         let configurations = self.configurations();
-        let served: BTreeSet<_> = configurations
-            .iter()
-            .map(|configuration| &configuration.gateway)
-            .collect();
-        let gone: Vec<_> = self
-            .published
-            .keys()
-            .filter(|gateway| !served.contains(gateway))
-            .cloned()
-            .collect();
-        for gateway in gone {
-            self.translated.remove(&gateway);
-            self.published.remove(&gateway);
-            let nothing = self.quarantine.apply(&gateway, Vec::new());
-            let _ = self.server.publish(&gateway, nothing);
-        }
         self.look_at_ports(&configurations);
-        for configuration in &configurations {
-            let resources = configuration.resources.iter();
-            let resources = resources
-                .map(|resource| Resource::new(resource.type_url, resource.name.clone(), resource.body.clone()))
-                .collect();
-            self.translated.insert(configuration.gateway.clone(), resources);
-            self.send(&configuration.gateway);
-        }
+        let notes = self.publication.publish(&configurations);
+        self.tell(notes);
     }
 
-    /// Publishes a Gateway's resources, without the virtual hosts that its proxies do not take.
-    fn send(&mut self, gateway: &str) {
-        let Some(translated) = self.translated.get(gateway).cloned() else {
-            return;
-        };
-        loop {
-            let resources = self.quarantine.apply(gateway, translated.clone());
-            if let Err(duplicate) = self.server.publish(gateway, resources.clone()) {
-                // A fault of the translation, not of the user's: what was served stays.
-                self.note(
-                    Tone::Bad,
-                    &format!("{gateway}: {duplicate}; what was served before stays in force"),
-                );
-                return;
-            }
-            self.published.insert(gateway.to_owned(), resources);
-            if !self.settle(gateway) {
-                break;
-            }
+    fn tell(&self, notes: Vec<(Tone, String)>) {
+        for (tone, text) in notes {
+            self.note(tone, &text);
         }
-        self.tell_convicted();
-    }
-
-    /// Whether what the proxies hold by now calls for another publication.
-    fn settle(&mut self, gateway: &str) -> bool {
-        let held = |table: &str, version: &str| {
-            self.server
-                .acknowledgement(gateway, snapshot::ROUTES, table, version)
-                .is_complete()
-        };
-        self.quarantine.settle(gateway, held)
-    }
-
-    /// Says which virtual hosts were newly found to be what a proxy does not take.
-    fn tell_convicted(&mut self) {
-        let mut now = BTreeSet::new();
-        for gateway in self.published.keys() {
-            for replaced in self.quarantine.replaced(gateway) {
-                now.insert(format!(
-                    "envoy {gateway}: rejected virtual host {} of {}, it answers 500: {}",
-                    replaced.virtual_host, replaced.table, replaced.reason
-                ));
-            }
-        }
-        for text in now.difference(&self.convicted) {
-            self.note(Tone::Bad, text);
-        }
-        self.convicted = now;
     }
 
     /// Tells whose a new port is if it is taken: Envoys share ports without a word.
@@ -336,7 +260,7 @@ impl<'a> Control<'a> {
         };
         let now: BTreeSet<_> = configurations.iter().flat_map(bound).collect();
         // At the start they were looked at already, with the power to refuse.
-        let first = self.published.is_empty();
+        let first = self.ports.is_empty();
         for port in now.difference(&self.ports).filter(|_| !first) {
             if let Ok(Some(owner)) = ports::busy(*port) {
                 self.note(
@@ -354,7 +278,7 @@ impl<'a> Control<'a> {
             return Ok(());
         };
         let mut bootstraps = BTreeMap::new();
-        for gateway in self.published.keys() {
+        for gateway in self.publication.gateways() {
             let admin = fleet.admin(gateway);
             bootstraps.insert(
                 gateway.clone(),
@@ -364,76 +288,6 @@ impl<'a> Control<'a> {
         fleet
             .reconcile(&bootstraps)
             .map_err(|error| Failure::new(format!("cannot start Envoy: {error}"), "give --run-dir another folder"))
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Connected {
-                cluster,
-                node_id,
-                metadata,
-            } => {
-                if !self.published.contains_key(&cluster) {
-                    self.note(
-                        Tone::Warning,
-                        &format!(
-                            "envoy {node_id}: its cluster {cluster:?} is no served Gateway; set node.cluster to one"
-                        ),
-                    );
-                } else if !decodes(&metadata) {
-                    self.note(
-                        Tone::Bad,
-                        &format!(
-                            "envoy {node_id} of {cluster}: its filter cannot decode policy documents of version {}; upgrade it",
-                            document::VERSION
-                        ),
-                    );
-                }
-                self.settled(&cluster);
-            }
-            Event::Disconnected { cluster, .. } => {
-                self.rejected.retain(|(gateway, ..), _| *gateway != cluster);
-                self.settled(&cluster);
-            }
-            Event::Acked {
-                cluster,
-                type_url,
-                resources,
-                ..
-            } => {
-                for resource in &resources {
-                    self.rejected
-                        .remove(&(cluster.clone(), type_url.clone(), resource.name.clone()));
-                }
-                self.settled(&cluster);
-            }
-            Event::Nacked {
-                cluster,
-                type_url,
-                resource,
-                version,
-                message,
-                ..
-            } => {
-                let version = version.unwrap_or_default();
-                if type_url == snapshot::ROUTES && self.quarantine.rejected(&cluster, &resource, &version, &message) {
-                    self.send(&cluster);
-                    return;
-                }
-                let kind = type_url.rsplit('.').next().unwrap_or_default();
-                self.note(
-                    Tone::Bad,
-                    &format!("envoy {cluster}: rejected {kind} {resource}, it keeps what it had: {message}"),
-                );
-                self.rejected.insert((cluster, type_url, resource), message);
-            }
-        }
-    }
-
-    fn settled(&mut self, gateway: &str) {
-        if self.settle(gateway) {
-            self.send(gateway);
-        }
     }
 
     fn envoy(&mut self, event: &envoy::Event) {
@@ -467,7 +321,9 @@ impl<'a> Control<'a> {
 
     /// Prints the lines that are news, and `ready` once everything is in place.
     async fn lines(&mut self) -> Result<(), Failure> {
-        let deliveries = self.deliveries();
+        let deliveries = self
+            .publication
+            .deliveries(&self.evaluation.attachment, self.fleet.is_some());
         let rows = report::rows(&self.evaluation, &deliveries);
         let (news, gone) = self.reporter.news(rows, Instant::now());
         report::print(&news, self.style)?;
@@ -483,75 +339,6 @@ impl<'a> Control<'a> {
             })?;
         }
         Ok(())
-    }
-
-    fn deliveries(&self) -> Deliveries {
-        let gateways = self
-            .published
-            .iter()
-            .map(|(gateway, resources)| (gateway.clone(), self.delivery(gateway, resources)));
-        Deliveries {
-            gateways: gateways.collect(),
-            quarantined: self.quarantined(),
-        }
-    }
-
-    /// Policies of virtual hosts that a proxy does not take, with its reason.
-    fn quarantined(&self) -> BTreeMap<String, String> {
-        let mut quarantined = BTreeMap::new();
-        for (gateway, resources) in &self.translated {
-            for replaced in self.quarantine.replaced(gateway) {
-                let table = resources
-                    .iter()
-                    .find(|resource| resource.type_url() == snapshot::ROUTES && resource.name() == replaced.table);
-                let hosts = table
-                    .map(|table| portcullis_gateway::virtual_hosts(table.body()))
-                    .unwrap_or_default();
-                for (_, content) in hosts.iter().filter(|(name, _)| name == replaced.virtual_host) {
-                    for policy in self.evaluation.attachment.policies.values() {
-                        // A virtual host carries the names of its policies as text.
-                        if content
-                            .windows(policy.hash.len())
-                            .any(|part| part == policy.hash.as_bytes())
-                        {
-                            quarantined.insert(policy.policy.clone(), replaced.reason.to_owned());
-                        }
-                    }
-                }
-            }
-        }
-        quarantined
-    }
-
-    fn delivery(&self, gateway: &str, resources: &[Resource]) -> Delivery {
-        let rejected = self.rejected.iter().find(|((cluster, ..), _)| cluster == gateway);
-        if let Some(((_, _, name), why)) = rejected {
-            return Delivery::Rejected(format!("{name}: {why}"));
-        }
-        let proxies = self.server.proxies(gateway);
-        if proxies.is_empty() {
-            return if self.fleet.is_some() {
-                Delivery::Pending
-            } else {
-                Delivery::NoProxies
-            };
-        }
-        if !proxies.iter().all(|proxy| decodes(&proxy.metadata)) {
-            return Delivery::FilterTooOld;
-        }
-        let whole = resources
-            .iter()
-            .filter(|resource| [snapshot::LISTENER, snapshot::ROUTES].contains(&resource.type_url()))
-            .all(|resource| {
-                self.server
-                    .acknowledgement(gateway, resource.type_url(), resource.name(), resource.version())
-                    .is_complete()
-            });
-        if whole {
-            Delivery::Acknowledged
-        } else {
-            Delivery::Pending
-        }
     }
 
     /// Whether every Envoy of this run takes requests; Envoys of the user's own are not waited for.
@@ -581,18 +368,6 @@ impl<'a> Control<'a> {
     }
 }
 
-/// Whether a proxy's filter decodes what this build writes, by what its bootstrap says of the filter's file.
-fn decodes(metadata: &serde_json::Value) -> bool {
-    metadata
-        .pointer("/portcullis/documents")
-        .and_then(serde_json::Value::as_array)
-        .is_some_and(|documents| {
-            documents
-                .iter()
-                .any(|version| version.as_f64() == Some(f64::from(document::VERSION)))
-        })
-}
-
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.recv().await,
@@ -604,17 +379,5 @@ async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proxy_says_what_its_filter_decodes() {
-        assert!(decodes(&serde_json::json!({"portcullis": {"documents": [1.0, 2.0]}})));
-        assert!(!decodes(&serde_json::json!({"portcullis": {"documents": [2]}})));
-        assert!(!decodes(&serde_json::Value::Null));
     }
 }

@@ -5,6 +5,7 @@ mod debounce;
 mod envoy;
 mod folder;
 mod last_good;
+mod publication;
 mod report;
 mod watch;
 
