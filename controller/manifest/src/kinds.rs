@@ -172,6 +172,8 @@ static SECRET: LazyLock<Schema> = LazyLock::new(built_in::<Secret>);
 static SECURITY_POLICY: LazyLock<Schema> = LazyLock::new(|| ours(&SecurityPolicy::crd()));
 static SERVICE: LazyLock<Schema> = LazyLock::new(built_in::<Service>);
 
+static METADATA: LazyLock<Json> = LazyLock::new(structural::<ObjectMeta>);
+
 /// The schema of one of our own definitions, as it is installed.
 fn ours(crd: &CustomResourceDefinition) -> Schema {
     let installed = portcullis_api::crds()
@@ -217,7 +219,7 @@ fn complete(mut schema: Json) -> Schema {
     if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
         properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
         properties.insert("kind".to_owned(), json!({"type": "string"}));
-        properties.insert("metadata".to_owned(), structural::<ObjectMeta>());
+        properties.insert("metadata".to_owned(), METADATA.clone());
     }
     Schema::compile(&schema)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use cel::{Context, Env, Program, Value, extensions};
@@ -16,9 +16,12 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     Arc::new(env)
 });
 
+/// Programs by their source: schemas repeat their rules, and parsing one takes a millisecond.
+static PROGRAMS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
+
 /// A rule that a value must satisfy.
 pub(crate) struct Rule {
-    program: Program,
+    program: Arc<Program>,
     /// What to say when it does not.
     pub(crate) message: String,
 }
@@ -26,8 +29,17 @@ pub(crate) struct Rule {
 impl Rule {
     /// Compiles a rule; `None` if it is no CEL.
     pub(crate) fn new(source: &str, message: &str) -> Option<Self> {
+        let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = match programs.get(source) {
+            Some(program) => Arc::clone(program),
+            None => {
+                let program = Arc::new(ENVIRONMENT.compile(source).ok()?);
+                programs.insert(source.to_owned(), Arc::clone(&program));
+                program
+            }
+        };
         Some(Self {
-            program: ENVIRONMENT.compile(source).ok()?,
+            program,
             message: message.to_owned(),
         })
     }

@@ -1,6 +1,9 @@
 //! The schema of a kind in the form that validation walks: what an API server's structural schema says.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
@@ -57,14 +60,25 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// Compiles a pattern with the meaning that it has for an API server (Go's RE2: `\w` and `\d` are ASCII).
     pub(crate) fn new(source: &str) -> Option<Self> {
-        let ascii = RegexBuilder::new(source).unicode(false).build();
-        let regex = ascii.or_else(|_| Regex::new(source)).ok()?;
+        let mut patterns = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let regex = match patterns.get(source) {
+            Some(regex) => regex.clone(),
+            None => {
+                let ascii = RegexBuilder::new(source).unicode(false).build();
+                let regex = ascii.or_else(|_| Regex::new(source)).ok()?;
+                patterns.insert(source.to_owned(), regex.clone());
+                regex
+            }
+        };
         Some(Self {
             source: source.to_owned(),
             regex,
         })
     }
 }
+
+/// Expressions by their source: schemas repeat a few of them hundreds of times.
+static PATTERNS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
 
 impl Schema {
     /// Reads an OpenAPI v3 schema without references; what it does not know it does not check.
