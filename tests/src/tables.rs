@@ -106,6 +106,21 @@ pub fn deliver(host: &mut Value, hash: &str, document: &str, secrets: &str) {
     });
 }
 
+/// The document and the secrets that are delivered under `hash`.
+///
+/// # Panics
+/// If no virtual host has them.
+pub fn delivered(bootstrap: &mut Value, hash: &str) -> (String, String) {
+    let found = virtual_hosts(bootstrap).find_map(|host| {
+        let metadata = &host["metadata"];
+        let document = metadata["filter_metadata"][seal::METADATA_NAMESPACE][hash].as_str()?;
+        let secret = &metadata["typed_filter_metadata"][format!("{}{hash}", seal::SECRETS_KEY_PREFIX)]["secret"];
+        let secrets = STANDARD.decode(secret["inline_bytes"].as_str()?).ok()?;
+        Some((document.to_owned(), String::from_utf8(secrets).ok()?))
+    });
+    found.unwrap_or_else(|| panic!("{hash} is not delivered"))
+}
+
 /// The hash on a route.
 #[must_use]
 pub fn hash(route: &Value) -> String {
