@@ -108,7 +108,7 @@ pub(crate) struct RunArgs {
     /// Which manifests; they are watched.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Read objects from Kubernetes.
+    /// Read objects from Kubernetes; not part of this version.
     #[arg(long, conflicts_with = "filenames")]
     pub kubernetes: bool,
     /// The Envoy to start [default: $PORTCULLIS_ENVOY, then envoy in PATH].

@@ -196,18 +196,26 @@ fn free_ports(configurations: &[Configuration]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Two Gateways that want one port.
+/// Two listeners that want to be bound to one port.
 fn clash(configurations: &[Configuration]) -> Option<String> {
-    let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut taken: BTreeMap<u16, (&str, u16)> = BTreeMap::new();
     for configuration in configurations {
         for port in &configuration.listeners {
-            if let Some(other) = taken.insert(port.bound, &configuration.gateway)
-                && other != configuration.gateway
-            {
-                return Some(format!(
-                    "Gateways {other} and {} both want port {}, and each has an Envoy of its own here",
-                    configuration.gateway, port.bound
-                ));
+            let gateway = configuration.gateway.as_str();
+            match taken.insert(port.bound, (gateway, port.port)) {
+                Some((other, _)) if other != gateway => {
+                    return Some(format!(
+                        "Gateways {other} and {gateway} both want port {}, and each has an Envoy of its own here",
+                        port.bound
+                    ));
+                }
+                Some((_, other)) => {
+                    return Some(format!(
+                        "Gateway {gateway}: ports {other} and {} are both bound as {}, as ports below 1024 need root",
+                        port.port, port.bound
+                    ));
+                }
+                None => {}
             }
         }
     }
@@ -286,6 +294,12 @@ mod tests {
                 .starts_with("Gateways edge/a and edge/b both want port")
         );
         assert_eq!(clash(&twice[..1]), None);
+        let mut shifted = configuration("edge/a", &[10_080, 80]);
+        shifted.listeners[1].bound = 10_080;
+        assert_eq!(
+            clash(&[shifted]).unwrap(),
+            "Gateway edge/a: ports 10080 and 80 are both bound as 10080, as ports below 1024 need root"
+        );
         let failure = free_ports(&[configuration("edge/a", &[port])]).unwrap_err().to_string();
         let expected = format!("port {port} is in use by pid {} (", std::process::id());
         assert!(failure.starts_with(&expected), "{failure}");
