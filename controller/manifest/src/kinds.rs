@@ -14,7 +14,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{CustomResourceExt, core::schema::StructuralSchemaRewriter};
-use portcullis_api::{backend::Backend, security_policy::SecurityPolicy};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value as Json, json};
 
@@ -161,7 +160,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
 ];
 
-static BACKEND: LazyLock<Schema> = LazyLock::new(|| ours(&Backend::crd()));
+static BACKEND: LazyLock<Schema> = LazyLock::new(|| ours("Backend"));
 static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
 static GATEWAY: LazyLock<Schema> = LazyLock::new(|| limited(&Gateway::crd(), limits::GATEWAY));
 static GATEWAY_CLASS: LazyLock<Schema> = LazyLock::new(|| limited(&GatewayClass::crd(), limits::GATEWAY_CLASS));
@@ -169,17 +168,19 @@ static HTTP_ROUTE: LazyLock<Schema> = LazyLock::new(|| limited(&HttpRoute::crd()
 static NAMESPACE: LazyLock<Schema> = LazyLock::new(built_in::<Namespace>);
 static REFERENCE_GRANT: LazyLock<Schema> = LazyLock::new(|| limited(&ReferenceGrant::crd(), limits::REFERENCE_GRANT));
 static SECRET: LazyLock<Schema> = LazyLock::new(built_in::<Secret>);
-static SECURITY_POLICY: LazyLock<Schema> = LazyLock::new(|| ours(&SecurityPolicy::crd()));
+static SECURITY_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("SecurityPolicy"));
 static SERVICE: LazyLock<Schema> = LazyLock::new(built_in::<Service>);
 
 static METADATA: LazyLock<Json> = LazyLock::new(structural::<ObjectMeta>);
 
+static OURS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(portcullis_api::crds);
+
 /// The schema of one of our own definitions, as it is installed.
-fn ours(crd: &CustomResourceDefinition) -> Schema {
-    let installed = portcullis_api::crds()
-        .into_iter()
-        .find(|installed| installed.metadata.name == crd.metadata.name);
-    defined(installed.as_ref().unwrap_or(crd))
+fn ours(kind: &str) -> Schema {
+    OURS.iter()
+        .find(|crd| crd.spec.names.kind == kind)
+        .map(defined)
+        .unwrap_or_default()
 }
 
 /// The schema of a Gateway API kind: its types hold no limits, so they are added.

@@ -60,7 +60,7 @@ pub fn load(files: &[(String, String)]) -> Loaded {
                 severity: Severity::Error,
                 code: "yaml-syntax",
                 object: String::new(),
-                path: error.path,
+                path: visible(&error.path),
                 fix: Some(mend_syntax(&error.message).to_owned()),
                 message: error.message,
             });
@@ -80,10 +80,10 @@ pub fn load(files: &[(String, String)]) -> Loaded {
             place: files.get(file).map(|(name, _)| fault.position.in_file(name)),
             severity: fault.severity,
             code: fault.code,
-            object,
-            path: fault.path,
-            message: fault.message,
-            fix: fault.fix,
+            object: visible(&object),
+            path: visible(&fault.path),
+            message: visible(&fault.message),
+            fix: fault.fix.as_deref().map(visible),
         });
     }
     diagnostics.sort();
@@ -135,12 +135,24 @@ impl Loaded {
     }
 }
 
+/// Writes control characters out: a manifest must not steer the reader's terminal.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut text, c| {
+        if c.is_control() {
+            text.extend(c.escape_unicode());
+        } else {
+            text.push(c);
+        }
+        text
+    })
+}
+
 /// What to look at first; a parser notices a fault only after it.
 fn mend_syntax(message: &str) -> &'static str {
     if message.contains("tab") {
         "indent with spaces"
     } else if message.contains("anchor") {
-        "define the anchor above, or write the value out"
+        "define the anchor above, or put the text in quotes"
     } else {
         "check the quotes, brackets and indentation up to here"
     }

@@ -236,9 +236,6 @@ fn read(parser: &mut Source<'_>, budget: &mut usize, open: &mut Vec<Open>) -> Re
                     .ok_or_else(|| (position, format!("aliases add more than {ALIAS_BUDGET} values")))?;
                 node.clone()
             }
-            Event::UnresolvedAlias(name) => {
-                return Err((position, format!("the alias *{name} has no anchor &{name} before it")));
-            }
             // Starts and comments hold no data.
             _ => continue,
         };

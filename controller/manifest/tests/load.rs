@@ -512,23 +512,51 @@ spec:
 /// A Secret's values appear nowhere, however wrong it is.
 #[test]
 fn no_secret_is_told() {
-    let canary = "c4n4ry-s3cr3t";
-    for text in [
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ndata: {{a: {canary}}}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ndata: {canary}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ndata: [{canary}]\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\nstringData: {{a: [{canary}]}}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ntype: [{canary}]\nimmutable: {canary}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\nstringData: {{a: {canary}, a: {canary}}}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\nstringData: {{a: \"{canary}\n"),
-        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\nstringData:\n  a: {canary}\n b: {canary}\n"),
-        format!("apiVersion: v1\nkind: Secrets\nmetadata: {{name: x}}\nstringData: {{a: {canary}}}\n"),
-    ] {
-        let loaded = file(&text);
-        for diagnostic in &loaded.diagnostics {
-            let line = diagnostic.to_string();
-            assert!(!line.contains(canary), "{line}");
-            assert!(!serde_json::to_string(diagnostic).unwrap().contains(canary));
+    const CANARY: &str = "c4n4ry-s3cr3t";
+    let mut tails: Vec<String> = [
+        "data: {a: CANARY}",
+        "data: CANARY",
+        "data: [CANARY]",
+        "stringData: {a: [CANARY]}",
+        "type: [CANARY]\nimmutable: CANARY",
+        "stringData: {a: CANARY, a: CANARY}",
+        "stringData: {a: \"CANARY",
+        "stringData:\n  a: CANARY\n b: CANARY",
+        "stringData:\n  a: CANARY\n  CANARY",
+        "stringData:\n  a: |\n   CANARY\n  CANARY: b: CANARY",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    // Characters with a meaning in YAML, before, in and after a value that was not quoted.
+    for c in "*&!%@`|>{}[]\"'#,?-:\\<=~^$ \t".chars() {
+        tails.push(format!("stringData:\n  a: {c}CANARY"));
+        tails.push(format!("stringData:\n  a: {c}CANARY: b"));
+        tails.push(format!("stringData:\n  a: x{c}CANARY"));
+        tails.push(format!("stringData:\n  a: x {c} CANARY"));
+        tails.push(format!("stringData: {{a: {c}CANARY}}"));
+        tails.push(format!("stringData:\n  a: \"{c}CANARY{c}"));
+        tails.push(format!("stringData:\n  a: \"\\{c}CANARY\""));
+        tails.push(format!("stringData:\n  a: b\n{c}CANARY"));
+    }
+    let mut told = 0;
+    for kind in ["Secret", "Secrets"] {
+        for tail in &tails {
+            let text =
+                format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: x}}\n{tail}\n").replace("CANARY", CANARY);
+            for diagnostic in file(&text).diagnostics {
+                told += 1;
+                let line = diagnostic.to_string();
+                assert!(!line.contains(CANARY), "{line} of\n{text}");
+            }
         }
     }
+    assert!(told > 100, "only {told} diagnostics were looked at");
+}
+
+#[test]
+fn no_control_character_reaches_the_terminal() {
+    let loaded = file("apiVersion: \"v1\\e[31m\"\nkind: \"A\\e[31mB\"\nmetadata: {name: \"x\\a\\nb\"}\n");
+    let line = loaded.diagnostics[0].to_string();
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    assert!(line.contains("\\u{1b}[31m"), "{line}");
 }
