@@ -161,8 +161,8 @@ impl Watch {
                 add(parent, false);
             }
         }
-        for file in self.source.files().0 {
-            if let (Ok(target), true) = (fs::canonicalize(&file), file.is_symlink())
+        for file in self.source.files().0.into_iter().filter(|file| file.is_symlink()) {
+            if let Ok(target) = fs::canonicalize(&file)
                 && let Some(parent) = target.parent()
             {
                 add(parent, false);
