@@ -134,6 +134,10 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-key-source",
         "An extractFrom entry does not name exactly one kind of place.",
     ),
+    (
+        "invalid-listener",
+        "A listener's protocol, port or TLS mode is not one that is served.",
+    ),
     ("invalid-method", "A method's name has characters that no method has."),
     ("invalid-name", "A text is not the name of an object."),
     (
@@ -164,6 +168,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("invalid-value", "A value has not the form that its field demands."),
     ("invalid-weight", "The weights of a rule's backends are too large."),
     ("kind-ignored", "An object is of a kind that is not used."),
+    (
+        "listener-conflict",
+        "Two listeners of a port exclude each other, so neither is served.",
+    ),
     ("missing-api-version", "An object does not say its apiVersion."),
     ("missing-backend-port", "A reference to a Service names no port."),
     ("missing-certificate", "A listener for HTTPS has no certificate."),

@@ -360,12 +360,30 @@ impl<'a> Backends<'a> {
                 format!("Backend {namespace}/{name} has no endpoints: requests are answered 503"),
             ));
         }
-        if spec.fallback == Some(true) {
-            warnings.push(ignored(
-                "name",
-                &format!("Backend {namespace}/{name} sets fallback, but gets its weight's share like any other"),
-            ));
-        }
+        let unused = [
+            (
+                spec.fallback == Some(true),
+                "sets fallback, but gets its weight's share like any other",
+            ),
+            (
+                spec.endpoints.iter().any(|endpoint| endpoint.zone.is_some()),
+                "sets zone, but no zone is preferred",
+            ),
+            (
+                spec.endpoints.iter().any(|endpoint| endpoint.hostname.is_some()),
+                "sets hostname, but no host is rewritten by it",
+            ),
+            (
+                spec.app_protocols.iter().any(|protocol| *protocol != AppProtocol::H2c),
+                "sets an appProtocol other than gateway.envoyproxy.io/h2c",
+            ),
+        ];
+        warnings.extend(
+            unused
+                .into_iter()
+                .filter(|(set, _)| *set)
+                .map(|(_, why)| ignored("name", &format!("Backend {namespace}/{name} {why}"))),
+        );
         let cluster = format!("backend/{namespace}/{name}");
         let empty = destinations.is_empty();
         self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {

@@ -212,6 +212,19 @@ fn equal_manifests_give_equal_bytes() {
 }
 
 #[test]
+fn every_finding_has_a_registered_code() {
+    let codes: BTreeSet<&str> = portcullis_attachment::finding::CODES
+        .iter()
+        .map(|(code, _)| *code)
+        .collect();
+    for (name, manifests) in inputs() {
+        for finding in world(&manifests, WASM).translation.findings {
+            assert!(codes.contains(finding.code), "{name}: {}", finding.code);
+        }
+    }
+}
+
+#[test]
 fn nothing_shown_holds_a_secret() {
     let manifests = &inputs()["https"];
     let world = world(manifests, WASM);

@@ -229,6 +229,7 @@ fn paths_are_read_once_and_alike() {
         case(&["GET /hostsx HTTP/1.1", HOST], 404, &[]),
         case(&["GET /hosts/ HTTP/1.1", HOST], 200, &["get /hosts/ "]),
         case(&["GET /hosts HTTP/1.1", HOST, "x_y: 1"], 400, &[]),
+        // Envoy routes no request without a path; the filter refuses what has no route.
         case(&["OPTIONS * HTTP/1.1", HOST], 404, &[]),
         case(&["GET /absent HTTP/1.1", HOST], 404, &[]),
         case(&["GET /empty HTTP/1.1", HOST], 503, &[]),
