@@ -6,7 +6,10 @@
 
 mod bisection;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use portcullis_xds::{Resource, constraint, snapshot::ROUTES};
 
@@ -57,7 +60,7 @@ impl Quarantine {
                 return resource;
             }
             let key = (gateway.to_owned(), resource.name().to_owned());
-            self.tables.entry(key).or_default().apply(resource)
+            self.tables.entry(key).or_default().apply(&resource)
         };
         resources.into_iter().map(apply).collect()
     }
@@ -96,16 +99,14 @@ impl Quarantine {
 }
 
 impl Table {
-    fn apply(&mut self, resource: Resource) -> Resource {
+    fn apply(&mut self, resource: &Resource) -> Resource {
         let virtual_hosts = portcullis_gateway::virtual_hosts(resource.body());
         self.order = virtual_hosts.iter().map(|(name, _)| name.clone()).collect();
         let mut contents = Contents::new();
-        for (name, hash) in virtual_hosts {
+        for (name, bytes) in virtual_hosts {
+            let hash = Arc::clone(Resource::new(ROUTES, "", bytes).version());
             // Envoy takes two virtual hosts of one name; they stand and fall together then.
-            contents
-                .entry(name)
-                .or_default()
-                .push_str(Resource::new(ROUTES, "", hash).version());
+            contents.entry(name).or_default().push_str(&hash);
         }
         let planned = loop {
             let replaced = self.bisection.plan(&contents);
@@ -149,5 +150,76 @@ impl Table {
                 .entry(name.clone())
                 .or_insert_with(|| self.last_reason.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One field of a protobuf message, length-delimited.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128);
+        [&[number << 3 | 2, length], content].concat()
+    }
+
+    fn table(virtual_hosts: &[(&str, &str)]) -> Vec<Resource> {
+        let virtual_hosts = virtual_hosts.iter().flat_map(|(name, prefix)| {
+            let route = field(1, &field(1, prefix.as_bytes()));
+            field(
+                2,
+                &[field(1, name.as_bytes()), field(2, name.as_bytes()), field(3, &route)].concat(),
+            )
+        });
+        let body: Vec<u8> = field(1, b"table").into_iter().chain(virtual_hosts).collect();
+        vec![Resource::new(ROUTES, "table", body)]
+    }
+
+    #[test]
+    fn a_rejected_virtual_host_is_replaced_and_named() {
+        let reason = "RouteConfiguration.virtual_hosts[1]: VirtualHost.routes[0]: Route.match: value is required";
+        let mut quarantine = Quarantine::default();
+        let translated = table(&[("a", "/a"), ("b", "/b"), ("c", "/c")]);
+        let first = quarantine.apply("edge/public", translated.clone());
+        assert_eq!(first, translated);
+
+        assert!(quarantine.rejected("edge/public", "table", first[0].version(), reason));
+        let second = quarantine.apply("edge/public", translated.clone());
+        let contents = |resources: &[Resource]| portcullis_gateway::virtual_hosts(resources[0].body());
+        let (whole, without) = (contents(&translated), contents(&second));
+        assert_eq!(whole[0], without[0]);
+        assert_ne!(whole[1], without[1]);
+        assert_eq!(whole[2], without[2]);
+
+        assert!(!quarantine.settle("edge/public", |_, version| version == &**second[0].version()));
+        let replaced: Vec<_> = quarantine.replaced("edge/public").collect();
+        assert_eq!(
+            replaced,
+            [Replaced {
+                table: "table",
+                virtual_host: "b",
+                reason
+            }]
+        );
+        assert_eq!(quarantine.replaced("edge/other").count(), 0);
+
+        let cured = table(&[("a", "/a"), ("b", "/cured"), ("c", "/c")]);
+        assert_eq!(quarantine.apply("edge/public", cured.clone()), cured);
+        assert_eq!(quarantine.replaced("edge/public").count(), 0);
+    }
+
+    #[test]
+    fn only_route_tables_are_looked_at_and_gone_ones_forgotten() {
+        let mut quarantine = Quarantine::default();
+        let resources = vec![
+            Resource::new(portcullis_xds::snapshot::CLUSTER, "table", "c"),
+            table(&[("a", "/")])[0].clone(),
+        ];
+        assert_eq!(quarantine.apply("edge/public", resources.clone()), resources);
+        assert_eq!(quarantine.tables.len(), 1);
+        assert!(!quarantine.rejected("edge/public", "other", "v", ""));
+        assert_eq!(quarantine.apply("edge/public", Vec::new()), []);
+        assert_eq!(quarantine.tables.len(), 0);
     }
 }

@@ -28,10 +28,18 @@ pub fn reduce(message: &str) -> String {
     }
     // The quoted resource comes before the chain and may contain anything, such as this very marker.
     if let Some((_, chain)) = message.rsplit_once(CONSTRAINT) {
-        return chain.strip_suffix(')').and_then(reduce_chain).unwrap_or_else(|| "a constraint is violated".to_owned());
+        return chain
+            .strip_suffix(')')
+            .and_then(reduce_chain)
+            .unwrap_or_else(|| "a constraint is violated".to_owned());
     }
     let sentence = unwrap(message);
-    let part = || PARTS.iter().find(|(part, _)| sentence.contains(part)).map(|(_, reduced)| *reduced);
+    let part = || {
+        PARTS
+            .iter()
+            .find(|(part, _)| sentence.contains(part))
+            .map(|(_, reduced)| *reduced)
+    };
     start(sentence).or_else(part).unwrap_or(WITHHELD).to_owned()
 }
 
@@ -41,13 +49,21 @@ fn cut_off(sentence: &str) -> String {
 }
 
 fn start(sentence: &str) -> Option<&'static str> {
-    STARTS.iter().find(|(start, _)| sentence.starts_with(start)).map(|(_, reduced)| *reduced)
+    STARTS
+        .iter()
+        .find(|(start, _)| sentence.starts_with(start))
+        .map(|(_, reduced)| *reduced)
 }
 
 /// Returns the position of the virtual host at fault in the rejected route table, if a reduced message tells it.
 #[must_use]
 pub fn virtual_host(reduced: &str) -> Option<usize> {
-    reduced.strip_prefix("RouteConfiguration.virtual_hosts[")?.split_once(']')?.0.parse().ok()
+    reduced
+        .strip_prefix("RouteConfiguration.virtual_hosts[")?
+        .split_once(']')?
+        .0
+        .parse()
+        .ok()
 }
 
 fn reduce_chain(chain: &str) -> Option<String> {
@@ -108,11 +124,14 @@ fn reduce_reason(reason: &str) -> Option<String> {
         rest.len() <= 48
             && ["item(s)", "characters", "bytes", ""].iter().any(|unit| {
                 rest.strip_suffix(unit).is_some_and(|rest| {
-                    rest.bytes().all(|byte| byte.is_ascii_digit() || b" .,()[]-+ns".contains(&byte))
+                    rest.bytes()
+                        .all(|byte| byte.is_ascii_digit() || b" .,()[]-+ns".contains(&byte))
                 })
             })
     };
-    let known = REASONS.iter().find_map(|known| Some((*known, reason.strip_prefix(known)?)));
+    let known = REASONS
+        .iter()
+        .find_map(|known| Some((*known, reason.strip_prefix(known)?)));
     Some(match known {
         Some((known, rest)) if bounds(rest) => format!("{known}{rest}"),
         Some((known, _)) => known.to_owned(),
@@ -123,7 +142,11 @@ fn reduce_reason(reason: &str) -> Option<String> {
 /// Removes what Envoy puts before the cause: the names of what it was adding.
 fn unwrap(message: &str) -> &str {
     let mut rest = message;
-    for wrapper in ["Error adding/updating listener(s) ", "Error adding/updating cluster(s) ", "error adding listener "] {
+    for wrapper in [
+        "Error adding/updating listener(s) ",
+        "Error adding/updating cluster(s) ",
+        "error adding listener ",
+    ] {
         if let Some((_, inner)) = rest.strip_prefix(wrapper).and_then(|wrapped| wrapped.split_once(": ")) {
             rest = inner;
         }
@@ -187,13 +210,34 @@ const STARTS: &[(&str, &str)] = &[
     ("missing ]: ", "invalid regular expression: missing ]"),
     ("unexpected ): ", "invalid regular expression: unexpected )"),
     ("trailing \\", "invalid regular expression: trailing \\"),
-    ("no argument for repetition operator", "invalid regular expression: no argument for repetition operator"),
-    ("bad repetition operator", "invalid regular expression: bad repetition operator"),
-    ("invalid repetition size", "invalid regular expression: invalid repetition size"),
-    ("invalid escape sequence", "invalid regular expression: invalid escape sequence"),
-    ("invalid character class", "invalid regular expression: invalid character class"),
-    ("invalid perl operator", "invalid regular expression: invalid perl operator"),
-    ("invalid named capture group", "invalid regular expression: invalid named capture group"),
+    (
+        "no argument for repetition operator",
+        "invalid regular expression: no argument for repetition operator",
+    ),
+    (
+        "bad repetition operator",
+        "invalid regular expression: bad repetition operator",
+    ),
+    (
+        "invalid repetition size",
+        "invalid regular expression: invalid repetition size",
+    ),
+    (
+        "invalid escape sequence",
+        "invalid regular expression: invalid escape sequence",
+    ),
+    (
+        "invalid character class",
+        "invalid regular expression: invalid character class",
+    ),
+    (
+        "invalid perl operator",
+        "invalid regular expression: invalid perl operator",
+    ),
+    (
+        "invalid named capture group",
+        "invalid regular expression: invalid named capture group",
+    ),
     ("Unable to unpack as ", "the message cannot be decoded"),
     ("Invalid duration", "invalid duration"),
     ("response body size is ", "the response body is too long"),
@@ -202,29 +246,65 @@ const STARTS: &[(&str, &str)] = &[
     ("no filter chains specified", "no filter chains specified"),
     ("route: unknown cluster ", "a route names an unknown cluster"),
     ("route: unknown weighted cluster ", "a route names an unknown cluster"),
-    ("Unexpected RDS configuration ", "the route table has another name than its resource"),
+    (
+        "Unexpected RDS configuration ",
+        "the route table has another name than its resource",
+    ),
 ];
 
 /// What makes up the fixed part of a sentence, and what is kept of it.
 const PARTS: &[(&str, &str)] = &[
-    ("Only a single wildcard domain is permitted", "only a single wildcard domain is permitted"),
-    ("Only unique values for domains are permitted", "only unique values for domains are permitted"),
-    ("Didn't find a registered implementation for ", "an extension is not part of this Envoy"),
-    ("headers may not be removed", ":-prefixed or host headers may not be removed"),
-    ("headers may not be modified", ":-prefixed or host headers may not be modified"),
+    (
+        "Only a single wildcard domain is permitted",
+        "only a single wildcard domain is permitted",
+    ),
+    (
+        "Only unique values for domains are permitted",
+        "only unique values for domains are permitted",
+    ),
+    (
+        "Didn't find a registered implementation for ",
+        "an extension is not part of this Envoy",
+    ),
+    (
+        "headers may not be removed",
+        ":-prefixed or host headers may not be removed",
+    ),
+    (
+        "headers may not be modified",
+        ":-prefixed or host headers may not be modified",
+    ),
     ("RE2 program size of ", "a regular expression is too complex"),
-    ("Specify only one of prefix_rewrite, regex_rewrite", "only one of prefix_rewrite, regex_rewrite or path_rewrite_policy"),
+    (
+        "Specify only one of prefix_rewrite, regex_rewrite",
+        "only one of prefix_rewrite, regex_rewrite or path_rewrite_policy",
+    ),
     ("Address already in use", "cannot bind: address already in use"),
     ("Permission denied", "cannot bind: permission denied"),
-    ("Cannot assign requested address", "cannot bind: cannot assign requested address"),
+    (
+        "Cannot assign requested address",
+        "cannot bind: cannot assign requested address",
+    ),
     ("cannot bind '", "cannot bind"),
     ("same matching rules", "two filter chains have the same matching rules"),
-    ("cannot create an EDS cluster without an EDS config", "cannot create an EDS cluster without an EDS config"),
-    ("Failed to load certificate chain from ", "the certificate chain cannot be loaded"),
-    ("Failed to load incomplete certificate ", "the certificate chain is missing"),
+    (
+        "cannot create an EDS cluster without an EDS config",
+        "cannot create an EDS cluster without an EDS config",
+    ),
+    (
+        "Failed to load certificate chain from ",
+        "the certificate chain cannot be loaded",
+    ),
+    (
+        "Failed to load incomplete certificate ",
+        "the certificate chain is missing",
+    ),
     ("Failed to load incomplete private key ", "the private key is missing"),
     ("Failed to load private key from ", "the private key cannot be loaded"),
-    ("Failed to load trusted CA certificate", "a trusted certificate cannot be loaded"),
+    (
+        "Failed to load trusted CA certificate",
+        "a trusted certificate cannot be loaded",
+    ),
     ("Unable to create Wasm", "the Wasm plugin cannot be created"),
     ("has unknown fields", "the message has unknown fields"),
     ("duplicate HTTP filter name", "two HTTP filters have one name"),
@@ -268,23 +348,48 @@ mod tests {
     #[test]
     fn bounds_are_kept_and_patterns_are_not() {
         for (reason, kept) in [
-            ("value must be inside range [200, 600)", "value must be inside range [200, 600)"),
-            ("value must contain at least 1 item(s)", "value must contain at least 1 item(s)"),
-            ("value length must be at least 1 characters", "value length must be at least 1 characters"),
-            ("value must be one of the defined enum values", "value must be one of the defined enum values"),
-            ("value does not match regex pattern \"^[^\\x00\\n\\r]*$\"", "value does not match the required pattern"),
+            (
+                "value must be inside range [200, 600)",
+                "value must be inside range [200, 600)",
+            ),
+            (
+                "value must contain at least 1 item(s)",
+                "value must contain at least 1 item(s)",
+            ),
+            (
+                "value length must be at least 1 characters",
+                "value length must be at least 1 characters",
+            ),
+            (
+                "value must be one of the defined enum values",
+                "value must be one of the defined enum values",
+            ),
+            (
+                "value does not match regex pattern \"^[^\\x00\\n\\r]*$\"",
+                "value does not match the required pattern",
+            ),
             ("value must be greater than 0s", "value must be greater than 0s"),
             ("value must be greater than CANARY", "value must be greater than "),
             ("CANARY", "a constraint is violated"),
         ] {
-            assert_eq!(violation(&format!("RouteValidationError.Name: {reason}")), format!("Route.name: {kept}"));
+            assert_eq!(
+                violation(&format!("RouteValidationError.Name: {reason}")),
+                format!("Route.name: {kept}")
+            );
         }
     }
 
     #[test]
     fn keys_of_maps_are_not_kept() {
-        for key in ["CANARY", "CANARY]: value is required", "x[0]: CANARY", "1234567890123456789"] {
-            let reduced = violation(&format!("RouteValidationError.TypedPerFilterConfig[{key}]: value is required"));
+        for key in [
+            "CANARY",
+            "CANARY]: value is required",
+            "x[0]: CANARY",
+            "1234567890123456789",
+        ] {
+            let reduced = violation(&format!(
+                "RouteValidationError.TypedPerFilterConfig[{key}]: value is required"
+            ));
             assert_eq!(reduced, "Route.typed_per_filter_config[..]: value is required");
         }
     }
@@ -293,7 +398,9 @@ mod tests {
     fn a_marker_inside_the_quoted_resource_is_not_believed() {
         let quoted = format!("name: \"{CONSTRAINT}ValidationError.CANARY: value is required)\"\n: ");
         assert_eq!(
-            reduce(&format!("{quoted}{CONSTRAINT}RouteValidationError.Match: value is required)")),
+            reduce(&format!(
+                "{quoted}{CONSTRAINT}RouteValidationError.Match: value is required)"
+            )),
             "Route.match: value is required"
         );
         // Cut off before the chain: nothing of the quotation is kept.
@@ -306,14 +413,20 @@ mod tests {
             assert_eq!(reduce(&cut), "a constraint is violated", "{cut}");
             assert_eq!(reduce(&format!("{cut}{CUT}")), WITHHELD, "{cut}");
         }
-        assert_eq!(reduce(&format!("missing ): (CANARY{CUT}")), "invalid regular expression: missing )");
+        assert_eq!(
+            reduce(&format!("missing ): (CANARY{CUT}")),
+            "invalid regular expression: missing )"
+        );
     }
 
     #[test]
     fn sentences_lose_what_they_quote() {
         for (message, kept) in [
             ("missing ): (CANARY*", "invalid regular expression: missing )"),
-            ("Only a single wildcard domain is permitted in route CANARY", "only a single wildcard domain is permitted"),
+            (
+                "Only a single wildcard domain is permitted in route CANARY",
+                "only a single wildcard domain is permitted",
+            ),
             (
                 "Only unique values for domains are permitted. Duplicate entry of domain CANARY in route r",
                 "only unique values for domains are permitted",
@@ -334,13 +447,22 @@ mod tests {
                 "Error adding/updating listener(s) l2: cannot bind '127.0.0.1:44515': Address already in use\n",
                 "cannot bind: address already in use",
             ),
-            ("Invalid duration: Expected positive duration: goo.gle/debugonly    \nseconds: -1\n", "invalid duration"),
+            (
+                "Invalid duration: Expected positive duration: goo.gle/debugonly    \nseconds: -1\n",
+                "invalid duration",
+            ),
             (
                 "Unable to unpack as envoy.config.route.v3.RouteConfiguration: goo.gle/debugonly    \nvalue: \"CANARY\"\n",
                 "the message cannot be decoded",
             ),
-            ("Incorrect configuration: %CANARY(. Couldn't find valid command at position 0", "invalid format string"),
-            ("Unexpected RDS configuration (expecting r): CANARY", "the route table has another name than its resource"),
+            (
+                "Incorrect configuration: %CANARY(. Couldn't find valid command at position 0",
+                "invalid format string",
+            ),
+            (
+                "Unexpected RDS configuration (expecting r): CANARY",
+                "the route table has another name than its resource",
+            ),
             ("CANARY", WITHHELD),
             ("", WITHHELD),
         ] {

@@ -4,9 +4,9 @@
 //! cluster. What goes over each stream, and in which order, is decided by a [`session::Session`], which does no I/O.
 
 pub mod constraint;
+mod server;
 mod service;
 pub mod session;
-mod server;
 pub mod snapshot;
 pub mod socket;
 mod subscription;

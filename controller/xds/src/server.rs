@@ -162,7 +162,12 @@ impl Server {
             events,
             stopping: watch::Sender::default(),
         };
-        (Self { shared: Arc::new(shared) }, receiver)
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            receiver,
+        )
     }
 
     /// Replaces what the proxies of `cluster` are to hold, and returns the generation: a number that grows by each
@@ -178,7 +183,11 @@ impl Server {
         let mut draft = Snapshot::new(0, resources)?;
         let mut generation = 0;
         self.shared.snapshots.send_if_modified(|snapshots| {
-            let newest = snapshots.values().map(|snapshot| snapshot.generation()).max().unwrap_or(0);
+            let newest = snapshots
+                .values()
+                .map(|snapshot| snapshot.generation())
+                .max()
+                .unwrap_or(0);
             if let Some(current) = snapshots.get(cluster)
                 && current.same_content(&draft)
             {
@@ -196,7 +205,14 @@ impl Server {
     /// Returns the published version of a resource.
     #[must_use]
     pub fn version(&self, cluster: &str, type_url: &str, name: &str) -> Option<Arc<str>> {
-        Some(Arc::clone(self.shared.snapshots.borrow().get(cluster)?.get(type_url, name)?.version()))
+        Some(Arc::clone(
+            self.shared
+                .snapshots
+                .borrow()
+                .get(cluster)?
+                .get(type_url, name)?
+                .version(),
+        ))
     }
 
     /// Counts the connected proxies of `cluster`, and those that hold `version` of a resource.
@@ -219,7 +235,10 @@ impl Server {
         let mut proxies = Vec::new();
         self.shared.each_of(cluster, |session| {
             if let Some(node) = session.node() {
-                proxies.push(Proxy { node_id: node.id.clone(), metadata: metadata(session) });
+                proxies.push(Proxy {
+                    node_id: node.id.clone(),
+                    metadata: metadata(session),
+                });
             }
         });
         proxies
@@ -231,8 +250,18 @@ impl Server {
     /// # Errors
     ///
     /// Whatever the transport cannot recover from.
-    pub async fn serve(&self, socket: Socket, shutdown: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
-        let Options { max_request, keepalive, keepalive_timeout, grace, .. } = self.shared.options;
+    pub async fn serve(
+        &self,
+        socket: Socket,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        let Options {
+            max_request,
+            keepalive,
+            keepalive_timeout,
+            grace,
+            ..
+        } = self.shared.options;
         let stopping = async {
             shutdown.await;
             self.shared.stopping.send_replace(true);
@@ -272,7 +301,12 @@ impl Shared {
         streams.last += 1;
         let id = streams.last;
         streams.open.insert(id, Arc::clone(&session));
-        OpenStream { shared: Arc::clone(self), id, session, announced: false }
+        OpenStream {
+            shared: Arc::clone(self),
+            id,
+            session,
+            announced: false,
+        }
     }
 
     fn each_of(&self, cluster: &str, mut visit: impl FnMut(&Session)) {
@@ -314,7 +348,11 @@ impl OpenStream {
         let Some((cluster, node_id)) = self.names() else { return };
         self.announced = true;
         let metadata = metadata(&self.session());
-        self.shared.tell(Event::Connected { cluster, node_id, metadata });
+        self.shared.tell(Event::Connected {
+            cluster,
+            node_id,
+            metadata,
+        });
     }
 
     pub(crate) fn tell(&self, reports: Vec<Report>) {
@@ -322,19 +360,41 @@ impl OpenStream {
         for report in reports {
             let (cluster, node_id) = (cluster.clone(), node_id.clone());
             self.shared.tell(match report {
-                Report::Acked { type_url, generation, resources } => {
-                    Event::Acked { cluster, node_id, type_url, generation, resources }
-                }
-                Report::Nacked { type_url, generation, resource, version, message } => {
-                    Event::Nacked { cluster, node_id, type_url, generation, resource, version, message }
-                }
+                Report::Acked {
+                    type_url,
+                    generation,
+                    resources,
+                } => Event::Acked {
+                    cluster,
+                    node_id,
+                    type_url,
+                    generation,
+                    resources,
+                },
+                Report::Nacked {
+                    type_url,
+                    generation,
+                    resource,
+                    version,
+                    message,
+                } => Event::Nacked {
+                    cluster,
+                    node_id,
+                    type_url,
+                    generation,
+                    resource,
+                    version,
+                    message,
+                },
             });
         }
     }
 
     /// Returns the client's `node.cluster` and `node.id`.
     pub(crate) fn names(&self) -> Option<(String, String)> {
-        self.session().node().map(|node| (node.cluster.clone(), node.id.clone()))
+        self.session()
+            .node()
+            .map(|node| (node.cluster.clone(), node.id.clone()))
     }
 }
 

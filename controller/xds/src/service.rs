@@ -168,13 +168,18 @@ async fn converse(
 
 fn send(
     stream: &OpenStream,
-    Output { responses: outgoing, reports }: Output,
+    Output {
+        responses: outgoing,
+        reports,
+    }: Output,
     responses: &mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
 ) -> Result<(), Status> {
     stream.tell(reports);
     for response in outgoing {
         if responses.try_send(Ok(response)).is_err() {
-            return Err(Status::resource_exhausted("responses are acknowledged without being read"));
+            return Err(Status::resource_exhausted(
+                "responses are acknowledged without being read",
+            ));
         }
     }
     Ok(())

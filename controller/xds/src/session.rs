@@ -133,13 +133,19 @@ impl Session {
     /// Takes a new snapshot; what the client does not hold of it is sent.
     pub fn on_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Output {
         self.snapshot = Some(snapshot);
-        Output { responses: self.pump(), reports: Vec::new() }
+        Output {
+            responses: self.pump(),
+            reports: Vec::new(),
+        }
     }
 
     /// Sends what is held back by an acknowledgement that is too long in coming. Removals go on waiting.
     pub fn on_impatience(&mut self) -> Output {
         self.impatient = true;
-        Output { responses: self.pump(), reports: Vec::new() }
+        Output {
+            responses: self.pump(),
+            reports: Vec::new(),
+        }
     }
 
     /// Takes a request.
@@ -157,7 +163,11 @@ impl Session {
         let subscription = if let Some(subscription) = self.subscriptions.get_mut(&type_url) {
             // A nonce that is not the outstanding one settles nothing, but its request may still change subscriptions.
             if let Some(verdict) = subscription.settle(&request.response_nonce, request.error_detail.is_some()) {
-                reports.extend(report(&type_url, verdict, &request.error_detail.unwrap_or_default().message));
+                reports.extend(report(
+                    &type_url,
+                    verdict,
+                    &request.error_detail.unwrap_or_default().message,
+                ));
             }
             subscription.follow(request.resource_names_subscribe, request.resource_names_unsubscribe);
             subscription
@@ -165,12 +175,17 @@ impl Session {
             if self.subscriptions.len() >= MAX_TYPES {
                 return Err(Violation::TooManyTypes);
             }
-            self.subscriptions.entry(type_url).or_insert(Subscription::open(request))
+            self.subscriptions
+                .entry(type_url)
+                .or_insert_with(|| Subscription::open(request))
         };
         if subscription.names() > MAX_NAMES {
             return Err(Violation::TooManyNames);
         }
-        Ok(Output { responses: self.pump(), reports })
+        Ok(Output {
+            responses: self.pump(),
+            reports,
+        })
     }
 
     fn introduce(&mut self, node: Option<Node>) -> Result<(), Violation> {
@@ -218,9 +233,19 @@ impl Session {
                 SECRET => self.is_unsettled(&due, LISTENER) || self.is_unsettled(&due, CLUSTER),
                 _ => false,
             };
-            let Some(Due { answers, additions, removals, .. }) = due.get(&type_url) else { continue };
+            let Some(Due {
+                answers,
+                additions,
+                removals,
+                ..
+            }) = due.get(&type_url)
+            else {
+                continue;
+            };
             self.holding |= hold_additions && !additions.is_empty();
-            let Some(subscription) = self.subscriptions.get_mut(&type_url) else { continue };
+            let Some(subscription) = self.subscriptions.get_mut(&type_url) else {
+                continue;
+            };
             if subscription.outstanding.is_some() {
                 continue;
             }
@@ -239,7 +264,11 @@ impl Session {
             self.nonces += 1;
             let nonce = self.nonces.to_string();
             let response = response(&snapshot, &type_url, &nonce, &sent);
-            subscription.sent(Outstanding { nonce, generation: snapshot.generation(), sent });
+            subscription.sent(Outstanding {
+                nonce,
+                generation: snapshot.generation(),
+                sent,
+            });
             if type_url == CLUSTER
                 && let Some(endpoints) = self.subscriptions.get_mut(ENDPOINTS)
             {
@@ -256,13 +285,20 @@ impl Session {
     }
 
     fn types(&self) -> Vec<String> {
-        let rest = self.subscriptions.keys().filter(|type_url| !ORDER.contains(&type_url.as_str())).cloned();
+        let rest = self
+            .subscriptions
+            .keys()
+            .filter(|type_url| !ORDER.contains(&type_url.as_str()))
+            .cloned();
         ORDER.into_iter().map(str::to_owned).chain(rest).collect()
     }
 
     /// Whether a response with resources of the type is on its way.
     fn awaits_additions(&self, type_url: &str) -> bool {
-        let outstanding = self.subscriptions.get(type_url).and_then(|subscription| subscription.outstanding.as_ref());
+        let outstanding = self
+            .subscriptions
+            .get(type_url)
+            .and_then(|subscription| subscription.outstanding.as_ref());
         outstanding.is_some_and(|outstanding| outstanding.sent.values().any(Option::is_some))
     }
 
@@ -274,8 +310,12 @@ impl Session {
 
     /// Whether the client may still use something of the type that the snapshot no longer has.
     fn is_unsettled(&self, due: &BTreeMap<String, Due>, type_url: &str) -> bool {
-        self.subscriptions.get(type_url).is_some_and(|subscription| subscription.outstanding.is_some())
-            || due.get(type_url).is_some_and(|due| due.stale || !due.additions.is_empty() || !due.removals.is_empty())
+        self.subscriptions
+            .get(type_url)
+            .is_some_and(|subscription| subscription.outstanding.is_some())
+            || due
+                .get(type_url)
+                .is_some_and(|due| due.stale || !due.additions.is_empty() || !due.removals.is_empty())
     }
 }
 
@@ -283,10 +323,21 @@ fn report(type_url: &str, verdict: Verdict, message: &str) -> Option<Report> {
     let type_url = type_url.to_owned();
     match verdict {
         Verdict::Acknowledged { generation, sent } => {
-            let resources = sent.into_iter().map(|(name, version)| Acknowledged { name, version }).collect();
-            Some(Report::Acked { type_url, generation, resources })
+            let resources = sent
+                .into_iter()
+                .map(|(name, version)| Acknowledged { name, version })
+                .collect();
+            Some(Report::Acked {
+                type_url,
+                generation,
+                resources,
+            })
         }
-        Verdict::Rejected { generation, name, target } => Some(Report::Nacked {
+        Verdict::Rejected {
+            generation,
+            name,
+            target,
+        } => Some(Report::Nacked {
             type_url,
             generation,
             resource: name,
@@ -300,7 +351,10 @@ fn report(type_url: &str, verdict: Verdict, message: &str) -> Option<Report> {
 /// Returns the name of the endpoints that a cluster gets over xDS.
 fn endpoints_of(cluster: &Resource) -> Option<String> {
     let body = cluster.resource.as_ref()?.value.clone();
-    let Cluster { name, eds_cluster_config } = Cluster::decode(body).ok()?;
+    let Cluster {
+        name,
+        eds_cluster_config,
+    } = Cluster::decode(body).ok()?;
     let service_name = eds_cluster_config?.service_name;
     Some(if service_name.is_empty() { name } else { service_name })
 }
@@ -321,7 +375,10 @@ fn response(
         match snapshot.get(type_url, name) {
             Some(resource) => response.resources.push(Resource {
                 version: resource.version().to_string(),
-                resource: Some(Any { type_url: type_url.to_owned(), value: resource.body().clone() }),
+                resource: Some(Any {
+                    type_url: type_url.to_owned(),
+                    value: resource.body().clone(),
+                }),
                 name: name.clone(),
             }),
             None => response.removed_resources.push(name.clone()),

@@ -31,7 +31,12 @@ impl Resource {
     pub fn new(type_url: &'static str, name: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let version = hex(&Sha256::digest(&body)).into();
-        Self { type_url, name: name.into(), version, body }
+        Self {
+            type_url,
+            name: name.into(),
+            version,
+            body,
+        }
     }
 
     /// Returns the type URL.
@@ -89,7 +94,10 @@ impl Snapshot {
             let Resource { type_url, ref name, .. } = resource;
             let name = name.clone();
             if let Some(other) = types.entry(type_url).or_default().insert(name, resource) {
-                return Err(Duplicate { type_url, name: other.name });
+                return Err(Duplicate {
+                    type_url,
+                    name: other.name,
+                });
             }
         }
         let mut hash = Sha256::new();
@@ -102,7 +110,11 @@ impl Snapshot {
                 }
             }
         }
-        Ok(Self { generation, version: hex(&hash.finalize()).into(), types })
+        Ok(Self {
+            generation,
+            version: hex(&hash.finalize()).into(),
+            types,
+        })
     }
 
     /// Returns the number under which the snapshot was published.

@@ -35,12 +35,20 @@ impl Socket {
     /// if the path with its suffix `.new` exceeds the 107 bytes of a socket address, and whatever the file system says.
     pub fn bind(path: &Path) -> io::Result<Self> {
         match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers on this socket")),
+            Ok(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another server answers on this socket",
+                ));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 use std::os::unix::fs::FileTypeExt;
                 if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::AlreadyExists,
+                        "the path exists and is not a socket",
+                    ));
                 }
                 tracing::debug!(path = %path.display(), %error, "replacing a socket that nobody answers on");
             }
@@ -56,7 +64,10 @@ impl Socket {
         std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
         let metadata = std::fs::symlink_metadata(&draft)?;
         std::fs::rename(&draft, path)?;
-        let file = SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
+        let file = SocketFile {
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+        };
         Ok(Self { listener, file })
     }
 

@@ -35,9 +35,16 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// The client holds what was sent.
-    Acknowledged { generation: u64, sent: BTreeMap<String, Target> },
+    Acknowledged {
+        generation: u64,
+        sent: BTreeMap<String, Target>,
+    },
     /// The client refuses this one resource.
-    Rejected { generation: u64, name: String, target: Target },
+    Rejected {
+        generation: u64,
+        name: String,
+        target: Target,
+    },
     /// The client refused a response of several resources; they will be sent again in smaller groups.
     Split,
 }
@@ -66,7 +73,11 @@ impl Subscription {
         let mut subscription = Self {
             // A client that names nothing at first means everything; once it has named something, it no longer can.
             wildcard: request.resource_names_subscribe.is_empty(),
-            held: request.initial_resource_versions.into_iter().map(|(name, version)| (name, version.into())).collect(),
+            held: request
+                .initial_resource_versions
+                .into_iter()
+                .map(|(name, version)| (name, version.into()))
+                .collect(),
             ..Self::default()
         };
         let known: BTreeSet<_> = subscription.held.keys().cloned().collect();
@@ -173,8 +184,11 @@ impl Subscription {
     /// rejected together.
     pub(crate) fn select(&mut self, mut batch: BTreeMap<String, Target>) -> BTreeMap<String, Target> {
         let suspected = |name: &String| self.suspects.iter().any(|group| group.contains(name));
-        let fresh: BTreeMap<_, _> =
-            batch.iter().filter(|(name, _)| !suspected(name)).map(|(name, target)| (name.clone(), target.clone())).collect();
+        let fresh: BTreeMap<_, _> = batch
+            .iter()
+            .filter(|(name, _)| !suspected(name))
+            .map(|(name, target)| (name.clone(), target.clone()))
+            .collect();
         if !fresh.is_empty() {
             return fresh;
         }
@@ -196,8 +210,13 @@ impl Subscription {
 
     /// Settles the outstanding response, if `nonce` is its nonce.
     pub(crate) fn settle(&mut self, nonce: &str, rejected: bool) -> Option<Verdict> {
-        let Outstanding { generation, sent, .. } = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce)?;
-        if rejected { Some(self.reject(generation, sent)) } else { Some(self.acknowledge(generation, sent)) }
+        let Outstanding { generation, sent, .. } =
+            self.outstanding.take_if(|outstanding| outstanding.nonce == nonce)?;
+        if rejected {
+            Some(self.reject(generation, sent))
+        } else {
+            Some(self.acknowledge(generation, sent))
+        }
     }
 
     fn acknowledge(&mut self, generation: u64, sent: BTreeMap<String, Target>) -> Verdict {
@@ -237,9 +256,16 @@ impl Subscription {
                 if self.follows(&name) {
                     self.rejected.insert(name.clone(), target.clone());
                 }
-                Verdict::Rejected { generation, name, target }
+                Verdict::Rejected {
+                    generation,
+                    name,
+                    target,
+                }
             }
-            None => Verdict::Acknowledged { generation, sent: BTreeMap::new() },
+            None => Verdict::Acknowledged {
+                generation,
+                sent: BTreeMap::new(),
+            },
         }
     }
 

@@ -172,7 +172,10 @@ impl Struct {
     /// Returns the same as JSON; numbers that JSON cannot hold become null.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        self.fields.iter().map(|(name, value)| (name.clone(), value.to_json())).collect()
+        self.fields
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_json()))
+            .collect()
     }
 }
 

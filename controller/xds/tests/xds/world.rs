@@ -1,6 +1,4 @@
 //! Real Envoy, its resources, and a server in front of it.
-#![expect(clippy::allow_attributes, reason = "whether a part is unused depends on the test binary")]
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::{
     io::{Read, Write},
@@ -35,17 +33,17 @@ use envoy_types::pb::{
     },
     google::protobuf::{Any, Duration as ProtoDuration},
 };
-use portcullis_xds::{Event, Options, Resource, Server, Socket, snapshot};
+use portcullis_xds::{Event, Options, Resource, Server, Socket};
 use prost::Message;
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
-pub const CLUSTER: &str = "edge/public";
+pub(crate) const CLUSTER: &str = "edge/public";
 
 /// A directory that goes with its test.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pxds-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -53,7 +51,7 @@ impl Scratch {
         Self(path)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -65,15 +63,15 @@ impl Drop for Scratch {
 }
 
 /// A server that serves, until dropped or stopped.
-pub struct Serving {
-    pub server: Server,
-    pub events: UnboundedReceiver<Event>,
+pub(crate) struct Serving {
+    pub(crate) server: Server,
+    pub(crate) events: UnboundedReceiver<Event>,
     stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Serving {
-    pub fn start(path: &Path) -> Self {
+    pub(crate) fn start(path: &Path) -> Self {
         let (server, events) = Server::new(Options::default());
         let socket = Socket::bind(path).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -84,16 +82,21 @@ impl Serving {
             };
             serving.serve(socket, stopped).await
         });
-        Self { server, events, stop: Some(stop), task }
+        Self {
+            server,
+            events,
+            stop: Some(stop),
+            task,
+        }
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap().unwrap();
     }
 
     /// Waits for the first event that `wanted` maps to something.
-    pub async fn event<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+    pub(crate) async fn event<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
         tokio::time::timeout(Duration::from_secs(15), async {
             loop {
                 let event = self.events.recv().await.unwrap();
@@ -107,13 +110,19 @@ impl Serving {
     }
 
     /// Waits until every connected proxy holds the published version of a resource.
-    pub async fn acknowledged(&self, type_url: &str, name: &str) {
+    pub(crate) async fn acknowledged(&self, type_url: &str, name: &str) {
         let version = self.server.version(CLUSTER, type_url, name).expect("published");
-        eventually(|| self.server.acknowledgement(CLUSTER, type_url, name, &version).is_complete().then_some(())).await;
+        eventually(|| {
+            self.server
+                .acknowledgement(CLUSTER, type_url, name, &version)
+                .is_complete()
+                .then_some(())
+        })
+        .await;
     }
 }
 
-pub async fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         if let Some(found) = probe() {
@@ -125,14 +134,13 @@ pub async fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A running Envoy that takes its configuration from a socket.
-pub struct Envoy {
+pub(crate) struct Envoy {
     child: Child,
     admin: SocketAddr,
-    log: PathBuf,
 }
 
 impl Envoy {
-    pub async fn start(scratch: &Scratch, xds: &Path) -> Self {
+    pub(crate) async fn start(scratch: &Scratch, xds: &Path) -> Self {
         let bootstrap = scratch.path("bootstrap.yaml");
         std::fs::write(&bootstrap, BOOTSTRAP.replace("XDS", xds.to_str().unwrap())).unwrap();
         let admin_file = scratch.path("admin");
@@ -151,28 +159,33 @@ impl Envoy {
             .spawn()
             .expect("PORTCULLIS_ENVOY or the cached Envoy 1.40.0");
         let admin = eventually(|| std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok()).await;
-        Self { child, admin, log }
+        Self { child, admin }
     }
 
     /// Fetches a page of the admin interface.
-    pub fn admin(&self, path: &str) -> String {
+    pub(crate) fn admin(&self, path: &str) -> String {
         get(self.admin, path, &[]).1
     }
 
     /// Returns a counter or gauge.
-    pub fn stat(&self, name: &str) -> u64 {
+    pub(crate) fn stat(&self, name: &str) -> u64 {
         let page = self.admin(&format!("/stats?filter=^{name}$"));
-        page.trim().rsplit(": ").next().and_then(|value| value.parse().ok()).unwrap_or(0)
+        page.trim()
+            .rsplit(": ")
+            .next()
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0)
     }
 
     /// Waits for a listener and returns its address.
-    pub async fn listener(&self, name: &str) -> SocketAddr {
+    pub(crate) async fn listener(&self, name: &str) -> SocketAddr {
         let marker = format!("{name}::");
-        eventually(|| self.admin("/listeners").lines().find_map(|line| line.strip_prefix(&marker)?.parse().ok())).await
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        eventually(|| {
+            self.admin("/listeners")
+                .lines()
+                .find_map(|line| line.strip_prefix(&marker)?.parse().ok())
+        })
+        .await
     }
 }
 
@@ -222,17 +235,24 @@ static_resources:
 "#;
 
 /// Sends a GET and returns status and body.
-pub fn get(address: SocketAddr, path: &str, headers: &[&str]) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &[&str]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    // HTTP/1.0 semantics keep the body unchunked.
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
     if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return (status, body.to_owned());
     }
@@ -249,7 +269,7 @@ pub fn get(address: SocketAddr, path: &str, headers: &[&str]) -> (u16, String) {
     (status, whole)
 }
 
-pub fn ads() -> ConfigSource {
+pub(crate) fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
@@ -257,11 +277,7 @@ pub fn ads() -> ConfigSource {
     }
 }
 
-pub fn any<M: prost::Name>(message: &M) -> Any {
-    Any { type_url: M::type_url(), value: message.encode_to_vec() }
-}
-
-pub fn loopback(port: u16) -> Address {
+pub(crate) fn loopback(port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
             address: "127.0.0.1".to_owned(),
@@ -272,7 +288,7 @@ pub fn loopback(port: u16) -> Address {
 }
 
 /// A listener on a port of the kernel's choice, with a route table from the server.
-pub fn listener(name: &str, routes: &str) -> Listener {
+pub(crate) fn listener(name: &str, routes: &str) -> Listener {
     let manager = HttpConnectionManager {
         stat_prefix: "test".to_owned(),
         route_specifier: Some(http_connection_manager::RouteSpecifier::Rds(Rds {
@@ -308,7 +324,7 @@ pub fn listener(name: &str, routes: &str) -> Listener {
 }
 
 /// A route of every path to a fixed answer.
-pub fn answer(status: u32, body: &str) -> Route {
+pub(crate) fn answer(status: u32, body: &str) -> Route {
     Route {
         r#match: Some(everything()),
         action: Some(route::Action::DirectResponse(DirectResponseAction {
@@ -324,7 +340,7 @@ pub fn answer(status: u32, body: &str) -> Route {
 }
 
 /// A route of every path to a cluster.
-pub fn to_cluster(name: &str) -> Route {
+pub(crate) fn to_cluster(name: &str) -> Route {
     Route {
         r#match: Some(everything()),
         action: Some(route::Action::Route(RouteAction {
@@ -335,33 +351,48 @@ pub fn to_cluster(name: &str) -> Route {
     }
 }
 
-pub fn everything() -> RouteMatch {
+pub(crate) fn everything() -> RouteMatch {
     RouteMatch {
         path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
         ..RouteMatch::default()
     }
 }
 
-pub fn virtual_host(name: &str, domain: &str, routes: Vec<Route>) -> VirtualHost {
-    VirtualHost { name: name.to_owned(), domains: vec![domain.to_owned()], routes, ..VirtualHost::default() }
+pub(crate) fn virtual_host(name: &str, domain: &str, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec![domain.to_owned()],
+        routes,
+        ..VirtualHost::default()
+    }
 }
 
-pub fn routes(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
-    RouteConfiguration { name: name.to_owned(), virtual_hosts, ..RouteConfiguration::default() }
+pub(crate) fn routes(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+    RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        ..RouteConfiguration::default()
+    }
 }
 
 /// A cluster whose endpoints come from the server.
-pub fn cluster(name: &str, connect_timeout: i64) -> Cluster {
+pub(crate) fn cluster(name: &str, connect_timeout: i64) -> Cluster {
     Cluster {
         name: name.to_owned(),
-        connect_timeout: Some(ProtoDuration { seconds: connect_timeout, nanos: 0 }),
+        connect_timeout: Some(ProtoDuration {
+            seconds: connect_timeout,
+            nanos: 0,
+        }),
         cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds as i32)),
-        eds_cluster_config: Some(cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: String::new() }),
+        eds_cluster_config: Some(cluster::EdsClusterConfig {
+            eds_config: Some(ads()),
+            service_name: String::new(),
+        }),
         ..Cluster::default()
     }
 }
 
-pub fn endpoints(cluster: &str, port: u16) -> ClusterLoadAssignment {
+pub(crate) fn endpoints(cluster: &str, port: u16) -> ClusterLoadAssignment {
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
         endpoints: vec![LocalityLbEndpoints {
@@ -378,23 +409,7 @@ pub fn endpoints(cluster: &str, port: u16) -> ClusterLoadAssignment {
     }
 }
 
-pub fn publishable(resources: &[Publish]) -> Vec<Resource> {
-    resources
-        .iter()
-        .map(|resource| match resource {
-            Publish::Listener(it) => Resource::new(snapshot::LISTENER, it.name.as_str(), it.encode_to_vec()),
-            Publish::Routes(it) => Resource::new(snapshot::ROUTES, it.name.as_str(), it.encode_to_vec()),
-            Publish::Cluster(it) => Resource::new(snapshot::CLUSTER, it.name.as_str(), it.encode_to_vec()),
-            Publish::Endpoints(it) => Resource::new(snapshot::ENDPOINTS, it.cluster_name.as_str(), it.encode_to_vec()),
-        })
-        .collect()
-}
-
-/// A resource to publish.
-#[derive(Clone)]
-pub enum Publish {
-    Listener(Listener),
-    Routes(RouteConfiguration),
-    Cluster(Cluster),
-    Endpoints(ClusterLoadAssignment),
+/// A message to publish.
+pub(crate) fn resource(type_url: &'static str, name: &str, message: &impl Message) -> Resource {
+    Resource::new(type_url, name, message.encode_to_vec())
 }

@@ -1,27 +1,28 @@
 //! The server against the proxy that it is made for.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::world::{
+    CLUSTER, Envoy, Scratch, Serving, answer, cluster, endpoints, eventually, get, listener, resource, routes,
+    to_cluster, virtual_host,
+};
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
-use portcullis_xds::{Event, Options, Resource, Server, snapshot};
-use support::{
-    CLUSTER, Envoy, Publish, Scratch, Serving, answer, cluster, endpoints, eventually, get, listener, publishable,
-    routes, to_cluster, virtual_host,
+use portcullis_xds::{
+    Event, Resource,
+    snapshot::{self, ENDPOINTS, LISTENER, ROUTES},
 };
 
 fn table(body: &str) -> RouteConfiguration {
     routes("table", vec![virtual_host("all", "*", vec![answer(200, body)])])
 }
 
-fn resources(table: RouteConfiguration) -> Vec<Resource> {
-    publishable(&[
-        Publish::Listener(listener("public", "table")),
-        Publish::Routes(table),
-        Publish::Cluster(cluster("unused", 1)),
-        Publish::Endpoints(endpoints("unused", 9)),
-    ])
+fn resources(table: &RouteConfiguration) -> Vec<Resource> {
+    vec![
+        resource(LISTENER, "public", &listener("public", "table")),
+        resource(ROUTES, "table", table),
+        resource(snapshot::CLUSTER, "unused", &cluster("unused", 1)),
+        resource(ENDPOINTS, "unused", &endpoints("unused", 9)),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,9 +33,11 @@ async fn envoy_takes_updates_keeps_its_table_on_a_nack_and_gets_nothing_twice() 
     let envoy = Envoy::start(&scratch, &socket).await;
     let (cluster_name, node_id, metadata) = serving
         .event(|event| match event {
-            Event::Connected { cluster, node_id, metadata } => {
-                Some((cluster.clone(), node_id.clone(), metadata.clone()))
-            }
+            Event::Connected {
+                cluster,
+                node_id,
+                metadata,
+            } => Some((cluster.clone(), node_id.clone(), metadata.clone())),
             _ => None,
         })
         .await;
@@ -42,13 +45,13 @@ async fn envoy_takes_updates_keeps_its_table_on_a_nack_and_gets_nothing_twice() 
     assert_eq!(metadata["portcullis"]["documents"][0], 1.0);
 
     // Published only after the proxy asked: it waits without an answer until then.
-    serving.server.publish(CLUSTER, resources(table("one"))).unwrap();
+    serving.server.publish(CLUSTER, resources(&table("one"))).unwrap();
     let address = envoy.listener("public").await;
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.acknowledged(ROUTES, "table").await;
     assert_eq!(get(address, "/", &[]), (200, "one".to_owned()));
 
-    serving.server.publish(CLUSTER, resources(table("two"))).unwrap();
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.server.publish(CLUSTER, resources(&table("two"))).unwrap();
+    serving.acknowledged(ROUTES, "table").await;
     assert_eq!(get(address, "/", &[]), (200, "two".to_owned()));
     assert_eq!(envoy.stat("listener_manager.listener_modified"), 0);
     assert_eq!(envoy.stat("listener_manager.listener_in_place_updated"), 0);
@@ -57,10 +60,17 @@ async fn envoy_takes_updates_keeps_its_table_on_a_nack_and_gets_nothing_twice() 
         "table",
         vec![
             virtual_host("all", "*", vec![answer(200, "CANARY")]),
-            virtual_host("poisoned", "poisoned.test", vec![Route { r#match: None, ..answer(200, "CANARY") }]),
+            virtual_host(
+                "poisoned",
+                "poisoned.test",
+                vec![Route {
+                    r#match: None,
+                    ..answer(200, "CANARY")
+                }],
+            ),
         ],
     );
-    serving.server.publish(CLUSTER, resources(poisoned)).unwrap();
+    serving.server.publish(CLUSTER, resources(&poisoned)).unwrap();
     let (resource, message) = serving
         .event(|event| match event {
             Event::Nacked { resource, message, .. } => Some((resource.clone(), message.clone())),
@@ -77,8 +87,8 @@ async fn envoy_takes_updates_keeps_its_table_on_a_nack_and_gets_nothing_twice() 
     let rejected = || envoy.stat(r"http.test.rds.table.update_rejected");
     assert_eq!(rejected(), 1, "a rejected version is not sent again");
 
-    serving.server.publish(CLUSTER, resources(table("three"))).unwrap();
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.server.publish(CLUSTER, resources(&table("three"))).unwrap();
+    serving.acknowledged(ROUTES, "table").await;
     assert_eq!(get(address, "/", &[]), (200, "three".to_owned()));
     assert_eq!(rejected(), 1);
 
@@ -94,18 +104,21 @@ async fn envoy_takes_updates_keeps_its_table_on_a_nack_and_gets_nothing_twice() 
     serving.stop().await;
     eventually(|| (envoy.stat("control_plane.connected_state") == 0).then_some(())).await;
     let mut serving = Serving::start(&socket);
-    serving.server.publish(CLUSTER, resources(table("three"))).unwrap();
-    serving.event(|event| matches!(event, Event::Connected { .. }).then_some(())).await;
-    serving.acknowledged(snapshot::ROUTES, "table").await;
-    serving.acknowledged(snapshot::LISTENER, "public").await;
+    serving.server.publish(CLUSTER, resources(&table("three"))).unwrap();
+    serving
+        .event(|event| matches!(event, Event::Connected { .. }).then_some(()))
+        .await;
+    serving.acknowledged(ROUTES, "table").await;
+    serving.acknowledged(LISTENER, "public").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(updates(), before);
-    let resent = std::iter::from_fn(|| serving.events.try_recv().ok()).find(|event| !matches!(event, Event::Connected { .. }));
+    let resent =
+        std::iter::from_fn(|| serving.events.try_recv().ok()).find(|event| !matches!(event, Event::Connected { .. }));
     assert_eq!(resent, None, "an acknowledgement shows that something was sent");
 
     // And one with other resources sends the difference.
-    serving.server.publish(CLUSTER, resources(table("four"))).unwrap();
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.server.publish(CLUSTER, resources(&table("four"))).unwrap();
+    serving.acknowledged(ROUTES, "table").await;
     assert_eq!(get(address, "/", &[]), (200, "four".to_owned()));
     assert_eq!(updates().0, before.0);
 }
@@ -117,17 +130,18 @@ async fn clusters_come_before_the_routes_that_name_them_and_go_after() {
     let mut serving = Serving::start(&socket);
     let upstream = backend();
     let through = |name: &str, timeout: i64| {
-        publishable(&[
-            Publish::Listener(listener("public", "table")),
-            Publish::Routes(routes("table", vec![virtual_host("all", "*", vec![to_cluster(name)])])),
-            Publish::Cluster(cluster(name, timeout)),
-            Publish::Endpoints(endpoints(name, upstream)),
-        ])
+        let table = routes("table", vec![virtual_host("all", "*", vec![to_cluster(name)])]);
+        [
+            resource(LISTENER, "public", &listener("public", "table")),
+            resource(ROUTES, "table", &table),
+            resource(snapshot::CLUSTER, name, &cluster(name, timeout)),
+            resource(ENDPOINTS, name, &endpoints(name, upstream)),
+        ]
     };
     serving.server.publish(CLUSTER, through("blue", 1)).unwrap();
     let envoy = Envoy::start(&scratch, &socket).await;
     let address = envoy.listener("public").await;
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.acknowledged(ROUTES, "table").await;
     assert_eq!(get(address, "/", &[]), (200, "here".to_owned()));
 
     // Requests without a pause while the only route moves from cluster to cluster.
@@ -145,9 +159,14 @@ async fn clusters_come_before_the_routes_that_name_them_and_go_after() {
     for round in 0..10 {
         let name = if round % 2 == 0 { "green" } else { "blue" };
         serving.server.publish(CLUSTER, through(name, 1)).unwrap();
-        serving.acknowledged(snapshot::ROUTES, "table").await;
-        eventually(|| (!envoy.admin("/clusters").contains(if round % 2 == 0 { "blue::" } else { "green::" })).then_some(()))
-            .await;
+        serving.acknowledged(ROUTES, "table").await;
+        eventually(|| {
+            (!envoy
+                .admin("/clusters")
+                .contains(if round % 2 == 0 { "blue::" } else { "green::" }))
+            .then_some(())
+        })
+        .await;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let answers = client.join().unwrap();
@@ -186,18 +205,17 @@ async fn a_cluster_that_does_not_get_warm_holds_up_routes_no_longer_than_the_pat
     let scratch = Scratch::new();
     let socket = scratch.path("xds.sock");
     let serving = Serving::start(&socket);
-    serving.server.publish(CLUSTER, resources(table("one"))).unwrap();
+    serving.server.publish(CLUSTER, resources(&table("one"))).unwrap();
     let envoy = Envoy::start(&scratch, &socket).await;
     let address = envoy.listener("public").await;
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.acknowledged(ROUTES, "table").await;
 
     // No endpoints are published for it, so it stays cold until Envoy gives up after 15 s.
-    let mut cold = resources(table("two"));
-    cold.extend(publishable(&[Publish::Cluster(cluster("cold", 1))]));
+    let mut cold = resources(&table("two"));
+    cold.push(resource(snapshot::CLUSTER, "cold", &cluster("cold", 1)));
     let started = Instant::now();
     serving.server.publish(CLUSTER, cold).unwrap();
-    serving.acknowledged(snapshot::ROUTES, "table").await;
+    serving.acknowledged(ROUTES, "table").await;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(get(address, "/", &[]), (200, "two".to_owned()));
-    let _ = Server::new(Options::default());
 }

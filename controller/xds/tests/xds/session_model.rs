@@ -110,7 +110,13 @@ impl World {
         };
         for type_url in TYPES {
             let wildcard = type_url == CLUSTER || type_url == LISTENER;
-            world.kinds.insert(type_url, Kind { wildcard, ..Kind::default() });
+            world.kinds.insert(
+                type_url,
+                Kind {
+                    wildcard,
+                    ..Kind::default()
+                },
+            );
         }
         world.connect();
         world
@@ -119,9 +125,13 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Publish(contents) => {
-                let keys = TYPES.iter().flat_map(|type_url| NAMES.iter().map(move |name| (*type_url, *name)));
-                self.published =
-                    keys.zip(contents).filter_map(|(key, content)| Some((key, content?))).collect();
+                let keys = TYPES
+                    .iter()
+                    .flat_map(|type_url| NAMES.iter().map(move |name| (*type_url, *name)));
+                self.published = keys
+                    .zip(contents)
+                    .filter_map(|(key, content)| Some((key, content?)))
+                    .collect();
                 self.publish();
             }
             Action::Touch(kind, name, content) => {
@@ -162,7 +172,10 @@ impl World {
                 }
             }
             Action::Stray(kind, nack) => {
-                let error_detail = nack.then(|| Status { code: 13, message: "stray".to_owned() });
+                let error_detail = nack.then(|| Status {
+                    code: 13,
+                    message: "stray".to_owned(),
+                });
                 let type_url = TYPES[kind].to_owned();
                 let response_nonce = "stray".to_owned();
                 self.to_server.push_back(DeltaDiscoveryRequest {
@@ -207,7 +220,11 @@ impl World {
             kind.lost.append(&mut kind.unsaid);
         }
         // The node comes with the stream's first request alone.
-        let node = Node { id: "proxy".to_owned(), cluster: "edge/public".to_owned(), metadata: None };
+        let node = Node {
+            id: "proxy".to_owned(),
+            cluster: "edge/public".to_owned(),
+            metadata: None,
+        };
         for type_url in TYPES {
             self.say(type_url, Vec::new(), Vec::new());
         }
@@ -219,7 +236,10 @@ impl World {
     /// Queues a request of the client.
     fn say(&mut self, type_url: &'static str, subscribe: Vec<String>, unsubscribe: Vec<String>) {
         let kind = self.kinds.get_mut(type_url).unwrap();
-        let mut request = DeltaDiscoveryRequest { type_url: type_url.to_owned(), ..DeltaDiscoveryRequest::default() };
+        let mut request = DeltaDiscoveryRequest {
+            type_url: type_url.to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        };
         if kind.introduced {
             request.resource_names_subscribe = subscribe;
             request.resource_names_unsubscribe = unsubscribe;
@@ -239,8 +259,13 @@ impl World {
     }
 
     fn receive(&mut self, choice: u8) {
-        let Some(response) = self.to_client.pop_front() else { return };
-        let kind = self.kinds.get_mut(TYPES.iter().find(|url| **url == response.type_url).unwrap()).unwrap();
+        let Some(response) = self.to_client.pop_front() else {
+            return;
+        };
+        let kind = self
+            .kinds
+            .get_mut(TYPES.iter().find(|url| **url == response.type_url).unwrap())
+            .unwrap();
         let poisoned = response.resources.iter().any(|resource| body(resource)[1] == POISON);
         for (position, resource) in response.resources.iter().enumerate() {
             if !(kind.wildcard || kind.names.contains(&resource.name)) {
@@ -271,13 +296,18 @@ impl World {
         self.to_server.push_back(DeltaDiscoveryRequest {
             type_url: response.type_url,
             response_nonce: response.nonce,
-            error_detail: poisoned.then(|| Status { code: 13, message: "poison".to_owned() }),
+            error_detail: poisoned.then(|| Status {
+                code: 13,
+                message: "poison".to_owned(),
+            }),
             ..DeltaDiscoveryRequest::default()
         });
     }
 
     fn request(&mut self) {
-        let Some(request) = self.to_server.pop_front() else { return };
+        let Some(request) = self.to_server.pop_front() else {
+            return;
+        };
         let type_url = request.type_url.clone();
         let key = |name: &String| (type_url.clone(), name.clone());
         let known = &mut self.known;
@@ -290,9 +320,10 @@ impl World {
                 known.rejected.remove(&key(name));
             }
         }
-        let (wildcard, names) = known.follows.entry(type_url.clone()).or_insert_with(|| {
-            (request.resource_names_subscribe.is_empty(), BTreeSet::new())
-        });
+        let (wildcard, names) = known
+            .follows
+            .entry(type_url.clone())
+            .or_insert_with(|| (request.resource_names_subscribe.is_empty(), BTreeSet::new()));
         *wildcard |= request.resource_names_subscribe.iter().any(|name| name == "*");
         names.extend(request.resource_names_subscribe.iter().cloned());
         for name in &request.resource_names_unsubscribe {
@@ -319,10 +350,10 @@ impl World {
             for resource in &response.resources {
                 let key = key(&resource.name);
                 let (wildcard, names) = &known.follows[&type_url];
-                if !nack {
-                    if *wildcard || names.contains(&resource.name) {
-                        known.versions.insert(key.clone(), resource.version.clone());
-                    }
+                if !(*wildcard || names.contains(&resource.name)) {
+                    // The client lost interest while the response was on its way.
+                } else if !nack {
+                    known.versions.insert(key.clone(), resource.version.clone());
                     known.rejected.remove(&key);
                     known.unsure.remove(&key);
                 } else if response.resources.len() + response.removed_resources.len() == 1 {
@@ -346,7 +377,10 @@ impl World {
             match report {
                 Report::Acked { resources, .. } => {
                     assert!(!nack);
-                    assert_eq!(resources.len(), response.resources.len() + response.removed_resources.len());
+                    assert_eq!(
+                        resources.len(),
+                        response.resources.len() + response.removed_resources.len()
+                    );
                 }
                 Report::Nacked { resource, .. } => {
                     assert!(nack);
@@ -363,23 +397,41 @@ impl World {
         for response in output.responses {
             let type_url = response.type_url.clone();
             let known = &mut self.known;
-            assert!(known.nonces.insert(response.nonce.clone()), "nonce {} again", response.nonce);
+            assert!(
+                known.nonces.insert(response.nonce.clone()),
+                "nonce {} again",
+                response.nonce
+            );
             assert!(!known.in_flight.contains_key(&type_url), "two responses of one type");
             for resource in &response.resources {
                 let key = (type_url.clone(), resource.name.clone());
                 let published = self.snapshot.get(&type_url, &resource.name).expect("published");
                 assert_eq!(**published.version(), *resource.version);
-                assert_ne!(known.rejected.get(&key), Some(&resource.version), "rejected before: {key:?}");
+                assert_ne!(
+                    known.rejected.get(&key),
+                    Some(&resource.version),
+                    "rejected before: {key:?}"
+                );
                 let asked = known.asked.remove(&key);
                 if !asked && !known.unsure.contains(&key) {
-                    assert_ne!(known.versions.get(&key), Some(&resource.version), "held already: {key:?}");
+                    assert_ne!(
+                        known.versions.get(&key),
+                        Some(&resource.version),
+                        "held already: {key:?}"
+                    );
                 }
                 if !asked && !known.impatient {
                     let adds = |other: &str| {
-                        known.in_flight.get(other).is_some_and(|response| !response.resources.is_empty())
+                        known
+                            .in_flight
+                            .get(other)
+                            .is_some_and(|response| !response.resources.is_empty())
                     };
                     assert!(type_url != LISTENER || !adds(CLUSTER), "a listener before its clusters");
-                    assert!(type_url != ROUTES || !adds(CLUSTER) && !adds(LISTENER), "routes before their clusters");
+                    assert!(
+                        type_url != ROUTES || !adds(CLUSTER) && !adds(LISTENER),
+                        "routes before their clusters"
+                    );
                 }
             }
             for name in &response.removed_resources {
