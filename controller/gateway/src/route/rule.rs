@@ -150,6 +150,10 @@ impl Rule {
                 specify(&mut action, shares);
                 if let Some(rewrite) = rewrite {
                     rewrite.apply(&mut action, matched);
+                    if rewrite.hostname.is_some() {
+                        // Envoy appends the host that was asked for; what a client wrote there must not come first.
+                        route.request_headers_to_remove.push("x-forwarded-host".to_owned());
+                    }
                 }
                 Action::Route(action)
             }

@@ -302,9 +302,18 @@ fn filters_do_what_the_gateway_api_says() {
         case(&["GET /rewrite/c.t HTTP/1.1", HOST], 200, &["get / "]),
         case(&["GET /rewrite/c.t/ HTTP/1.1", HOST], 200, &["get / "]),
         case(
-            &["GET /rewrite/host HTTP/1.1", HOST],
+            &[
+                "GET /rewrite/host HTTP/1.1",
+                HOST,
+                "x-forwarded-host: forged.example.org",
+                "x-forwarded-proto: https",
+            ],
             200,
-            &["host: inner.example.org", "x-forwarded-host: filters.example.org"],
+            &[
+                "\nhost: inner.example.org\r\n",
+                "\nx-forwarded-host: filters.example.org\r\n",
+                "\nx-forwarded-proto: http\r\n",
+            ],
         ),
         case(
             &["GET /redirect/https?q=1 HTTP/1.1", HOST],
