@@ -64,7 +64,8 @@ for port in 10080 10081; do
     [ -z "$who" ] || { echo "port $port is in use by $who; stop it, then run \`make up\` again" >&2; exit 1; }
 done
 
-setsid "$PORTCULLIS_ENVOY" -c envoy-config/echo.yaml --use-dynamic-base-id --concurrency 1 --log-level warning \
+# With hot restart, Envoy asks to be ended when its parent ends, and the parent is this script.
+setsid "$PORTCULLIS_ENVOY" -c envoy-config/echo.yaml --disable-hot-restart --concurrency 1 --log-level warning \
     >"$run/echo.log" 2>&1 </dev/null &
 echo $! >"$run/echo.pid"
 
