@@ -278,7 +278,7 @@ fn compile_source(source: &KeySource) -> Result<Source, PolicyError> {
     let valid = match source {
         KeySource::Header(_) => is_token(bytes) && !is_framing(bytes),
         KeySource::Param(_) => !bytes.is_empty(),
-        KeySource::Cookie(_) => is_token(bytes),
+        KeySource::Cookie(_) => is_cookie_name(bytes),
     };
     if !valid || bytes.len() > MAX_NAME {
         let message = format!("{name:?} cannot name a place that holds a key");
@@ -289,6 +289,14 @@ fn compile_source(source: &KeySource) -> Result<Source, PolicyError> {
         KeySource::Param(_) => Source::Param(bytes.into()),
         KeySource::Cookie(_) => Source::Cookie(bytes.into()),
     })
+}
+
+/// What browsers let through: more than a token, which RFC 6265 asks for.
+fn is_cookie_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b'=' | b'"'))
 }
 
 fn compile_forward(name: &str) -> Result<Box<[u8]>, PolicyError> {
