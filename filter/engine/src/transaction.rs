@@ -289,3 +289,25 @@ pub const fn refuse(reason: Reason) -> LocalReply {
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answered_preflight_is_no_refusal() {
+        for reason in Reason::ALL {
+            let reply = refuse(*reason);
+            assert_eq!(reply.reason, *reason);
+            let expected: (u16, &[u8]) = match reason.as_str() {
+                "cors_preflight" => (200, b""),
+                "api_key_missing" | "api_key_unknown" => (401, b"Client authentication failed."),
+                "authorization_denied" => (403, b"RBAC: access denied"),
+                "cors_origin_denied" => (403, b""),
+                "host_fault" => (503, b""),
+                _ => (500, b""),
+            };
+            assert_eq!((reply.status, reply.body), expected, "{reason:?}");
+        }
+    }
+}
