@@ -1,5 +1,7 @@
 //! Certificates of HTTPS listeners.
 
+mod pair;
+
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 use gateway_api::gateways::GatewayListenersTlsCertificateRefs;
 use portcullis_attachment::{
@@ -83,24 +85,22 @@ pub(crate) fn resolve(
         let data = secret.data.as_ref().and_then(|data| Some(data.get(key)?.0.clone()));
         data.or_else(|| Some(secret.string_data.as_ref()?.get(key)?.clone().into_bytes()))
     };
-    let mut parts = Vec::new();
-    for (key, label) in [("tls.crt", "CERTIFICATE"), ("tls.key", "PRIVATE KEY")] {
-        let value = entry(key).unwrap_or_default();
-        if !is_pem(&value, label) {
-            return Err(invalid(Fault::new(
-                "invalid-certificate",
-                "name",
-                format!("entry {key} of Secret {namespace}/{name} holds no whole {label} block in PEM"),
-            )));
-        }
-        parts.push(value);
+    let (chain, key) = (
+        entry("tls.crt").unwrap_or_default(),
+        entry("tls.key").unwrap_or_default(),
+    );
+    if let Err(why) = pair::check(&chain, &key) {
+        return Err(invalid(Fault::new(
+            "invalid-certificate",
+            "name",
+            format!("Secret {namespace}/{name}: {why}"),
+        )));
     }
-    let mut parts = parts.into_iter();
     let message = Secret {
         name: format!("{namespace}/{name}"),
         r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
-            certificate_chain: parts.next().and_then(inline),
-            private_key: parts.next().and_then(inline),
+            certificate_chain: inline(chain),
+            private_key: inline(key),
             ..TlsCertificate::default()
         })),
     };
@@ -109,42 +109,4 @@ pub(crate) fn resolve(
         name: message.name.clone(),
         body: message.encode_to_vec(),
     })
-}
-
-/// Whether every PEM block (RFC 7468) is whole, decodes to a DER sequence, and one at least has the label.
-fn is_pem(value: &[u8], label: &str) -> bool {
-    let Ok(text) = std::str::from_utf8(value) else {
-        return false;
-    };
-    let mut blocks = 0_usize;
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
-        let Some((name, body)) = after.split_once("-----") else {
-            return false;
-        };
-        let Some((body, after)) = body.split_once(&format!("-----END {name}-----")) else {
-            return false;
-        };
-        if name.ends_with(label) {
-            if !starts_der_sequence(body) {
-                return false;
-            }
-            blocks += 1;
-        }
-        rest = after;
-    }
-    blocks > 0
-}
-
-/// Whether base64 text starts like a long DER sequence (`30 82`, `30 81` or a short one).
-fn starts_der_sequence(body: &str) -> bool {
-    let body: String = body
-        .chars()
-        .filter(|character| !character.is_ascii_whitespace())
-        .collect();
-    body.starts_with('M')
-        && body.len().is_multiple_of(4)
-        && body
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }

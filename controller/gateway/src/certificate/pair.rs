@@ -1,0 +1,229 @@
+//! Whether a certificate chain and a private key belong together: what Envoy would find out, before it has to.
+//!
+//! Only as much of DER (X.690) is read as it takes to compare public keys; signatures and dates are not looked at.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+/// Checks PEM text (RFC 7468) of a chain, leaf first, and of its key.
+///
+/// # Errors
+///
+/// Says what is wrong, without repeating any of it.
+pub(super) fn check(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
+    let chain = blocks(chain).ok_or("tls.crt is not PEM")?;
+    let mut certificates = chain.iter().filter(|(label, _)| label == "CERTIFICATE");
+    let (_, leaf) = certificates.next().ok_or("tls.crt holds no certificate")?;
+    let in_chain = public_key(leaf).ok_or("the certificate in tls.crt cannot be read")?;
+    if certificates.any(|(_, der)| public_key(der).is_none()) {
+        return Err("a certificate of the chain in tls.crt cannot be read");
+    }
+    let keys = blocks(key).ok_or("tls.key is not PEM")?;
+    let key = keys
+        .iter()
+        .find(|(label, _)| label.ends_with("PRIVATE KEY"))
+        .ok_or("tls.key holds no private key")?;
+    let of_key = match (key.0.as_str(), key.1.as_slice()) {
+        ("PRIVATE KEY", der) => pkcs8(der),
+        ("RSA PRIVATE KEY", der) => rsa(der),
+        ("EC PRIVATE KEY", der) => sec1(der),
+        _ => return Err("the private key in tls.key is encrypted or of an unknown form"),
+    }
+    .ok_or("the private key in tls.key cannot be read")?;
+    match of_key {
+        Public::Unknown => Ok(()),
+        known if known == in_chain => Ok(()),
+        _ => Err("the private key in tls.key is not that of the certificate in tls.crt"),
+    }
+}
+
+/// As much of a public key as identifies it.
+#[derive(Debug, PartialEq, Eq)]
+enum Public<'a> {
+    Rsa {
+        modulus: &'a [u8],
+    },
+    /// An elliptic curve's point, or whatever else stands in a bit string.
+    Bits(&'a [u8]),
+    /// A private key that does not say its public one.
+    Unknown,
+}
+
+/// Labels and contents of all blocks; `None` if one is cut off or not base64.
+fn blocks(pem: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut rest = std::str::from_utf8(pem).ok()?;
+    let mut blocks = Vec::new();
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let (label, body) = after.split_once("-----")?;
+        let (body, after) = body.split_once(&format!("-----END {label}-----"))?;
+        let body: String = body
+            .chars()
+            .filter(|character| !character.is_ascii_whitespace())
+            .collect();
+        blocks.push((label.to_owned(), STANDARD.decode(body).ok()?));
+        rest = after;
+    }
+    Some(blocks)
+}
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const TAGGED_0: u8 = 0xa0;
+const TAGGED_1: u8 = 0xa1;
+
+/// `rsaEncryption`, 1.2.840.113549.1.1.1.
+const RSA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// Reads one element: its tag, its content, and what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(*length), rest),
+        0x81..=0x84 => {
+            let (length, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            (length, rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
+}
+
+/// Reads an element that must have a tag.
+fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    element(der)
+        .filter(|(found, _, _)| *found == tag)
+        .map(|(_, content, rest)| (content, rest))
+}
+
+/// Reads an element that must be all there is.
+fn whole(der: &[u8], tag: u8) -> Option<&[u8]> {
+    expect(der, tag)
+        .filter(|(_, rest)| rest.is_empty())
+        .map(|(content, _)| content)
+}
+
+/// The public key of a certificate (RFC 5280, `Certificate`).
+fn public_key(der: &[u8]) -> Option<Public<'_>> {
+    let (mut fields, _) = expect(whole(der, SEQUENCE)?, SEQUENCE)?;
+    if let Some((_, rest)) = expect(fields, TAGGED_0) {
+        fields = rest;
+    }
+    let (_, mut fields) = expect(fields, INTEGER)?;
+    // Signature, issuer, validity, subject.
+    for _ in 0..4 {
+        fields = expect(fields, SEQUENCE)?.1;
+    }
+    let (info, _) = expect(fields, SEQUENCE)?;
+    let (algorithm, bits) = expect(info, SEQUENCE)?;
+    let bits = whole(bits, BIT_STRING)?
+        .split_first()
+        .filter(|(unused, _)| **unused == 0)?
+        .1;
+    if expect(algorithm, OBJECT_IDENTIFIER)?.0 == RSA {
+        let (modulus, _) = expect(whole(bits, SEQUENCE)?, INTEGER)?;
+        return Some(Public::Rsa { modulus });
+    }
+    Some(Public::Bits(bits))
+}
+
+/// RFC 5208, `PrivateKeyInfo`.
+fn pkcs8(der: &[u8]) -> Option<Public<'_>> {
+    let (_, fields) = expect(whole(der, SEQUENCE)?, INTEGER)?;
+    let (algorithm, fields) = expect(fields, SEQUENCE)?;
+    let (key, _) = expect(fields, OCTET_STRING)?;
+    if expect(algorithm, OBJECT_IDENTIFIER)?.0 == RSA {
+        return rsa(key);
+    }
+    // Other keys than those of elliptic curves are octet strings (RFC 8410).
+    Some(sec1(key).unwrap_or(Public::Unknown))
+}
+
+/// RFC 8017, `RSAPrivateKey`.
+fn rsa(der: &[u8]) -> Option<Public<'_>> {
+    let (_, fields) = expect(whole(der, SEQUENCE)?, INTEGER)?;
+    let (modulus, _) = expect(fields, INTEGER)?;
+    Some(Public::Rsa { modulus })
+}
+
+/// RFC 5915, `ECPrivateKey`.
+fn sec1(der: &[u8]) -> Option<Public<'_>> {
+    let (_, fields) = expect(whole(der, SEQUENCE)?, INTEGER)?;
+    let (_, mut fields) = expect(fields, OCTET_STRING)?;
+    if let Some((_, rest)) = expect(fields, TAGGED_0) {
+        fields = rest;
+    }
+    let Some((bits, _)) = expect(fields, TAGGED_1) else {
+        return Some(Public::Unknown);
+    };
+    let (unused, bits) = whole(bits, BIT_STRING)?.split_first()?;
+    (*unused == 0).then_some(Public::Bits(bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const EC: (&str, &str) = (
+        include_str!("../../testdata/certificates/ec.crt"),
+        include_str!("../../testdata/certificates/ec.key"),
+    );
+    const RSA: (&str, &str) = (
+        include_str!("../../testdata/certificates/rsa.crt"),
+        include_str!("../../testdata/certificates/rsa.key"),
+    );
+    const ED25519: (&str, &str) = (
+        include_str!("../../testdata/certificates/ed25519.crt"),
+        include_str!("../../testdata/certificates/ed25519.key"),
+    );
+    const SEC1: &str = include_str!("../../testdata/certificates/ec-sec1.key");
+    const PKCS1: &str = include_str!("../../testdata/certificates/rsa-pkcs1.key");
+    const ENCRYPTED: &str = include_str!("../../testdata/certificates/ec-encrypted.key");
+
+    #[rstest]
+    #[case::ec(EC.0, EC.1)]
+    #[case::rsa(RSA.0, RSA.1)]
+    #[case::ed25519(ED25519.0, ED25519.1)]
+    #[case::sec1(EC.0, SEC1)]
+    #[case::pkcs1(RSA.0, PKCS1)]
+    fn takes_what_belongs_together(#[case] chain: &str, #[case] key: &str) {
+        assert_eq!(check(chain.as_bytes(), key.as_bytes()), Ok(()));
+        let longer = format!("leaf first\n{chain}{}", EC.0);
+        assert_eq!(check(longer.as_bytes(), key.as_bytes()), Ok(()));
+    }
+
+    #[rstest]
+    #[case::rsa_key(EC.0, RSA.1)]
+    #[case::ec_key(RSA.0, EC.1)]
+    #[case::sec1_key(ED25519.0, SEC1)]
+    #[case::pkcs1_key(EC.0, PKCS1)]
+    #[case::encrypted(EC.0, ENCRYPTED)]
+    #[case::no_certificate(EC.1, EC.1)]
+    #[case::no_key(EC.0, EC.0)]
+    #[case::empty("", "")]
+    #[case::cut(EC.0.split_at(200).0, EC.1)]
+    fn refuses_what_does_not(#[case] chain: &str, #[case] key: &str) {
+        assert!(check(chain.as_bytes(), key.as_bytes()).is_err());
+    }
+
+    /// Every truncation and every changed byte is read without a panic.
+    #[test]
+    fn reads_any_bytes() {
+        let whole = STANDARD
+            .decode(EC.0.lines().filter(|line| !line.starts_with('-')).collect::<String>())
+            .unwrap();
+        assert!(public_key(&whole).is_some());
+        for length in 0..whole.len() {
+            assert!(public_key(&whole[..length]).is_none());
+            let mut changed = whole.clone();
+            changed[length] = !changed[length];
+            let _ = (public_key(&changed), pkcs8(&changed), rsa(&changed), sec1(&changed));
+        }
+    }
+}
