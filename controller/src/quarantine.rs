@@ -12,6 +12,7 @@ use std::{
 };
 
 use portcullis_xds::{Resource, constraint, snapshot::ROUTES};
+use serde::{Deserialize, Serialize};
 
 use self::bisection::{Bisection, Contents};
 
@@ -32,6 +33,22 @@ struct Table {
     last_reason: String,
 }
 
+/// What is worth keeping beyond the end of a run: by Gateway, route table and virtual host, whom a proxy does not take.
+///
+/// Without it, the first table of the next run would be rejected, and the search for the culprit would have to begin
+/// among all virtual hosts, while proxies serve them.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Memory(BTreeMap<String, BTreeMap<String, BTreeMap<String, Conviction>>>);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Conviction {
+    /// Hash of the content that is not taken; another content is tried.
+    content: String,
+    reason: String,
+}
+
 /// A virtual host that answers 500 because a proxy rejected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replaced<'a> {
@@ -44,6 +61,45 @@ pub(crate) struct Replaced<'a> {
 }
 
 impl Quarantine {
+    /// Continues with what [`Self::memory`] gave in an earlier run; what is no such text counts as nothing.
+    pub(crate) fn recall(memory: &str) -> Self {
+        let Memory(gateways) = serde_json::from_str(memory).unwrap_or_default();
+        let mut quarantine = Self::default();
+        for (gateway, tables) in gateways {
+            for (name, convictions) in tables {
+                let mut table = Table::default();
+                let mut convicted = Contents::new();
+                for (virtual_host, Conviction { content, reason }) in convictions {
+                    convicted.insert(virtual_host.clone(), content);
+                    table.reasons.insert(virtual_host, reason);
+                }
+                table.bisection = Bisection::convicting(convicted);
+                quarantine.tables.insert((gateway.clone(), name), table);
+            }
+        }
+        quarantine
+    }
+
+    /// Returns who is convicted, as text for [`Self::recall`]. It holds hashes and names, no content.
+    pub(crate) fn memory(&self) -> String {
+        let mut memory = Memory::default();
+        for ((gateway, name), table) in &self.tables {
+            for (virtual_host, content) in table.bisection.convicted() {
+                let reason = table.reason(virtual_host).to_owned();
+                let tables = memory.0.entry(gateway.clone()).or_default();
+                let conviction = Conviction {
+                    content: content.clone(),
+                    reason,
+                };
+                tables
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(virtual_host.clone(), conviction);
+            }
+        }
+        serde_json::to_string(&memory).unwrap_or_default()
+    }
+
     /// Returns a Gateway's resources as they are to be published now, made from the whole of what was translated.
     ///
     /// A Gateway without resources is forgotten.
@@ -99,6 +155,12 @@ impl Quarantine {
 }
 
 impl Table {
+    fn reason(&self, virtual_host: &str) -> &str {
+        self.reasons
+            .get(virtual_host)
+            .map_or(constraint::WITHHELD, String::as_str)
+    }
+
     fn apply(&mut self, resource: &Resource) -> Resource {
         let virtual_hosts = portcullis_gateway::virtual_hosts(resource.body());
         self.order = virtual_hosts.iter().map(|(name, _)| name.clone()).collect();
@@ -203,6 +265,13 @@ mod tests {
             }]
         );
         assert_eq!(quarantine.replaced("edge/other").count(), 0);
+
+        // The next run begins with what this one knew, and so with the same table.
+        let mut next = Quarantine::recall(&quarantine.memory());
+        assert_eq!(next.apply("edge/public", translated), second);
+        assert_eq!(next.replaced("edge/public").collect::<Vec<_>>(), replaced);
+        assert_eq!(next.memory(), quarantine.memory());
+        assert_eq!(Quarantine::recall("no memory").memory(), "{}");
 
         let cured = table(&[("a", "/a"), ("b", "/cured"), ("c", "/c")]);
         assert_eq!(quarantine.apply("edge/public", cured.clone()), cured);

@@ -50,6 +50,16 @@ struct Push {
 }
 
 impl Bisection {
+    /// Begins with what is known to be at fault.
+    pub(crate) fn convicting(convicted: Contents) -> Self {
+        let distrusted = convicted.keys().cloned().collect();
+        Self {
+            convicted,
+            distrusted,
+            ..Self::default()
+        }
+    }
+
     /// Returns the virtual hosts of the current table that are to answer 500 in the next one.
     pub(crate) fn plan(&mut self, current: &Contents) -> BTreeSet<String> {
         self.current.clone_from(current);

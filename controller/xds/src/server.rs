@@ -58,7 +58,7 @@ pub enum Event {
         /// Its `node.metadata`.
         metadata: serde_json::Value,
     },
-    /// A proxy holds these resources now.
+    /// A proxy holds these resources: it took them just now, or had them when it connected.
     Acked {
         /// Its `node.cluster`.
         cluster: String,

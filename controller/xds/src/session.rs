@@ -49,7 +49,7 @@ pub enum Violation {
 /// What the client said about what it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// The client holds these resources at these versions.
+    /// The client holds these resources at these versions: it acknowledged them, or said so when it connected.
     Acked {
         /// Their type.
         type_url: String,
@@ -131,11 +131,21 @@ impl Session {
     }
 
     /// Takes a new snapshot; what the client does not hold of it is sent.
+    ///
+    /// What the client said to hold of the first one when it connected is reported as acknowledged.
     pub fn on_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Output {
-        self.snapshot = Some(snapshot);
+        let first = self.snapshot.replace(snapshot).is_none();
+        let reports = if first {
+            self.subscriptions
+                .keys()
+                .filter_map(|type_url| self.resumed(type_url))
+                .collect()
+        } else {
+            Vec::new()
+        };
         Output {
             responses: self.pump(),
-            reports: Vec::new(),
+            reports,
         }
     }
 
@@ -160,6 +170,7 @@ impl Session {
         }
         let type_url = std::mem::take(&mut request.type_url);
         let mut reports = Vec::new();
+        let mut opened = false;
         let subscription = if let Some(subscription) = self.subscriptions.get_mut(&type_url) {
             // A nonce that is not the outstanding one settles nothing, but its request may still change subscriptions.
             if let Some(verdict) = subscription.settle(&request.response_nonce, request.error_detail.is_some()) {
@@ -175,17 +186,44 @@ impl Session {
             if self.subscriptions.len() >= MAX_TYPES {
                 return Err(Violation::TooManyTypes);
             }
-            self.subscriptions
-                .entry(type_url)
-                .or_insert_with(|| Subscription::open(request))
+            let subscription = self
+                .subscriptions
+                .entry(type_url.clone())
+                .or_insert_with(|| Subscription::open(request));
+            opened = true;
+            subscription
         };
         if subscription.names() > MAX_NAMES {
             return Err(Violation::TooManyNames);
+        }
+        if opened {
+            reports.extend(self.resumed(&type_url));
         }
         Ok(Output {
             responses: self.pump(),
             reports,
         })
+    }
+
+    /// Reports what the client holds of a type since before this session.
+    fn resumed(&self, type_url: &str) -> Option<Report> {
+        let snapshot = self.snapshot.as_ref()?;
+        let subscription = self.subscriptions.get(type_url)?;
+        let resources: Vec<_> = snapshot
+            .of_type(type_url)?
+            .iter()
+            .filter(|(name, resource)| subscription.held(name) == Some(resource.version()))
+            .map(|(name, resource)| Acknowledged {
+                name: name.clone(),
+                version: Some(Arc::clone(resource.version())),
+            })
+            .collect();
+        let report = |resources| Report::Acked {
+            type_url: type_url.to_owned(),
+            generation: snapshot.generation(),
+            resources,
+        };
+        (!resources.is_empty()).then(|| report(resources))
     }
 
     fn introduce(&mut self, node: Option<Node>) -> Result<(), Violation> {

@@ -371,8 +371,22 @@ impl World {
                 }
             }
         }
+        let mut held = request.initial_resource_versions.clone();
+        held.retain(|name, version| {
+            self.snapshot
+                .get(&type_url, name)
+                .is_some_and(|resource| **resource.version() == *version)
+        });
         let output = self.session.on_request(request).unwrap();
         for report in &output.reports {
+            if let Report::Acked { resources, .. } = report
+                && settled.is_none()
+            {
+                for resource in resources {
+                    assert_eq!(held.remove(&resource.name).as_deref(), resource.version.as_deref());
+                }
+                continue;
+            }
             let response = settled.as_ref().expect("a report belongs to a response");
             match report {
                 Report::Acked { resources, .. } => {

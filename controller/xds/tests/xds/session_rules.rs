@@ -191,12 +191,44 @@ fn a_reconnection_brings_the_difference_alone() {
         [("RouteConfiguration", vec!["changed", "new"], vec!["gone"])]
     );
 
-    let mut client = Client::new(&[(CLUSTER, "same", "1")]);
-    assert_eq!(client.send(holding(CLUSTER, &[], &[("same", "1")])), []);
+    // It is told as held, or nobody would know that it is.
+    let mut client = Client::new(&[(CLUSTER, "same", "1"), (CLUSTER, "changed", "2")]);
+    let output = client
+        .0
+        .on_request(holding(CLUSTER, &[], &[("same", "1"), ("changed", "1")]))
+        .unwrap();
+    assert_eq!(summary(&output.responses), [("Cluster", vec!["changed"], vec![])]);
+    let same = Acknowledged {
+        name: "same".to_owned(),
+        version: Some(version("1").into()),
+    };
+    let told = Report::Acked {
+        type_url: CLUSTER.to_owned(),
+        generation: 1,
+        resources: vec![same],
+    };
+    assert_eq!(output.reports, std::slice::from_ref(&told));
     assert_eq!(
         client.0.held(CLUSTER, "same").map(|held| held.to_string()),
         Some(version("1"))
     );
+
+    // Also when the first snapshot comes later than the client.
+    let mut session = Session::new();
+    let request = DeltaDiscoveryRequest {
+        node: Some(node()),
+        ..holding(CLUSTER, &[], &[("same", "1")])
+    };
+    assert_eq!(session.on_request(request).unwrap(), Output::default());
+    let resources = [(CLUSTER, "same", "1")];
+    assert_eq!(
+        session.on_snapshot(snapshot(1, &resources)),
+        Output {
+            responses: vec![],
+            reports: vec![told]
+        }
+    );
+    assert_eq!(session.on_snapshot(snapshot(2, &resources)), Output::default());
 }
 
 #[test]
