@@ -18,7 +18,7 @@ use crate::{
     denial::Reason,
     document::{Action, Refuse},
     host::Host,
-    http::header::is_envoy,
+    http::header::{is_envoy, is_written_by_envoy},
     identity::Principal,
     policy::Policy,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
@@ -174,7 +174,7 @@ impl Transaction {
             if identity.contains(name) {
                 remove_once(name, &mut self.edits.headers);
                 self.edits.clear_route_cache = true;
-            } else if is_envoy(name) {
+            } else if is_envoy(name) && !is_written_by_envoy(name) {
                 remove_once(name, &mut self.edits.headers);
             }
         }

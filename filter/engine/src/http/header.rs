@@ -78,3 +78,10 @@ pub fn is_envoy(name: &[u8]) -> bool {
     name.get(..ENVOY_PREFIX.len())
         .is_some_and(|start| same_to_backend(start, ENVOY_PREFIX))
 }
+
+/// Tells whether Envoy itself writes this header over whatever a client sent: the client's address, on every listener
+/// that takes it from the connection (`use_remote_address`). Backends know it from there.
+#[must_use]
+pub fn is_written_by_envoy(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"x-envoy-external-address")
+}
