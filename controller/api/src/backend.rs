@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pattern::{ADDRESS, SUBDOMAIN},
-    reference::LocalObjectReference,
+    pattern::{ADDRESS, SUBDOMAIN, WELL_KNOWN},
+    reference::{LocalObjectReference, SecretObjectReference},
 };
 
 /// Endpoints outside Kubernetes.
@@ -31,15 +31,21 @@ use crate::{
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.type != 'DynamicResolver' || !has(self.endpoints)")
-    .message("DynamicResolver type cannot have endpoints specified"))]
+#[x_kube(
+    validation = Rule::new("self.type != 'DynamicResolver' || !has(self.endpoints)")
+        .message("DynamicResolver type cannot have endpoints specified"),
+    validation = Rule::new("self.type != 'DynamicResolver' || !has(self.tls) || !(has(self.tls.autoSNIFromEndpointHostname) && self.tls.autoSNIFromEndpointHostname)")
+        .message("DynamicResolver type cannot use autoSNIFromEndpointHostname"),
+    validation = Rule::new("!has(self.tls) || !(has(self.tls.autoSNIFromEndpointHostname) && self.tls.autoSNIFromEndpointHostname) || !has(self.endpoints) || self.endpoints.all(e, (!has(e.ip) && !has(e.unix)) || has(e.hostname))")
+        .message("when autoSNIFromEndpointHostname is enabled, IP and Unix endpoints must define a hostname")
+)]
 pub struct BackendSpec {
     /// Whether the endpoints are listed or follow the host of each request.
     #[serde(default)]
     pub r#type: BackendType,
     /// The endpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("self.all(f, has(f.fqdn)) || !self.exists(f, has(f.fqdn))")
         .message("fqdn addresses cannot be mixed with other address types"))]
     pub endpoints: Vec<BackendEndpoint>,
@@ -166,7 +172,13 @@ pub struct UnixSocket {
     validation = Rule::new("!(has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0 && has(self.wellKnownCACertificates) && self.wellKnownCACertificates != '')")
         .message("must not contain both CACertificateRefs and WellKnownCACertificates"),
     validation = Rule::new("!((has(self.insecureSkipVerify) && self.insecureSkipVerify) && ((has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0) || (has(self.wellKnownCACertificates) && self.wellKnownCACertificates != '')))")
-        .message("must not contain either CACertificateRefs or WellKnownCACertificates when InsecureSkipVerify is enabled")
+        .message("must not contain either CACertificateRefs or WellKnownCACertificates when InsecureSkipVerify is enabled"),
+    validation = Rule::new("!(has(self.sni) && has(self.autoSNIFromEndpointHostname) && self.autoSNIFromEndpointHostname)")
+        .message("sni and autoSNIFromEndpointHostname are mutually exclusive"),
+    validation = Rule::new("has(self.minVersion) && self.minVersion == '1.3' ? !has(self.ciphers) : true")
+        .message("setting ciphers has no effect if the minimum possible TLS version is 1.3"),
+    validation = Rule::new("{'Auto': 0, '1.0': 1, '1.1': 2, '1.2': 3, '1.3': 4}[has(self.minVersion) ? self.minVersion : '1.2'] <= {'1.0': 1, '1.1': 2, '1.2': 3, '1.3': 4, 'Auto': 5}[has(self.maxVersion) ? self.maxVersion : 'Auto']")
+        .message("minVersion must be smaller or equal to maxVersion")
 )]
 pub struct BackendTlsSettings {
     /// ConfigMaps or Secrets whose entry `ca.crt` is trusted.
@@ -175,18 +187,79 @@ pub struct BackendTlsSettings {
     pub ca_certificate_refs: Vec<LocalObjectReference>,
     /// `System` to trust what the proxy's own system trusts.
     #[serde(rename = "wellKnownCACertificates", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = WELL_KNOWN))]
     pub well_known_ca_certificates: Option<String>,
     /// Whether any certificate is accepted.
     #[serde(default = "no", skip_serializing_if = "Option::is_none")]
     pub insecure_skip_verify: Option<bool>,
     /// The name that the endpoint is asked for and must prove.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = SUBDOMAIN)
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub sni: Option<String>,
+    /// Whether the name is the endpoint's own.
+    #[serde(rename = "autoSNIFromEndpointHostname", skip_serializing_if = "Option::is_none")]
+    pub auto_sni_from_endpoint_hostname: Option<bool>,
+    /// The Secret with the certificate and key by which the proxy identifies itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretObjectReference>,
+    /// The oldest version of TLS, 1.2 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// The newest version of TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<TlsVersion>,
+    /// The cipher suites up to TLS 1.2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ciphers: Vec<String>,
+    /// The curves of the key exchange.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ecdh_curves: Vec<String>,
+    /// The signature algorithms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signature_algorithms: Vec<String>,
+    /// The protocols to offer (RFC 7301).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn_protocols: Vec<String>,
+    /// Kinds of fingerprints that are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fingerprints: Vec<TlsFingerprint>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// The proxy's choice.
+    Auto,
+    /// TLS 1.0 (RFC 2246).
+    #[serde(rename = "1.0")]
+    V1_0,
+    /// TLS 1.1 (RFC 4346).
+    #[serde(rename = "1.1")]
+    V1_1,
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V1_3,
+    /// A value that this version does not know.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// A kind of fingerprint of TLS handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TlsFingerprint {
+    /// JA3.
+    Ja3,
+    /// JA4.
+    Ja4,
+    /// A value that this version does not know.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// The state of a backend.

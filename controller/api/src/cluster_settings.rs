@@ -14,12 +14,15 @@ pub use self::{
         HealthCheckOverrides, HttpActiveHealthChecker, PassiveHealthCheck, PayloadType, TcpActiveHealthChecker,
     },
     load_balancer::{
-        BackendUtilization, ConsistentHash, ConsistentHashType, EndpointOverride, EndpointOverrideSource,
-        ForceLocalZone, HashCookie, HashName, LoadBalancer, LoadBalancerType, PreferLocalZone, SlowStart, WeightedZone,
-        ZoneAware,
+        BackendUtilization, ConsistentHash, ConsistentHashType, DynamicModuleLoadBalancer, EndpointOverride,
+        EndpointOverrideSource, ForceLocalZone, HashCookie, HashName, LoadBalancer, LoadBalancerType, OutOfBandReports,
+        PreferLocalZone, SlowStart, WeightedZone, ZoneAware,
     },
 };
-use crate::{pattern::DURATION, security_policy::Fraction};
+use crate::{
+    pattern::{DURATION, SIZE},
+    security_policy::Fraction,
+};
 
 /// Connection, retry, timeout and balancing settings of a set of backends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -301,9 +304,11 @@ pub struct HttpTimeout {
 pub struct BackendConnection {
     /// The size of the proxy's buffers, as `32Ki`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SIZE))]
     pub buffer_limit: Option<IntOrString>,
     /// The size of the sockets' buffers, as `32Ki`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SIZE))]
     pub socket_buffer_limit: Option<IntOrString>,
     /// Connections made ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -370,9 +375,11 @@ pub enum DnsLookupFamily {
 pub struct Http2Settings {
     /// The window of a stream, as `64Ki`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SIZE))]
     pub initial_stream_window_size: Option<IntOrString>,
     /// The window of a connection, as `1Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = SIZE))]
     pub initial_connection_window_size: Option<IntOrString>,
     /// Streams of one connection at once.
     #[serde(skip_serializing_if = "Option::is_none")]

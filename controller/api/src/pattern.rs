@@ -23,3 +23,9 @@ pub(crate) const CIDR: &str = r"((25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)\.(25[0-5
 
 /// An IPv4 or IPv6 address.
 pub(crate) const ADDRESS: &str = r"^((25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)\.){3}(25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)$|^(([0-9a-fA-F]{1,4}:){1,7}[0-9a-fA-F]{1,4}|::|(([0-9a-fA-F]{1,4}:){0,5})?(:[0-9a-fA-F]{1,4}){1,2})$";
+
+/// A number of bytes, as `32Ki`.
+pub(crate) const SIZE: &str = r"^[1-9]+[0-9]*([EPTGMK]i|[EPTGMk])?$";
+
+/// `System`, or a domain and a name for what others define.
+pub(crate) const WELL_KNOWN: &str = r"^(System|([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]))$";

@@ -1,5 +1,7 @@
 //! What the patterns and rules of the schemas mean to a reader, and how a value is mended.
 
+use std::net::Ipv6Addr;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use regex::Regex;
 
@@ -31,8 +33,8 @@ pub(crate) fn explain(pattern: &str, text: &str, regex: &Regex) -> (&'static str
     } else if pattern.contains("25[0-5]") {
         (
             "invalid-address",
-            "an IP address",
-            Some("write an address such as \"10.0.0.1\"".to_owned()),
+            "an address of a form that is allowed here",
+            mended(address(text)).or_else(|| Some("write an address such as \"10.0.0.1\"".to_owned())),
         )
     } else if pattern.starts_with(r"^(\*\.)?[a-z0-9]") {
         (
@@ -108,6 +110,13 @@ fn cidr(text: &str) -> Option<String> {
     Some(format!("{}/{length}", octets.join(".")))
 }
 
+/// The pattern of Envoy Gateway does not know every short form: `::1` is `0:0:0:0:0:0:0:1`.
+fn address(text: &str) -> Option<String> {
+    let address: Ipv6Addr = text.trim().parse().ok()?;
+    let segments = address.segments().map(|segment| format!("{segment:x}"));
+    Some(segments.join(":"))
+}
+
 /// `example.com` was meant as `https://example.com`; a path or a trailing slash is no part of an origin.
 fn origin(text: &str) -> Option<String> {
     let text = text.trim();
@@ -145,13 +154,14 @@ fn name(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cidr, duration, hostname, is_base64, name, origin};
+    use super::{address, cidr, duration, hostname, is_base64, name, origin};
 
     #[test]
     fn values_are_mended_as_they_were_meant() {
         assert_eq!(cidr("10.0.0/8").as_deref(), Some("10.0.0.0/8"));
         assert_eq!(cidr("10.0.0.1").as_deref(), Some("10.0.0.1/32"));
         assert_eq!(cidr("fd00::1").as_deref(), Some("fd00::1/128"));
+        assert_eq!(address("::1").as_deref(), Some("0:0:0:0:0:0:0:1"));
         assert_eq!(origin("example.com/").as_deref(), Some("https://example.com"));
         assert_eq!(origin("http://example.com/a").as_deref(), Some("http://example.com"));
         assert_eq!(duration("30").as_deref(), Some("30s"));

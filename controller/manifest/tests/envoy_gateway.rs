@@ -219,3 +219,65 @@ fn refused(#[case] spec: &str, #[case] message: &str) {
 fn taken(#[case] spec: &str) {
     assert_eq!(check(&format!("{ROUTE}\n{spec}")), Vec::<String>::new());
 }
+
+fn backend(spec: &str) -> Vec<String> {
+    let text =
+        format!("apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {{name: b}}\nspec: {{{spec}}}\n");
+    let loaded = load(&[("b.yaml".to_owned(), text)]);
+    loaded.diagnostics.iter().map(ToString::to_string).collect()
+}
+
+#[rstest]
+#[case("endpoints: [{}]", "one of fqdn, ip or unix must be specified")]
+#[case(
+    "endpoints: [{fqdn: {hostname: a, port: 1}, ip: {address: 10.0.0.1, port: 1}}]",
+    "only one of fqdn, ip or unix can be specified"
+)]
+#[case(
+    "endpoints: [{fqdn: {hostname: a, port: 1}}, {ip: {address: 10.0.0.1, port: 1}}]",
+    "fqdn addresses cannot be mixed with other address types"
+)]
+#[case("endpoints: [{fqdn: {hostname: 'https://a', port: 1}}]", "[invalid-name]")]
+#[case("endpoints: [{ip: {address: a.example.com, port: 1}}]", "[invalid-address]")]
+#[case("endpoints: [{ip: {address: '::1', port: 1}}]", "write \"0:0:0:0:0:0:0:1\"")]
+#[case("endpoints: [{ip: {address: 10.0.0.1, port: 65536}}]", "[out-of-range]")]
+#[case("endpoints: []", "[too-short]")]
+#[case(
+    "type: DynamicResolver, endpoints: [{ip: {address: 10.0.0.1, port: 1}}]",
+    "DynamicResolver type cannot have endpoints specified"
+)]
+#[case(
+    "endpoints: [{unix: {path: /x}}], appProtocols: [h2c]",
+    "write \"gateway.envoyproxy.io/h2c\""
+)]
+#[case(
+    "tls: {insecureSkipVerify: true, wellKnownCACertificates: System}",
+    "when InsecureSkipVerify is enabled"
+)]
+#[case(
+    "tls: {minVersion: '1.3', maxVersion: '1.2'}",
+    "minVersion must be smaller or equal to maxVersion"
+)]
+#[case("tls: {maxVersion: '1.1'}", "minVersion must be smaller or equal to maxVersion")]
+#[case("tls: {minVersion: 1.2}", "put it in quotes")]
+#[case("tls: {minVersion: '1.3', ciphers: [a]}", "setting ciphers has no effect")]
+#[case(
+    "tls: {sni: a, autoSNIFromEndpointHostname: true}",
+    "sni and autoSNIFromEndpointHostname are mutually exclusive"
+)]
+fn a_backend_is_refused(#[case] spec: &str, #[case] message: &str) {
+    let lines = backend(spec);
+    assert!(lines.iter().any(|line| line.contains(message)), "{message}: {lines:#?}");
+}
+
+#[rstest]
+#[case("type: DynamicResolver")]
+#[case(
+    "endpoints: [{ip: {address: 'fd00::1', port: 1}, zone: a, hostname: b}, {unix: {path: /x}}], fallback: true, appProtocols: [gateway.envoyproxy.io/ws]"
+)]
+#[case(
+    "endpoints: [{fqdn: {hostname: a.example.com, port: 443}}], tls: {wellKnownCACertificates: System, sni: a.example.com, minVersion: '1.2', alpnProtocols: [h2], clientCertificateRef: {name: c}}"
+)]
+fn a_backend_is_taken(#[case] spec: &str) {
+    assert_eq!(backend(spec), Vec::<String>::new());
+}

@@ -87,8 +87,10 @@ pub enum ActiveHealthCheckType {
 }
 
 /// A question over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.requestBody) || (has(self.method) && self.method.upperAscii() in ['POST', 'PUT'])")
+    .message("The requestBody field can only be set when method is POST or PUT."))]
 pub struct HttpActiveHealthChecker {
     /// The host asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +104,11 @@ pub struct HttpActiveHealthChecker {
     pub path: String,
     /// The method, GET when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub method: Option<String>,
+    /// The body of the question, for POST and PUT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_body: Option<ActiveHealthCheckPayload>,
     /// Statuses that mean healthy; 200 when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(range(min = 100, max = 599)))]
@@ -211,6 +217,7 @@ pub struct PassiveHealthCheck {
     pub base_ejection_time: Option<String>,
     /// The largest share of endpoints that is ejected, in percent.
     #[serde(default = "ten", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
     pub max_ejection_percent: Option<i32>,
     /// The share of failures that ejects an endpoint, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]

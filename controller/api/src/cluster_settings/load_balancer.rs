@@ -9,21 +9,27 @@ use serde::{Deserialize, Serialize};
 use crate::pattern::DURATION;
 
 /// How requests are spread over endpoints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.type == 'ConsistentHash' ? has(self.consistentHash) : !has(self.consistentHash)")
         .message("If LoadBalancer type is consistentHash, consistentHash field needs to be set."),
     validation = Rule::new("self.type == 'BackendUtilization' ? has(self.backendUtilization) : !has(self.backendUtilization)")
         .message("If LoadBalancer type is BackendUtilization, backendUtilization field needs to be set."),
-    validation = Rule::new("self.type in ['Random', 'ConsistentHash'] ? !has(self.slowStart) : true")
+    validation = Rule::new("self.type == 'DynamicModule' ? has(self.dynamicModule) : !has(self.dynamicModule)")
+        .message("If LoadBalancer type is DynamicModule, dynamicModule field needs to be set."),
+    validation = Rule::new("self.type in ['Random', 'ConsistentHash', 'DynamicModule'] ? !has(self.slowStart) : true")
         .message("Currently SlowStart is only supported for RoundRobin, LeastRequest, and BackendUtilization load balancers."),
     validation = Rule::new("self.type == 'ConsistentHash' && has(self.zoneAware) ? !has(self.zoneAware.preferLocal) : true")
         .message("PreferLocal zone-aware routing is not supported for ConsistentHash load balancers. Use weightedZones instead."),
-    validation = Rule::new("self.type == 'BackendUtilization' ? !has(self.zoneAware) : true")
-        .message("ZoneAware routing is not supported for BackendUtilization load balancers. BackendUtilization only handles picking endpoints within a single locality."),
+    validation = Rule::new("self.type == 'BackendUtilization' && has(self.zoneAware) ? !has(self.zoneAware.preferLocal) : true")
+        .message("PreferLocal zone-aware routing is not currently supported for BackendUtilization load balancers. Only WeightedZones can be used with BackendUtilization."),
+    validation = Rule::new("self.type == 'DynamicModule' ? !has(self.zoneAware) : true")
+        .message("ZoneAware routing is not supported for DynamicModule load balancers."),
     validation = Rule::new("has(self.zoneAware) ? !(has(self.zoneAware.preferLocal) && has(self.zoneAware.weightedZones)) : true")
-        .message("ZoneAware PreferLocal and WeightedZones cannot be specified together.")
+        .message("ZoneAware PreferLocal and WeightedZones cannot be specified together."),
+    validation = Rule::new("self.type == 'DynamicModule' ? !has(self.endpointOverride) : true")
+        .message("EndpointOverride is not supported for DynamicModule load balancers.")
 )]
 pub struct LoadBalancer {
     /// How an endpoint is chosen.
@@ -34,6 +40,9 @@ pub struct LoadBalancer {
     /// For `BackendUtilization`: how load reports count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_utilization: Option<BackendUtilization>,
+    /// For `DynamicModule`: the module that chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_module: Option<DynamicModuleLoadBalancer>,
     /// Endpoints that a request may name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_override: Option<EndpointOverride>,
@@ -58,6 +67,8 @@ pub enum LoadBalancerType {
     RoundRobin,
     /// By reported load.
     BackendUtilization,
+    /// By a module loaded into the proxy.
+    DynamicModule,
     /// A value that this version does not know.
     #[serde(other)]
     #[schemars(skip)]
@@ -164,9 +175,51 @@ pub struct BackendUtilization {
     /// Metrics that count where the application reports no utilization.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metric_names_for_computing_utilization: Vec<String>,
+    /// Reports that are asked for; only those in answers count when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oob: Option<OutOfBandReports>,
     /// Whether clients see the load reports.
     #[serde(default = "no", skip_serializing_if = "Option::is_none")]
     pub keep_response_headers: Option<bool>,
+}
+
+/// Load reports that the proxy asks the endpoints for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutOfBandReports {
+    /// How often they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub reporting_period: Option<String>,
+    /// The port that is asked; the endpoint's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// The authority of the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[^\x00\n\r]*$"))]
+    pub authority: Option<String>,
+}
+
+/// A module that chooses endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicModuleLoadBalancer {
+    /// The module, as the proxy's own settings name it.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The policy inside the module.
+    #[serde(rename = "lbPolicyName")]
+    #[schemars(length(min = 1, max = 253))]
+    pub lb_policy_name: String,
+    /// What the module is given; any JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
+    pub config: Option<serde_json::Value>,
+}
+
+fn anything(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// Endpoints that a request may name.
