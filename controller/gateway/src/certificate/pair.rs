@@ -14,6 +14,17 @@ pub(super) fn check(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
     let mut certificates = chain.iter().filter(|(label, _)| label == "CERTIFICATE");
     let (_, leaf) = certificates.next().ok_or("tls.crt holds no certificate")?;
     let in_chain = public_key(leaf).ok_or("the certificate in tls.crt cannot be read")?;
+    match in_chain {
+        Public::Rsa { modulus } if significant(modulus) < MIN_MODULUS => {
+            return Err("the certificate in tls.crt has an RSA key of less than 2048 bits, which Envoy refuses");
+        }
+        Public::Unknown => {
+            return Err(
+                "the certificate in tls.crt has a key of a kind that Envoy refuses; use RSA, P-256, P-384, P-521 or Ed25519",
+            );
+        }
+        _ => {}
+    }
     if certificates.any(|(_, der)| public_key(der).is_none()) {
         return Err("a certificate of the chain in tls.crt cannot be read");
     }
@@ -44,8 +55,15 @@ enum Public<'a> {
     },
     /// An elliptic curve's point, or whatever else stands in a bit string.
     Bits(&'a [u8]),
-    /// A private key that does not say its public one.
+    /// A public key of a kind that Envoy does not serve, or a private key that does not say its public one.
     Unknown,
+}
+
+/// The shortest RSA modulus that Envoy serves, in bytes.
+const MIN_MODULUS: usize = 256;
+
+fn significant(integer: &[u8]) -> usize {
+    integer.iter().skip_while(|byte| **byte == 0).count()
 }
 
 /// Labels and contents of all blocks; `None` if one is cut off or not base64.
@@ -75,6 +93,19 @@ const TAGGED_1: u8 = 0xa1;
 
 /// `rsaEncryption`, 1.2.840.113549.1.1.1.
 const RSA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// `id-ecPublicKey`, 1.2.840.10045.2.1.
+const ELLIPTIC: [u8; 7] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+
+/// `secp256r1`, `secp384r1`, `secp521r1`: the curves that Envoy serves.
+const CURVES: [&[u8]; 3] = [
+    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+    &[0x2b, 0x81, 0x04, 0x00, 0x22],
+    &[0x2b, 0x81, 0x04, 0x00, 0x23],
+];
+
+/// `id-Ed25519`, 1.3.101.112.
+const ED25519: [u8; 3] = [0x2b, 0x65, 0x70];
 
 /// Reads one element: its tag, its content, and what follows.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
@@ -124,11 +155,14 @@ fn public_key(der: &[u8]) -> Option<Public<'_>> {
         .split_first()
         .filter(|(unused, _)| **unused == 0)?
         .1;
-    if expect(algorithm, OBJECT_IDENTIFIER)?.0 == RSA {
+    let (kind, parameters) = expect(algorithm, OBJECT_IDENTIFIER)?;
+    if kind == RSA {
         let (modulus, _) = expect(whole(bits, SEQUENCE)?, INTEGER)?;
         return Some(Public::Rsa { modulus });
     }
-    Some(Public::Bits(bits))
+    let curve = expect(parameters, OBJECT_IDENTIFIER).map(|(curve, _)| curve);
+    let served = kind == ED25519 || kind == ELLIPTIC && curve.is_some_and(|curve| CURVES.contains(&curve));
+    Some(if served { Public::Bits(bits) } else { Public::Unknown })
 }
 
 /// RFC 5208, `PrivateKeyInfo`.
@@ -182,6 +216,14 @@ mod tests {
         include_str!("../../testdata/certificates/ed25519.crt"),
         include_str!("../../testdata/certificates/ed25519.key"),
     );
+    const SHORT: (&str, &str) = (
+        include_str!("../../testdata/certificates/rsa-1024.crt"),
+        include_str!("../../testdata/certificates/rsa-1024.key"),
+    );
+    const CURVE: (&str, &str) = (
+        include_str!("../../testdata/certificates/secp256k1.crt"),
+        include_str!("../../testdata/certificates/secp256k1.key"),
+    );
     const SEC1: &str = include_str!("../../testdata/certificates/ec-sec1.key");
     const PKCS1: &str = include_str!("../../testdata/certificates/rsa-pkcs1.key");
     const ENCRYPTED: &str = include_str!("../../testdata/certificates/ec-encrypted.key");
@@ -203,6 +245,8 @@ mod tests {
     #[case::ec_key(RSA.0, EC.1)]
     #[case::sec1_key(ED25519.0, SEC1)]
     #[case::pkcs1_key(EC.0, PKCS1)]
+    #[case::short(SHORT.0, SHORT.1)]
+    #[case::curve(CURVE.0, CURVE.1)]
     #[case::encrypted(EC.0, ENCRYPTED)]
     #[case::no_certificate(EC.1, EC.1)]
     #[case::no_key(EC.0, EC.0)]
