@@ -258,6 +258,8 @@ impl Keeper {
             .args(["--concurrency", &self.settings.concurrency.to_string()])
             // Nothing here restarts hot, and shared memory would outlive a kill.
             .arg("--disable-hot-restart")
+            // Whoever asks the access log why a request was refused asks at once; Envoy's default is ten seconds.
+            .args(["--file-flush-interval-msec", "200"])
             // At `warning` Envoy logs the whole of a resource that it rejects, with the secrets in it; the controller
             // prints the reason without them.
             .args([
