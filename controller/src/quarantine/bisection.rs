@@ -29,6 +29,8 @@ pub(crate) struct Bisection {
     distrusted: BTreeSet<String>,
     search: Option<Search>,
     rejections: usize,
+    /// What the table published last does not hold.
+    replaced: BTreeSet<String>,
     pushes: VecDeque<Push>,
     refused: VecDeque<String>,
 }
@@ -94,6 +96,7 @@ impl Bisection {
         if self.pushes.len() > REMEMBERED {
             self.pushes.pop_front();
         }
+        self.replaced.clone_from(replaced);
         !refused
     }
 
@@ -114,10 +117,17 @@ impl Bisection {
                 self.proven.insert(name, hash);
             }
         }
-        if !newest {
-            return false;
+        if newest {
+            self.rejections = 0;
+            self.proceed();
         }
-        self.rejections = 0;
+        // Whether or not there is a search: what was replaced may have been proven in the meantime.
+        let current = std::mem::take(&mut self.current);
+        self.plan(&current) != self.replaced
+    }
+
+    /// Takes the step that a table without a fault allows.
+    fn proceed(&mut self) {
         match self.search.take() {
             // Whatever had to take effect has; now there is time to tell it apart.
             Some(search) if search.ground => {
@@ -132,7 +142,6 @@ impl Bisection {
             }
             None => {}
         }
-        !self.unproven().is_empty()
     }
 
     /// Learns that a proxy rejected the table of `version`; `hint` is the virtual host that its reason names.
@@ -221,17 +230,20 @@ impl Bisection {
     fn look_at_changes(&mut self) {
         let Some(search) = &mut self.search else { return };
         let (current, proven) = (&self.current, &self.proven);
-        let before = search.test.len() + search.rest.len();
+        let mut changed = false;
         for part in [&mut search.test, &mut search.rest] {
             part.retain(|name, hash| {
-                let same = current.get(name) == Some(hash);
-                if !same && current.contains_key(name) && current.get(name) != proven.get(name) {
-                    self.distrusted.insert(name.clone());
+                let now = current.get(name);
+                if now != Some(hash) {
+                    changed = true;
+                    if now.is_some() && now != proven.get(name) {
+                        self.distrusted.insert(name.clone());
+                    }
                 }
-                same
+                now == Some(hash) && proven.get(name) != Some(hash)
             });
         }
-        if search.test.len() + search.rest.len() < before {
+        if changed {
             // The fault may have gone with the change.
             search.test.append(&mut search.rest);
         }
