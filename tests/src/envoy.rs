@@ -176,7 +176,10 @@ fn command(config: &Path) -> Command {
     let mut command = Command::new(artefacts::envoy());
     command.arg("-c").arg(config);
     command.args([
-        "--use-dynamic-base-id",
+        // As `portcullis run` and the compose file have it.
+        "--component-log-level",
+        "config:error,upstream:error",
+        "--disable-hot-restart",
         "--file-flush-interval-msec",
         "20",
         "--drain-time-s",

@@ -6,6 +6,7 @@ use portcullis_e2e::{
     artefacts,
     backend::Backend,
     client::{self, Request},
+    controller::Place,
     envoy::{self, Envoy},
     scratch::Scratch,
     tables,
@@ -29,6 +30,21 @@ fn envoy_accepts_every_configuration() {
         let path = scratch.write("config.json", &config.to_string());
         envoy::validate(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+#[test]
+fn the_bootstrap_is_the_one_that_render_prints() {
+    let scratch = Scratch::new();
+    let place = Place::new(&scratch, &artefacts::root().join("manifests/examples/quickstart"));
+    let mut rendered = place.bootstrap();
+    // Where the containers have them.
+    rendered["node"]["metadata"]["portcullis"]["wasm"] = "/portcullis.wasm".into();
+    let endpoint = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
+    *rendered.pointer_mut(endpoint).expect("the controller's socket") = "/run/portcullis/xds.sock".into();
+    assert_eq!(
+        tables::differences(&rendered, &read("bootstrap.yaml")),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
