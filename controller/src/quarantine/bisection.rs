@@ -247,8 +247,14 @@ impl Bisection {
             // The fault may have gone with the change.
             search.test.append(&mut search.rest);
         }
-        if search.test.is_empty() && search.rest.is_empty() {
+        if search.test.is_empty() {
+            // What was to be tested is proven: the fault is in the rest, if there is one.
+            let Search { rest, ground, .. } = std::mem::take(search);
             self.search = None;
+            self.narrow(rest, None);
+            if let Some(search) = &mut self.search {
+                search.ground = ground;
+            }
         }
     }
 

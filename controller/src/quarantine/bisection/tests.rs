@@ -248,7 +248,7 @@ fn a_fault_outside_the_virtual_hosts_ends_the_search() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn one_culprit_is_found_in_logarithmically_many_tables(n in 1..100_usize, culprit in any::<prop::sample::Index>()) {
