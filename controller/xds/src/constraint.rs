@@ -26,14 +26,18 @@ pub fn reduce(message: &str) -> String {
     if message.ends_with(CUT) {
         return cut_off(unwrap(message));
     }
-    // The quoted resource comes before the chain and may contain anything, such as this very marker.
-    if let Some((_, chain)) = message.rsplit_once(CONSTRAINT) {
+    let sentence = unwrap(message);
+    // Envoy 1.40 quotes the resource before the chain, others after it; either way it may contain this very marker.
+    let (chain, quoted) = match sentence.strip_prefix(CONSTRAINT) {
+        Some(chain) => (Some(chain), chain.split_once("): ")),
+        None => (sentence.rsplit_once(CONSTRAINT).map(|(_, chain)| chain), None),
+    };
+    if let Some(chain) = chain {
+        let chain = quoted.map_or_else(|| chain.strip_suffix(')'), |(chain, _)| Some(chain));
         return chain
-            .strip_suffix(')')
             .and_then(reduce_chain)
             .unwrap_or_else(|| "a constraint is violated".to_owned());
     }
-    let sentence = unwrap(message);
     let part = || {
         PARTS
             .iter()
@@ -403,6 +407,9 @@ mod tests {
             )),
             "Route.match: value is required"
         );
+        // As another version says it.
+        let after = format!("{CONSTRAINT}RouteValidationError.Match: value must be inside range [200, 600)): {quoted}");
+        assert_eq!(reduce(&after), "Route.match: value must be inside range [200, 600)");
         // Cut off before the chain: nothing of the quotation is kept.
         for cut in [
             format!("name: \"{CONSTRAINT}CANARY"),
