@@ -293,6 +293,19 @@ impl<'a> Backends<'a> {
         destinations
     }
 
+    /// The Backends that a reference could mean, or that there is none.
+    fn instead_of(&self, namespace: &str, name: &str) -> String {
+        let of_namespace = self.backends.keys().filter(|(of, _)| *of == namespace);
+        let mut names: Vec<String> = of_namespace.map(|(_, name)| format!("{name:?}")).collect();
+        names.sort();
+        names.truncate(5);
+        match names.as_slice() {
+            [] => format!("create Backend {namespace}/{name}"),
+            [name] => format!("write {name}"),
+            names => format!("write one of {}", names.join(", ")),
+        }
+    }
+
     fn backend(&mut self, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
         let unsupported = |what: &str| Unresolved {
             reason: "UnsupportedValue",
@@ -309,7 +322,8 @@ impl<'a> Backends<'a> {
                     "backend-not-found",
                     "name",
                     format!("Backend {namespace}/{name} does not exist"),
-                ),
+                )
+                .fix(self.instead_of(namespace, name)),
             });
         };
         let spec = &backend.spec;
