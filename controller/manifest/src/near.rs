@@ -2,6 +2,16 @@
 
 /// The candidate nearest to a name, if it is near enough to be meant: another case, or a typing error in three letters.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = name.chars().count();
+    // Whatever differs that much in length is not near, and need not be compared: a manifest may hold any text.
+    let comparable = |candidate: &&str| {
+        let other = candidate.chars().count();
+        length.abs_diff(other) <= length.max(other).div_ceil(3)
+    };
+    let candidates: Vec<&str> = candidates.into_iter().filter(comparable).collect();
+    if candidates.is_empty() {
+        return None;
+    }
     let lower = name.to_lowercase();
     candidates
         .into_iter()
@@ -11,7 +21,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
                 candidate,
             )
         })
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(name.chars().count()).div_ceil(3))
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(length).div_ceil(3))
         .min()
         .map(|(_, candidate)| candidate)
 }

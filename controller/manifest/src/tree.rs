@@ -10,8 +10,11 @@ use crate::{
     scalar,
 };
 
-/// Nodes that aliases of one file may add; a few lines of aliases to aliases would otherwise fill the memory.
+/// Values that anchors and aliases of one file may add; a few lines of aliases to aliases, or of one long text, would
+/// otherwise fill the memory.
 const ALIAS_BUDGET: usize = 100_000;
+/// Bytes of text that count as one more value.
+const TEXT_PER_VALUE: usize = 64;
 /// Collections inside collections; deeper ones are refused, so that no walk over a tree can exhaust the stack.
 const NESTING: usize = 64;
 
@@ -74,10 +77,15 @@ impl Node {
         }
     }
 
+    /// The memory that a copy takes, in values.
     fn size(&self) -> usize {
         1 + match &self.value {
+            Value::String(text) => text.len() / TEXT_PER_VALUE,
             Value::Sequence(nodes) => nodes.iter().map(Self::size).sum(),
-            Value::Mapping(entries) => entries.iter().map(|entry| entry.node.size()).sum(),
+            Value::Mapping(entries) => entries
+                .iter()
+                .map(|entry| entry.key.len() / TEXT_PER_VALUE + entry.node.size())
+                .sum(),
             _ => 0,
         }
     }
@@ -207,7 +215,7 @@ fn read(parser: &mut Source<'_>, budget: &mut usize, open: &mut Vec<Open>) -> Re
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(ended) = open.pop() else { continue };
                 let (node, anchor) = close(ended);
-                remember(&mut anchors, anchor, &node);
+                remember(&mut anchors, anchor, &node, budget)?;
                 node
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -224,17 +232,14 @@ fn read(parser: &mut Source<'_>, budget: &mut usize, open: &mut Vec<Open>) -> Re
                     },
                     _ => node,
                 };
-                remember(&mut anchors, anchor, &node);
+                remember(&mut anchors, anchor, &node, budget)?;
                 node
             }
             Event::Alias(id) => {
                 let Some(node) = anchors.get(&id) else {
                     return Err((position, "an alias refers to the value that it is part of".to_owned()));
                 };
-                *budget = budget
-                    .checked_sub(node.size())
-                    .ok_or_else(|| (position, format!("aliases add more than {ALIAS_BUDGET} values")))?;
-                node.clone()
+                copy(node, position, budget)?
             }
             // Starts and comments hold no data.
             _ => continue,
@@ -299,6 +304,7 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
         return entries;
     }
     let (merges, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key == "<<");
+    let mut known: HashSet<String> = own.iter().map(|entry| entry.key.clone()).collect();
     for merge in merges {
         let sources = match merge.node.value {
             Value::Sequence(nodes) => nodes,
@@ -307,7 +313,7 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
         for source in sources {
             if let Value::Mapping(inherited) = source.value {
                 for entry in inherited {
-                    if own.iter().all(|known| known.key != entry.key) {
+                    if known.insert(entry.key.clone()) {
                         own.push(entry);
                     }
                 }
@@ -317,10 +323,18 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     own
 }
 
-fn remember(anchors: &mut HashMap<usize, Node>, anchor: usize, node: &Node) {
+fn remember(anchors: &mut HashMap<usize, Node>, anchor: usize, node: &Node, budget: &mut usize) -> Result<(), Fault> {
     if anchor != 0 {
-        anchors.insert(anchor, node.clone());
+        anchors.insert(anchor, copy(node, node.position, budget)?);
     }
+    Ok(())
+}
+
+fn copy(node: &Node, position: Position, budget: &mut usize) -> Result<Node, Fault> {
+    *budget = budget
+        .checked_sub(node.size())
+        .ok_or_else(|| (position, format!("aliases add more than {ALIAS_BUDGET} values")))?;
+    Ok(node.clone())
 }
 
 fn value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {

@@ -1,5 +1,7 @@
 //! A tree against a schema: faults with their places, and the value as an API server would store it.
 
+use std::collections::HashSet;
+
 use portcullis_attachment::finding::Severity;
 use serde_json::{Map, Value as Json};
 
@@ -185,13 +187,18 @@ impl Walk {
             return Json::Array(nodes.iter().map(plain).collect());
         };
         let mut values: Vec<Json> = Vec::new();
+        // Looked up, not compared with each other: a list may be as long as a file.
+        let mut seen = HashSet::new();
         for (number, node) in nodes.iter().enumerate() {
             let path = &index(path, number);
             let Some(value) = self.value(node, node.position, items, path) else {
                 continue;
             };
-            let same = |other: &&Json| schema.keys.iter().all(|key| value.get(key) == other.get(key));
-            if !schema.keys.is_empty() && values.iter().find(same).is_some() {
+            let identity = || -> Vec<Option<String>> {
+                let keys = schema.keys.iter();
+                keys.map(|key| value.get(key).map(Json::to_string)).collect()
+            };
+            if !schema.keys.is_empty() && !seen.insert(identity()) {
                 let keys = schema.keys.join(" and ");
                 let message = format!("an entry before it has the same {keys}");
                 self.fault(

@@ -172,6 +172,8 @@ fn check(spec: &str) -> Vec<String> {
 )]
 #[case("cors: {allowOrigins: ['https://a.*.c']}", "[invalid-origin]")]
 #[case("cors: {maxAge: 1d}", "write \"24h\"")]
+#[case("cors: {allowOrigin: ['https://a.example.com']}", "[unknown-field]")]
+#[case("authorisation: {}", "write \"authorization\"")]
 #[case("cors: {allowOrigins: null}", "spec.cors.allowOrigins: has no value")]
 #[case(
     "extAuth: {grpc: {backendRefs: [{name: a, port: 1}], backendSettings: {http2: {connectionKeepalive: {interval: 1s, timeout: 1m}}}}}",

@@ -79,3 +79,27 @@ fn the_most_specific_policy_is_the_one_that_the_example_says() {
     ];
     assert_eq!(found, BTreeMap::from(expected));
 }
+
+#[test]
+fn documented_differences_name_tests() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("../../docs/differences.md")).unwrap();
+    let mut sources = String::new();
+    for folder in ["tests", "tests/load"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| FILE-")).collect();
+    assert!(rows.len() > 5, "the table is not read");
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for test in tests.split(", ") {
+            let declared = format!("fn {}(", test.trim_matches('`'));
+            assert!(sources.contains(&declared), "{row}: no test {test}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Small files that could take much memory or time.
+
+use std::{fmt::Write, time::Instant};
+
+use super::*;
+
+/// Refused within this time, in seconds; what is quadratic takes a minute and more.
+const SOON: u64 = 10;
+
+fn soon(text: &str) -> Vec<String> {
+    let began = Instant::now();
+    let messages = messages(text);
+    assert!(began.elapsed().as_secs() < SOON, "{:?}", began.elapsed());
+    messages
+}
+
+#[test]
+fn aliases_of_a_long_text_count_by_its_length() {
+    let text = format!("a: &text {}\nb:\n{}", "z".repeat(100_000), "- *text\n".repeat(100));
+    assert_eq!(
+        soon(&text),
+        ["a.yaml:63:3 error[yaml-syntax] b[60]: aliases add more than 100000 values; check the quotes, brackets and indentation up to here"]
+    );
+    let keys = format!("a: &map {{{}: 1}}\nb:\n{}", "z".repeat(1000), "- *map\n".repeat(10_000));
+    assert!(soon(&keys)[0].contains("aliases add more than"));
+}
+
+#[test]
+fn anchors_inside_anchors_count_as_aliases_do() {
+    let mut text = String::new();
+    for depth in 0..50 {
+        write!(text, "&a{depth} [").unwrap();
+    }
+    text.push_str(&"a,".repeat(10_000));
+    text.push_str(&"]".repeat(50));
+    assert!(soon(&text)[0].contains("aliases add more than"));
+}
+
+#[test]
+fn merging_and_comparing_take_time_in_proportion() {
+    let mut merge = String::from("base: &base {");
+    for key in 0..90_000 {
+        write!(merge, "k{key}: 1,").unwrap();
+    }
+    merge.push_str("}\nb:\n  <<: *base\n");
+    for key in 0..100_000 {
+        writeln!(merge, "  o{key}: 1").unwrap();
+    }
+    // Over the budget for aliases, with which the anchor is paid as well.
+    assert!(soon(&merge)[0].contains("aliases add more than"));
+    assert!(soon(&merge.replace("k4", "<<4"))[0].contains("aliases add more than"));
+
+    let mut keys = String::from(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: c\n  listeners:\n",
+    );
+    for name in 0..60_000 {
+        writeln!(keys, "  - {{name: l{name}, port: 1, protocol: HTTP}}").unwrap();
+    }
+    assert!(soon(&keys)[0].contains("has 60000 entries, more than 64"));
+
+    let long = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{\"{}\": 1}}\n",
+        "q".repeat(3_000_000)
+    );
+    assert!(soon(&long)[0].contains("error[unknown-field]"));
+}
