@@ -200,7 +200,7 @@ fn run_needs_no_cluster_no_network_and_no_root() {
     let again = children(portcullis.pid());
     assert!(again.len() == 1 && again != envoys, "{again:?}");
 
-    // It takes Envoy with it when it is asked to stop, and when it cannot be asked.
+    // It takes Envoy with it.
     assert!(portcullis.terminate().success(), "{}", portcullis.stderr());
     wait::until("Envoy is gone", PATIENCE, || (!alive(again[0])).then_some(()));
 }
