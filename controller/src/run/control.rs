@@ -67,9 +67,10 @@ impl<'a> Control<'a> {
         evaluation: Evaluation,
         fleet: Option<(Fleet, UnboundedReceiver<envoy::Event>)>,
         filter: Filter,
+        memory: PathBuf,
         style: &'a Style,
     ) -> Self {
-        let (publication, events) = Publication::new();
+        let (publication, events) = Publication::new(Some(memory));
         let (fleet, envoys) = fleet.unzip();
         Self {
             style,

@@ -102,7 +102,10 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
                 run_dir: run_dir.path.clone(),
             })
         });
-        Control::new(folder, evaluation, fleet, filter, style).run(socket).await
+        let memory = state_dir.join("quarantine.json");
+        Control::new(folder, evaluation, fleet, filter, memory, style)
+            .run(socket)
+            .await
     })
 }
 

@@ -1,6 +1,10 @@
 //! What proxies are given, and what they say of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use portcullis_attachment::effective::Attachment;
 use portcullis_engine::document;
@@ -9,7 +13,7 @@ use portcullis_xds::{Event, Options, Resource, Server, snapshot};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::report::{Deliveries, Delivery};
-use crate::{print::Tone, quarantine::Quarantine};
+use crate::{print::Tone, quarantine::Quarantine, state};
 
 /// Something to tell the user.
 pub(crate) type Notes = Vec<(Tone, String)>;
@@ -18,6 +22,10 @@ pub(crate) type Notes = Vec<(Tone, String)>;
 pub(crate) struct Publication {
     server: Server,
     quarantine: Quarantine,
+    /// Where it is written down which virtual hosts proxies do not take.
+    memory: Option<PathBuf>,
+    /// What stands there.
+    remembered: String,
     /// As translated, by Gateway.
     translated: BTreeMap<String, Vec<Resource>>,
     /// As published: without virtual hosts that a proxy does not take.
@@ -29,11 +37,16 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    pub(crate) fn new() -> (Self, UnboundedReceiver<Event>) {
+    /// Begins with what the file `memory` tells of an earlier run; what is to be known next time is written there.
+    pub(crate) fn new(memory: Option<PathBuf>) -> (Self, UnboundedReceiver<Event>) {
         let (server, events) = Server::new(Options::default());
+        let remembered = memory.as_ref().and_then(|path| fs::read_to_string(path).ok());
+        let remembered = remembered.unwrap_or_else(|| "{}".to_owned());
         let publication = Self {
             server,
-            quarantine: Quarantine::default(),
+            quarantine: Quarantine::recall(&remembered),
+            memory,
+            remembered,
             translated: BTreeMap::new(),
             published: BTreeMap::new(),
             convicted: BTreeSet::new(),
@@ -131,6 +144,20 @@ impl Publication {
             notes.push((Tone::Bad, text.clone()));
         }
         self.convicted = now;
+        self.remember(notes);
+    }
+
+    /// Writes down which virtual hosts proxies do not take, if that changed.
+    fn remember(&mut self, notes: &mut Notes) {
+        let Some(path) = &self.memory else { return };
+        let memory = self.quarantine.memory();
+        if memory == self.remembered {
+            return;
+        }
+        if let Err(error) = state::write_private(path, memory.as_bytes()) {
+            notes.push((Tone::Warning, format!("{}: {error}", path.display())));
+        }
+        self.remembered = memory;
     }
 
     /// Learns what a proxy did, and publishes anew what that calls for.
@@ -314,7 +341,7 @@ mod tests {
 
     #[test]
     fn gateways_come_and_go() {
-        let (mut publication, _events) = Publication::new();
+        let (mut publication, _events) = Publication::new(None);
         assert_eq!(
             publication.publish(&[configuration("edge/a"), configuration("edge/b")]),
             []
@@ -338,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_is_published_twice_under_one_name_changes_nothing() {
-        let (mut publication, _events) = Publication::new();
+        let (mut publication, _events) = Publication::new(None);
         publication.publish(&[configuration("edge/a")]);
         let before = publication.server.version("edge/a", snapshot::LISTENER, "http-80");
         let mut twice = configuration("edge/a");
@@ -357,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_and_stands_until_the_resource_is_taken() {
-        let (mut publication, _events) = Publication::new();
+        let (mut publication, _events) = Publication::new(None);
         publication.publish(&[configuration("edge/a")]);
         assert_eq!(delivery(&publication, false), Delivery::NoProxies);
         assert_eq!(delivery(&publication, true), Delivery::Pending);
@@ -395,8 +422,43 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_virtual_host_stays_replaced_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("quarantine.json");
+        let mut table = configuration("edge/a");
+        // A route table `t` with one virtual host `a`.
+        table.resources = vec![portcullis_gateway::Resource {
+            type_url: snapshot::ROUTES,
+            name: "t".to_owned(),
+            body: b"\x0a\x01t\x12\x06\x0a\x01a\x12\x01a".to_vec(),
+        }];
+        let version = |publication: &Publication| publication.server.version("edge/a", snapshot::ROUTES, "t");
+
+        let (mut publication, _events) = Publication::new(Some(memory.clone()));
+        publication.publish(std::slice::from_ref(&table));
+        assert!(!memory.exists());
+        let refused = version(&publication);
+        publication.event(Event::Nacked {
+            cluster: "edge/a".to_owned(),
+            node_id: "one".to_owned(),
+            type_url: snapshot::ROUTES.to_owned(),
+            generation: 1,
+            resource: "t".to_owned(),
+            version: refused.clone(),
+            message: "no".to_owned(),
+        });
+        let replaced = version(&publication);
+        assert_ne!(replaced, refused);
+
+        let (mut publication, _events) = Publication::new(Some(memory));
+        let notes = publication.publish(&[table]);
+        assert_eq!(version(&publication), replaced);
+        assert!(notes[0].1.ends_with("it answers 500: no"), "{notes:?}");
+    }
+
+    #[test]
     fn a_proxy_of_an_unknown_gateway_or_with_an_old_filter_is_told_of() {
-        let (mut publication, _events) = Publication::new();
+        let (mut publication, _events) = Publication::new(None);
         publication.publish(&[configuration("edge/a")]);
         let mut connected = |cluster: &str, documents: serde_json::Value| {
             publication.event(Event::Connected {
