@@ -72,6 +72,7 @@ pub fn load(files: &[(String, String)]) -> Loaded {
         }
     }
     let mut failed = unreadable.clone();
+    failed.append(&mut objects.contested);
     for (file, object, fault) in objects.faults {
         if fault.severity == Severity::Error {
             failed.insert(file);
@@ -128,6 +129,7 @@ impl Loaded {
     }
 
     /// Names the files that an API server would not take as a whole: unreadable ones, and those with an object at fault.
+    /// Of an object that is there twice, both are.
     pub fn failed_files(&self) -> impl Iterator<Item = &str> {
         self.failed
             .iter()

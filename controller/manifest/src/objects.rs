@@ -1,6 +1,6 @@
 //! Trees to typed objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use portcullis_attachment::{finding::Severity, object::ObjectRef, snapshot::Snapshot};
@@ -27,6 +27,8 @@ pub(crate) struct Objects {
     pub(crate) origins: BTreeMap<ObjectRef, (usize, Node)>,
     /// Faults with the index of the file and the object's name.
     pub(crate) faults: Vec<(usize, String, Fault)>,
+    /// Files with an object that another file has as well, told there.
+    pub(crate) contested: BTreeSet<usize>,
 }
 
 impl Objects {
@@ -68,6 +70,7 @@ impl Objects {
         faults.extend(more);
         if let Some((other, node)) = self.origins.get(&object).filter(|_| !object.name.is_empty()) {
             let place = files.get(*other).map_or("", |(name, _)| name);
+            self.contested.insert(*other);
             faults.push(Fault {
                 position: find(&root, "metadata.name"),
                 severity: Severity::Error,

@@ -9,7 +9,7 @@ const SOON: u64 = 10;
 
 fn soon(text: &str) -> Vec<String> {
     let began = Instant::now();
-    let messages = messages(text);
+    let messages = lines(&file(text));
     assert!(began.elapsed().as_secs() < SOON, "{:?}", began.elapsed());
     messages
 }
@@ -19,7 +19,9 @@ fn aliases_of_a_long_text_count_by_its_length() {
     let text = format!("a: &text {}\nb:\n{}", "z".repeat(100_000), "- *text\n".repeat(100));
     assert_eq!(
         soon(&text),
-        ["a.yaml:63:3 error[yaml-syntax] b[60]: aliases add more than 100000 values; check the quotes, brackets and indentation up to here"]
+        [
+            "a.yaml:63:3 error[yaml-syntax] b[60]: aliases add more than 100000 values; check the quotes, brackets and indentation up to here"
+        ]
     );
     let keys = format!("a: &map {{{}: 1}}\nb:\n{}", "z".repeat(1000), "- *map\n".repeat(10_000));
     assert!(soon(&keys)[0].contains("aliases add more than"));
@@ -39,16 +41,14 @@ fn anchors_inside_anchors_count_as_aliases_do() {
 #[test]
 fn merging_and_comparing_take_time_in_proportion() {
     let mut merge = String::from("base: &base {");
-    for key in 0..90_000 {
+    for key in 0..40_000 {
         write!(merge, "k{key}: 1,").unwrap();
     }
     merge.push_str("}\nb:\n  <<: *base\n");
     for key in 0..100_000 {
         writeln!(merge, "  o{key}: 1").unwrap();
     }
-    // Over the budget for aliases, with which the anchor is paid as well.
-    assert!(soon(&merge)[0].contains("aliases add more than"));
-    assert!(soon(&merge.replace("k4", "<<4"))[0].contains("aliases add more than"));
+    assert!(soon(&merge)[0].contains("error[missing-kind]"));
 
     let mut keys = String::from(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: c\n  listeners:\n",

@@ -154,6 +154,8 @@ fn every_served_version_is_the_same_object() {
         ]
     );
     assert_eq!(loaded.snapshot.http_routes.len(), 1);
+    // Which of the two files is the right one cannot be told here.
+    assert_eq!(loaded.failed_files().collect::<Vec<_>>(), ["a.yaml", "b.yaml"]);
     let loaded = file(&ROUTE.replace("k8s.io/v1", "k8s.io/v1alpha2"));
     assert_eq!(
         lines(&loaded),

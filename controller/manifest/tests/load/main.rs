@@ -1,5 +1,6 @@
 //! What a set of files becomes.
 
+mod bombs;
 mod kinds;
 mod places;
 mod policies;
