@@ -77,6 +77,15 @@ impl Node {
         }
     }
 
+    /// How many collections it nests, itself included.
+    fn depth(&self) -> usize {
+        match &self.value {
+            Value::Sequence(nodes) => 1 + nodes.iter().map(Self::depth).max().unwrap_or_default(),
+            Value::Mapping(entries) => 1 + entries.iter().map(|entry| entry.node.depth()).max().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
     /// The memory that a copy takes, in values.
     fn size(&self) -> usize {
         1 + match &self.value {
@@ -239,6 +248,9 @@ fn read(parser: &mut Source<'_>, budget: &mut usize, open: &mut Vec<Open>) -> Re
                 let Some(node) = anchors.get(&id) else {
                     return Err((position, "an alias refers to the value that it is part of".to_owned()));
                 };
+                if open.len() + node.depth() > NESTING {
+                    return Err((position, format!("an alias nests more than {NESTING} collections")));
+                }
                 copy(node, position, budget)?
             }
             // Starts and comments hold no data.

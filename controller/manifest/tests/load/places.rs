@@ -82,6 +82,13 @@ spec:
         ));
     }
     assert_eq!(file(&bomb).diagnostics[0].code, "yaml-syntax");
+    // Each level adds to the depth alone, and no walk over the tree may exhaust the stack.
+    let (open, close) = ("[".repeat(30), "]".repeat(30));
+    let mut well = format!("a0: &a0 {open}x{close}\n");
+    for level in 1..50 {
+        well.push_str(&format!("a{level}: &a{level} {open}*a{} {close}\n", level - 1));
+    }
+    assert!(lines(&file(&well))[0].contains("an alias nests more than 64 collections"));
     assert_eq!(file("a: &a [*a]\n").diagnostics[0].code, "yaml-syntax");
     assert_eq!(file(&"[".repeat(100_000)).diagnostics[0].code, "yaml-syntax");
     assert_eq!(file(&"- ".repeat(100_000)).diagnostics[0].code, "yaml-syntax");
