@@ -6,7 +6,7 @@ use crate::{
     api_key::KnownClient,
     http::{
         RequestHead,
-        header::{same_to_backend, trim},
+        header::{is_told_by_proxy, same_to_backend, trim},
     },
     step::HeaderEdit,
 };
@@ -49,21 +49,22 @@ impl IdentityHeaders {
         self.names.iter().any(|name| same_to_backend(name, sent))
     }
 
-    /// Takes the names out of `Connection`, by which a client could make a later hop remove the verified header.
+    /// Takes the names out of `Connection`, by which a client could make a later hop remove the verified header, and with
+    /// them those of the headers by which the proxy tells where the request came from.
+    ///
+    /// `Connection` reaches the backend in a request for an upgrade only.
     pub(crate) fn clean_connection(&self, head: &RequestHead, edits: &mut Vec<HeaderEdit>) {
-        if self.is_empty() {
-            return;
-        }
         let options = || {
             head.values(b"connection")
                 .flat_map(|line| line.split(|byte| *byte == b','))
                 .map(trim)
         };
-        if !options().any(|option| self.contains(option)) {
+        let guarded = |option: &[u8]| is_told_by_proxy(option) || self.contains(option);
+        if !options().any(guarded) {
             return;
         }
         let mut kept = Vec::new();
-        for option in options().filter(|option| !option.is_empty() && !self.contains(option)) {
+        for option in options().filter(|option| !option.is_empty() && !guarded(option)) {
             if !kept.is_empty() {
                 kept.extend_from_slice(b", ");
             }

@@ -79,6 +79,19 @@ pub fn is_envoy(name: &[u8]) -> bool {
         .is_some_and(|start| same_to_backend(start, ENVOY_PREFIX))
 }
 
+/// Tells whether a header says where the request came from and where it was going, in words that the proxy chose:
+/// `Host`, `Forwarded`, `X-Forwarded-*` and `X-Envoy-*`.
+#[must_use]
+pub fn is_told_by_proxy(name: &[u8]) -> bool {
+    const FORWARDED: &[u8] = b"x-forwarded-";
+    same_to_backend(name, b"host")
+        || same_to_backend(name, b"forwarded")
+        || name
+            .get(..FORWARDED.len())
+            .is_some_and(|start| same_to_backend(start, FORWARDED))
+        || is_envoy(name)
+}
+
 /// Tells whether Envoy itself writes this header over whatever a client sent: the client's address, on every listener
 /// that takes it from the connection (`use_remote_address`). Backends know it from there.
 #[must_use]
