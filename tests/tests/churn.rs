@@ -168,10 +168,11 @@ fn two_hundred_edits_under_load() {
         if generation == EDITS / 2 {
             kill_and_restart(&mut live, &load);
         }
+        // The edits are spread over the requests.
+        wait::until("enough requests were sent", PATIENCE, || {
+            (load.count.load(Ordering::Relaxed) >= REQUESTS * generation / EDITS).then_some(())
+        });
     }
-    wait::until("enough requests were sent", Duration::from_secs(60), || {
-        (load.count.load(Ordering::Relaxed) >= REQUESTS).then_some(())
-    });
     let sent = load.finish();
     assert!(sent.len() >= REQUESTS, "{} requests", sent.len());
 
@@ -228,7 +229,7 @@ fn assert_never_late(sent: &[Sent], acknowledged: &[Instant]) {
         );
     }
     assert!(
-        used.len() > EDITS / 2,
+        used.len() > EDITS * 9 / 10,
         "the load saw the edits: {} generations",
         used.len()
     );
@@ -284,77 +285,6 @@ fn rendered(live: &Live) -> Vec<String> {
         assert_eq!(derived(generation), policy_of(generation).0, "generation {generation}");
     }
     (0..=EDITS).map(derived).collect()
-}
-
-#[test]
-fn a_poisoned_route_does_not_hold_back_a_revocation() {
-    let backend = Backend::start();
-    let port = controller::free_port();
-    let tenants = |poison: bool, revoked: bool| {
-        let mut clients = vec![("carol", "key-of-carol")];
-        if !revoked {
-            clients.push(("mallory", "key-of-mallory"));
-        }
-        let mut orders = manifests::route("orders", &["orders.example.com"], "/", "echo");
-        if poison {
-            manifests::poison(&mut orders);
-        }
-        manifests::file(&[
-            orders,
-            manifests::policy(
-                "orders",
-                json!({"cors": {"allowOrigins": ["https://shop.example.com"]}}),
-            ),
-            manifests::route("bank", &["bank.example.com"], "/", "echo"),
-            manifests::policy("bank", json!({"apiKeyAuth": manifests::api_key_auth("bank")})),
-            manifests::secret("shop", "bank", &clients),
-        ])
-    };
-    let common = manifests::file(&[
-        manifests::gateway_class(),
-        manifests::gateway(&[manifests::http_listener("http", port, None)]),
-        manifests::backend("echo", backend.address()),
-    ]);
-    let files = [("gateway.yaml", common), ("tenants.yaml", tenants(false, false))];
-    let live = Live::start(&files, &[port]);
-    let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)));
-    let as_client = |key: &str| Request::get("bank.example.com", "/").header("x-api-key", key);
-    let orders = Request::get("orders.example.com", "/");
-    assert_eq!(connection.send(&as_client("key-of-mallory")).status, 200);
-    assert_eq!(connection.send(&orders).status, 200);
-
-    live.edit("tenants.yaml", &tenants(true, true));
-    let request = as_client("key-of-mallory");
-    let (_, took) = portcullis_e2e::live::until_status(&mut connection, &request, 401, PATIENCE);
-    assert!(
-        live.envoy.stats().sum("http.", ".update_rejected") > 0,
-        "Envoy refuses the poison: this test can fail"
-    );
-    assert!(took < Duration::from_secs(1), "revoked after {took:?}");
-    assert_eq!(
-        connection.send(&as_client("key-of-carol")).status,
-        200,
-        "the other clients stay"
-    );
-    assert_eq!(
-        connection.send(&orders).status,
-        500,
-        "the poisoned host is closed, not open"
-    );
-    wait::until("the policy at fault is named", PATIENCE, || {
-        let output = live.controller.output();
-        let mut told = output
-            .lines()
-            .filter(|line| line.starts_with("policy ") && line.contains("shop/orders"));
-        told.next_back()
-            .filter(|line| !line.contains(" enforced "))
-            .map(str::to_owned)
-    });
-
-    live.edit("tenants.yaml", &tenants(false, true));
-    portcullis_e2e::live::until_status(&mut connection, &orders, 200, PATIENCE);
-    assert_eq!(connection.send(&as_client("key-of-mallory")).status, 401);
-    live.assert_listeners_untouched();
 }
 
 #[test]

@@ -178,6 +178,23 @@ fn compose_file_serves_the_quickstart() {
         200
     );
 
+    // What `make up` prints holds here too.
+    let lines = std::fs::read_to_string(artefacts::root().join("manifests/examples/quickstart/curl.txt"));
+    for line in lines
+        .expect("the quickstart's requests")
+        .lines()
+        .filter(|line| line.starts_with("curl "))
+    {
+        let (command, expected) = line.rsplit_once('#').expect("the expected answer");
+        let command = command.replace("127.0.0.1:10080", &gateway.to_string());
+        let output = Command::new("bash").args(["-c", &command]).output().expect("bash runs");
+        let status = String::from_utf8_lossy(&output.stdout)
+            .split(' ')
+            .nth(1)
+            .map(str::to_owned);
+        assert_eq!(status.as_deref(), expected.split_whitespace().next(), "{command}");
+    }
+
     // A controller that is gone changes nothing for traffic.
     engine.compose(&["stop", "controller"]);
     assert_eq!(client::once(gateway, &orders()).status, 401);
