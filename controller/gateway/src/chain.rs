@@ -7,9 +7,9 @@ use envoy_types::pb::{
         config::{
             accesslog::v3::{AccessLog, access_log},
             core::v3::{
-                AsyncDataSource, BackoffStrategy, DataSource, HttpProtocolOptions, SubstitutionFormatString,
-                async_data_source, data_source, http_protocol_options::HeadersWithUnderscoresAction,
-                substitution_format_string::Format,
+                AsyncDataSource, BackoffStrategy, DataSource, Http2ProtocolOptions, HttpProtocolOptions,
+                SubstitutionFormatString, async_data_source, data_source,
+                http_protocol_options::HeadersWithUnderscoresAction, substitution_format_string::Format,
             },
             rbac::v3::{
                 Permission, Policy, Principal, Rbac as Rules, permission::Rule, principal::Identifier, rbac::Action,
@@ -47,7 +47,7 @@ use prost::Name;
 
 use crate::{
     Options,
-    xds::{ads, any, merged, milliseconds, yes},
+    xds::{ads, any, merged, milliseconds, number, yes},
 };
 
 /// What the filter may call, and what Envoy calls in it; Envoy never enters a callback that is not here.
@@ -116,6 +116,13 @@ pub(crate) fn connection_manager(stat_prefix: &str, table: &str, options: &Optio
         common_http_protocol_options: Some(HttpProtocolOptions {
             headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest.into(),
             ..HttpProtocolOptions::default()
+        }),
+        // What one connection may make Envoy keep: its own defaults are 1024 streams and 24 MiB.
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            max_concurrent_streams: number(100),
+            initial_stream_window_size: number(64 * 1024),
+            initial_connection_window_size: number(1024 * 1024),
+            ..Http2ProtocolOptions::default()
         }),
         access_log: options.access_log.iter().map(|path| access_log(path)).collect(),
         // Frees streams whose virtual machine died while they waited.

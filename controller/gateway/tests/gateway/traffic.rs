@@ -361,3 +361,30 @@ fn a_preflight_has_no_backend() {
         case(&["OPTIONS /orders HTTP/1.1", HOST], 404, &[]),
     ]);
 }
+
+/// What one HTTP/2 connection may make Envoy keep is little: its settings say so before any request (RFC 9113 §6.5).
+#[test]
+fn one_connection_holds_few_streams_and_little_data() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let proxy = start();
+    let mut connection = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    connection
+        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat())
+        .unwrap();
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).unwrap();
+    assert_eq!(head[3], 4, "no SETTINGS frame: {head:?}");
+    let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    connection.read_exact(&mut payload).unwrap();
+    let setting = |wanted: u16| {
+        payload.chunks_exact(6).find_map(|entry| {
+            let (name, value) = entry.split_first_chunk::<2>()?;
+            (u16::from_be_bytes(*name) == wanted).then(|| u32::from_be_bytes(value.try_into().unwrap()))
+        })
+    };
+    assert_eq!(setting(MAX_CONCURRENT_STREAMS), Some(100));
+    assert_eq!(setting(INITIAL_WINDOW_SIZE), Some(64 * 1024));
+}
