@@ -33,8 +33,42 @@ fn objects(port: u16, backend: &Backend, name: &str) -> String {
     ])
 }
 
+/// The same with a Service, whose endpoints change.
+fn service(port: u16, backend: &Backend, _: &str) -> String {
+    let mut route = manifests::route("orders", &[], "/", "echo");
+    route["spec"]["rules"][0]["backendRefs"] = json!([{"name": "echo", "port": 80}]);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "echo", "namespace": "shop"},
+        "spec": {"ports": [{"name": "http", "port": 80}]},
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "echo-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "echo"}},
+        "ports": [{"name": "http", "port": backend.address().port()}],
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}],
+    });
+    manifests::file(&[
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", port, None)]),
+        service,
+        slice,
+        manifests::secret("shop", "clients", &[("alice", "key-of-alice")]),
+        route,
+        manifests::policy("orders", json!({"apiKeyAuth": manifests::api_key_auth("clients")})),
+    ])
+}
+
 #[test]
 fn a_route_that_moves_to_new_backends_loses_no_request() {
+    moves(objects);
+}
+
+#[test]
+fn a_service_whose_endpoints_change_loses_no_request() {
+    moves(service);
+}
+
+fn moves(objects: fn(u16, &Backend, &str) -> String) {
     let backends = [Backend::named("even"), Backend::named("odd")];
     let port = controller::free_port();
     let live = Live::start(&[("all.yaml", objects(port, &backends[0], "b0"))], &[port]);
