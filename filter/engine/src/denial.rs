@@ -19,6 +19,8 @@ pub enum Reason {
     FilterTooOld,
     /// The proxy could not answer a question of the engine.
     HostFault,
+    /// The path leads elsewhere for a backend that reads it otherwise than the router.
+    PathAmbiguous,
     /// The policy could not be enforced whole; its status says why.
     PolicyInvalid,
     /// The delivered policy does not hash to the route's value.
@@ -42,6 +44,7 @@ impl Reason {
         Self::CorsPreflight,
         Self::FilterTooOld,
         Self::HostFault,
+        Self::PathAmbiguous,
         Self::PolicyInvalid,
         Self::PolicyMismatch,
         Self::PolicyMissing,
@@ -61,6 +64,7 @@ impl Reason {
             Self::CorsOriginDenied => "cors_origin_denied",
             Self::FilterTooOld => "filter_too_old",
             Self::HostFault => "host_fault",
+            Self::PathAmbiguous => "path_ambiguous",
             Self::PolicyInvalid => "policy_invalid",
             Self::PolicyMismatch => "policy_mismatch",
             Self::PolicyMissing => "policy_missing",

@@ -18,7 +18,10 @@ use crate::{
     denial::Reason,
     document::{Action, Refuse},
     host::Host,
-    http::header::{is_envoy, is_written_by_envoy},
+    http::{
+        header::{is_envoy, is_written_by_envoy},
+        path::hides_step,
+    },
     identity::Principal,
     policy::Policy,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
@@ -29,7 +32,7 @@ pub use crate::http::{RequestHead, ResponseHead};
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Removes the headers that a client must not send.
+    /// Refuses a path that can be read in two ways, and removes the headers that a client must not send.
     StripIdentity,
     /// Answers a preflight.
     Preflight,
@@ -169,6 +172,9 @@ impl Transaction {
     }
 
     fn strip_identity(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
+        if head.path().is_some_and(hides_step) {
+            return Err(refuse(Reason::PathAmbiguous));
+        }
         let identity = &self.policy.identity_headers;
         for (name, _) in &head.headers {
             if identity.contains(name) {
@@ -272,6 +278,7 @@ pub const fn refuse(reason: Reason) -> LocalReply {
         Reason::ApiKeyMissing | Reason::ApiKeyUnknown => (401, b"Client authentication failed."),
         Reason::AuthorizationDenied => (403, b"RBAC: access denied"),
         Reason::CorsOriginDenied => (403, b""),
+        Reason::PathAmbiguous => (400, b""),
         Reason::HostFault => (503, b""),
         // `Allowed` is no reason to answer: whoever does so has a fault.
         Reason::Allowed
@@ -304,6 +311,7 @@ mod tests {
                 "api_key_missing" | "api_key_unknown" => (401, b"Client authentication failed."),
                 "authorization_denied" => (403, b"RBAC: access denied"),
                 "cors_origin_denied" => (403, b""),
+                "path_ambiguous" => (400, b""),
                 "host_fault" => (503, b""),
                 _ => (500, b""),
             };

@@ -76,6 +76,7 @@ fn random_transactions_end_in_every_way() {
         "cors_origin_denied",
         "cors_preflight",
         "host_fault",
+        "path_ambiguous",
     ] {
         assert!(ends.get(reason).is_some_and(|count| *count >= 20), "{reason}: {ends:?}");
     }

@@ -3,6 +3,7 @@
 pub mod cookie;
 pub mod header;
 pub mod origin;
+pub mod path;
 pub mod query;
 
 /// The head of a request as the proxy received it.
