@@ -54,7 +54,8 @@ pub(crate) struct Control<'a> {
     told: BTreeSet<String>,
     publication: Publication,
     events: UnboundedReceiver<Event>,
-    ports: BTreeSet<u16>,
+    /// Whose each bound port is.
+    ports: BTreeMap<u16, String>,
     fleet: Option<Fleet>,
     envoys: Option<UnboundedReceiver<envoy::Event>>,
     reporter: Reporter,
@@ -80,7 +81,7 @@ impl<'a> Control<'a> {
             evaluation,
             publication,
             events,
-            ports: BTreeSet::new(),
+            ports: BTreeMap::new(),
             fleet,
             envoys,
             reporter: Reporter::default(),
@@ -218,17 +219,15 @@ impl<'a> Control<'a> {
         Ok(())
     }
 
-    /// The configurations that can be served: of two Gateways that want one port here, the first has it.
+    /// The configurations that can be served: of two Gateways that want one port here, the one that has it keeps it.
     fn configurations(&self) -> Vec<Configuration> {
-        let mut served: Vec<Configuration> = Vec::new();
-        for configuration in &self.evaluation.translation.configurations {
-            served.push(configuration.clone());
-            if self.fleet.is_some()
-                && let Some(clash) = super::clash(&served)
-            {
-                self.note(Tone::Bad, &format!("{clash}; only the first is served"));
-                served.pop();
-            }
+        let all = &self.evaluation.translation.configurations;
+        if self.fleet.is_none() {
+            return all.clone();
+        }
+        let (served, clashes) = by_port(all, &self.ports);
+        for clash in clashes {
+            self.note(Tone::Bad, &format!("{clash}; only the first is served"));
         }
         served
     }
@@ -256,13 +255,13 @@ impl<'a> Control<'a> {
             configuration
                 .listeners
                 .iter()
-                .map(|port| port.bound)
+                .map(|port| (port.bound, configuration.gateway.clone()))
                 .collect::<Vec<_>>()
         };
-        let now: BTreeSet<_> = configurations.iter().flat_map(bound).collect();
+        let now: BTreeMap<_, _> = configurations.iter().flat_map(bound).collect();
         // At the start they were looked at already, with the power to refuse.
         let first = self.ports.is_empty();
-        for port in now.difference(&self.ports).filter(|_| !first) {
+        for port in now.keys().filter(|port| !first && !self.ports.contains_key(port)) {
             if let Ok(Some(owner)) = ports::busy(*port) {
                 self.note(
                     Tone::Bad,
@@ -369,6 +368,31 @@ impl<'a> Control<'a> {
     }
 }
 
+/// Divides configurations into those that can be served side by side, by name, and the reasons why the others cannot.
+///
+/// Who wants a port that another one has goes last: nobody takes a port over by a name that sorts before the owner's.
+fn by_port(all: &[Configuration], owners: &BTreeMap<u16, String>) -> (Vec<Configuration>, Vec<String>) {
+    let (modest, greedy): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|configuration| {
+        let mut ports = configuration.listeners.iter();
+        ports.all(|port| {
+            owners
+                .get(&port.bound)
+                .is_none_or(|owner| *owner == configuration.gateway)
+        })
+    });
+    let mut served: Vec<Configuration> = Vec::new();
+    let mut clashes = Vec::new();
+    for configuration in modest.into_iter().chain(greedy) {
+        served.push(configuration);
+        if let Some(clash) = super::clash(&served) {
+            clashes.push(clash);
+            served.pop();
+        }
+    }
+    served.sort_by(|one, other| one.gateway.cmp(&other.gateway));
+    (served, clashes)
+}
+
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.recv().await,
@@ -380,5 +404,51 @@ async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_gateway::BoundPort;
+
+    use super::*;
+
+    fn configuration(gateway: &str, port: u16) -> Configuration {
+        Configuration {
+            gateway: gateway.to_owned(),
+            resources: Vec::new(),
+            listeners: vec![BoundPort {
+                listeners: vec!["http".to_owned()],
+                port,
+                bound: port,
+                protocol: "HTTP".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn no_gateway_takes_the_port_of_another() {
+        let all = [
+            configuration("aaa/mine", 443),
+            configuration("edge/public", 443),
+            configuration("other/own", 80),
+        ];
+        let names = |served: &[Configuration]| -> Vec<String> {
+            served
+                .iter()
+                .map(|configuration| configuration.gateway.clone())
+                .collect()
+        };
+        let owners = BTreeMap::from([(443, "edge/public".to_owned()), (8080, "aaa/mine".to_owned())]);
+        let (served, clashes) = by_port(&all, &owners);
+        assert_eq!(names(&served), ["edge/public", "other/own"]);
+        assert_eq!(
+            clashes,
+            ["Gateways edge/public and aaa/mine both want port 443, and each has an Envoy of its own here"]
+        );
+        let (served, _) = by_port(&all[..1], &owners);
+        assert_eq!(names(&served), ["aaa/mine"], "the owner has left");
+        let (served, _) = by_port(&all, &BTreeMap::new());
+        assert_eq!(names(&served), ["aaa/mine", "other/own"]);
     }
 }

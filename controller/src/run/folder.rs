@@ -52,33 +52,37 @@ impl Folder {
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let found = self.read();
         let mut loaded = None;
+        let mut diagnostics: Vec<Diagnostic> = Vec::new();
         let settled = self.last_good.settle(found, |texts| {
             let now = portcullis_manifest::load(texts);
             let failed = load::failed_files(&now);
+            diagnostics.extend(now.diagnostics.iter().cloned());
             loaded = Some(now);
             failed
         });
         let notes = notes(&self.settled.held, &settled.held);
-        let is_refused = |diagnostic: &&Diagnostic| {
+        let is_refused = |diagnostic: &Diagnostic| {
             let file = diagnostic.place.as_ref().map(|place| &place.file);
-            settled
-                .held
-                .iter()
-                .any(|held| held.why == Why::Refused && Some(&held.name) == file)
+            // Told in the file of the two that comes later, which need not be the one that is refused.
+            diagnostic.code == "duplicate-object"
+                || settled
+                    .held
+                    .iter()
+                    .any(|held| held.why == Why::Refused && Some(&held.name) == file)
         };
-        let diagnostics = loaded.iter().flat_map(|loaded| &loaded.diagnostics);
-        let refused: Vec<_> = diagnostics.filter(is_refused).cloned().collect();
-        // What was read to judge the files is what is served, unless a file was exchanged for what it said before.
-        let as_judged = settled.held.iter().all(|held| held.why != Why::Refused);
+        diagnostics.retain(is_refused);
+        diagnostics.sort();
+        diagnostics.dedup();
+        // What was read last to judge the files is what is served.
         let evaluation = (settled.texts != self.settled.texts).then(|| match loaded {
-            Some(loaded) if as_judged => load::translate(loaded, &self.settings),
-            _ => load::evaluate(&settled.texts, &self.settings),
+            Some(loaded) => load::translate(loaded, &self.settings),
+            None => load::evaluate(&settled.texts, &self.settings),
         });
         self.settled = settled;
         Refreshed {
             evaluation,
             notes,
-            refused,
+            refused: diagnostics,
         }
     }
 

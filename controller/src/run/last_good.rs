@@ -43,11 +43,14 @@ pub(crate) enum Why {
 
 impl LastGood {
     /// Chooses each file's text: what it says now, or what it said before if it went bad. `refused` names the files
-    /// among the given ones that hold an object which must not be taken.
+    /// among the given ones that hold an object which must not be taken; it was called last with the chosen texts.
+    ///
+    /// Files may be at fault only together, as two with one object are. Then it is the new one, or else the changed one,
+    /// that is not taken: nobody can take an object over, or hold a file back, by repeating what another file says.
     pub(crate) fn settle(
         &mut self,
         found: Vec<Found>,
-        refused: impl FnOnce(&[(String, String)]) -> BTreeSet<String>,
+        mut refused: impl FnMut(&[(String, String)]) -> BTreeSet<String>,
     ) -> Settled {
         let mut settled = Settled::default();
         let mut hold = |texts: &mut Vec<(String, String)>, name: String, why: Why, former: Option<&String>| {
@@ -90,30 +93,41 @@ impl LastGood {
                 }
             }
         }
-        let kept: BTreeSet<_> = settled.held.iter().map(|held| held.name.clone()).collect();
-        let refused = refused(&texts);
-        for (name, text) in &mut texts {
-            if !refused.contains(name) || kept.contains(name) {
-                continue;
+        let mut kept: BTreeSet<String> = settled.held.iter().map(|held| held.name.clone()).collect();
+        loop {
+            let refused = refused(&texts);
+            let to_blame: Vec<(String, bool)> = texts
+                .iter()
+                .filter(|(name, _)| refused.contains(name) && !kept.contains(name))
+                .filter_map(|(name, text)| match self.texts.get(name) {
+                    Some(former) if former == text => None,
+                    former => Some((name.clone(), former.is_some())),
+                })
+                .collect();
+            let any_new = to_blame.iter().any(|(_, has_former)| !has_former);
+            if to_blame.is_empty() {
+                break;
             }
-            let former = self.texts.get(name);
-            settled.held.push(Held {
-                name: name.clone(),
-                why: Why::Refused,
-                has_former: former.is_some(),
-            });
-            if let Some(former) = former {
-                text.clone_from(former);
+            for (name, has_former) in to_blame {
+                if any_new && has_former {
+                    continue;
+                }
+                match self.texts.get(&name) {
+                    Some(former) => texts
+                        .iter_mut()
+                        .filter(|(other, _)| *other == name)
+                        .for_each(|(_, text)| text.clone_from(former)),
+                    // A file that was never good is left out whole: half of it might open what the other half closes.
+                    None => texts.retain(|(other, _)| *other != name),
+                }
+                kept.insert(name.clone());
+                settled.held.push(Held {
+                    name,
+                    why: Why::Refused,
+                    has_former,
+                });
             }
         }
-        // A file that was never good is left out whole: half of it might open what the other half closes.
-        let never_good: BTreeSet<_> = settled
-            .held
-            .iter()
-            .filter(|held| !held.has_former)
-            .map(|held| held.name.as_str())
-            .collect();
-        texts.retain(|(name, _)| !never_good.contains(name.as_str()));
         self.texts = texts.iter().cloned().collect();
         settled.texts = texts;
         settled
@@ -206,6 +220,38 @@ mod tests {
             [("b", "one")],
             "a bad text never becomes a former one"
         );
+    }
+
+    /// Of files that say one word, all are refused.
+    fn judge_words(texts: &[(String, String)]) -> BTreeSet<String> {
+        let same = |text: &str| texts.iter().filter(|(_, other)| other == text).count();
+        let twice = texts.iter().filter(|(_, text)| same(text) > 1);
+        twice.map(|(name, _)| name.clone()).collect()
+    }
+
+    #[test]
+    fn a_file_that_repeats_another_does_not_hold_it_back() {
+        let mut last_good = after(&[("m", "one"), ("x", "other")]);
+        let settled = last_good.settle(found(&[("a", "one"), ("m", "one"), ("x", "other")]), judge_words);
+        assert_eq!(served(&settled), [("m", "one"), ("x", "other")]);
+        assert_eq!(settled.held.iter().map(|held| &held.name).collect::<Vec<_>>(), ["a"]);
+        // The other one moves on to something that the new one says too, and is preferred still.
+        let settled = last_good.settle(found(&[("a", "two"), ("m", "two"), ("x", "other")]), judge_words);
+        assert_eq!(served(&settled), [("m", "two"), ("x", "other")]);
+        // One that was taken repeats what an unchanged one says.
+        let settled = last_good.settle(found(&[("m", "two"), ("x", "two")]), judge_words);
+        assert_eq!(served(&settled), [("m", "two"), ("x", "other")]);
+        assert_eq!(settled.held.iter().map(|held| &held.name).collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn what_moves_between_files_is_taken_once_it_is_in_one_place() {
+        let mut last_good = after(&[("a", "object"), ("b", "nothing")]);
+        let settled = last_good.settle(found(&[("a", "object"), ("b", "object")]), judge_words);
+        assert_eq!(served(&settled), [("a", "object"), ("b", "nothing")]);
+        let settled = last_good.settle(found(&[("a", "empty"), ("b", "object")]), judge_words);
+        assert_eq!(served(&settled), [("a", "empty"), ("b", "object")]);
+        assert_eq!(settled.held, []);
     }
 
     #[test]
