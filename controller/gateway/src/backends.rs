@@ -18,7 +18,7 @@ use portcullis_attachment::{
 
 use crate::{
     cluster::{Destination, Discovery, Upstream},
-    grants::{self, End},
+    grants::{End, Grants},
     report::{Fault, ignored},
 };
 
@@ -45,7 +45,7 @@ type Key<'a> = (&'a str, &'a str);
 
 /// All backends, by name.
 pub(crate) struct Backends<'a> {
-    snapshot: &'a Snapshot,
+    grants: &'a Grants<'a>,
     overrides: &'a BTreeMap<String, String>,
     services: HashMap<Key<'a>, &'a Service>,
     slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>>,
@@ -55,7 +55,7 @@ pub(crate) struct Backends<'a> {
 }
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, overrides: &'a BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, overrides: &'a BTreeMap<String, String>) -> Self {
         let services = snapshot.services.iter().map(|service| {
             let metadata = &service.metadata;
             ((object::namespace(metadata), object::name(metadata)), service.as_ref())
@@ -73,7 +73,7 @@ impl<'a> Backends<'a> {
             }
         }
         Self {
-            snapshot,
+            grants,
             overrides,
             services: services.collect(),
             slices,
@@ -109,7 +109,7 @@ impl<'a> Backends<'a> {
             namespace: route_namespace,
         };
         let to = End { group, kind, namespace };
-        if !grants::permits(self.snapshot, from, to, name) {
+        if !self.grants.permits(from, to, name) {
             return Err(Unresolved {
                 reason: "RefNotPermitted",
                 fault: Fault::new(
@@ -125,7 +125,7 @@ impl<'a> Backends<'a> {
             });
         }
         if kind == "Backend" {
-            self.backend(namespace, name)
+            self.backend(route_namespace, namespace, name)
         } else {
             self.service(namespace, name, reference.port)
         }
@@ -306,7 +306,7 @@ impl<'a> Backends<'a> {
         }
     }
 
-    fn backend(&mut self, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
+    fn backend(&mut self, route_namespace: &str, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
         let unsupported = |what: &str| Unresolved {
             reason: "UnsupportedValue",
             fault: Fault::new(
@@ -323,7 +323,12 @@ impl<'a> Backends<'a> {
                     "name",
                     format!("Backend {namespace}/{name} does not exist"),
                 )
-                .fix(self.instead_of(namespace, name)),
+                // A grant for one name is none for the names of others.
+                .fix(if route_namespace == namespace {
+                    self.instead_of(namespace, name)
+                } else {
+                    format!("create Backend {namespace}/{name}")
+                }),
             });
         };
         let spec = &backend.spec;

@@ -11,14 +11,15 @@ use portcullis_attachment::{
     finding::{Finding, Severity},
     listeners::{Listener, listeners},
     object::{self, GATEWAY_GROUP, ListenerRef, ObjectRef},
-    snapshot::Snapshot,
     status::{Condition, ObjectStatus, Scope, ScopeStatus},
 };
 
 use crate::{
     BoundPort, Configuration, Options, Resource,
     backends::Backends,
-    certificate, listener,
+    certificate::{self, Secrets},
+    grants::Grants,
+    listener,
     report::{Fault, condition, ignored},
     route::rule::Place,
     routes::Routes,
@@ -27,7 +28,8 @@ use crate::{
 
 /// What everything of one translation shares.
 pub(crate) struct World<'a> {
-    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) grants: &'a Grants<'a>,
+    pub(crate) secrets: &'a Secrets<'a>,
     pub(crate) attachment: &'a Attachment,
     pub(crate) options: &'a Options,
     pub(crate) routes: &'a Routes,
@@ -60,7 +62,7 @@ pub(crate) fn translate(
     );
     let judged: Vec<Judged<'_>> = listeners(gateway)
         .into_iter()
-        .map(|listener| judge(listener, gateway, namespace, world.snapshot, &object, findings))
+        .map(|listener| judge(listener, gateway, namespace, world, &object, findings))
         .collect();
     let configuration = configure(&judged, format!("{namespace}/{name}"), world);
     let status = status(gateway, object, &judged, world.routes);
@@ -71,7 +73,7 @@ fn judge<'a>(
     listener: Listener<'a>,
     gateway: &Gateway,
     namespace: &str,
-    snapshot: &Snapshot,
+    world: &World<'_>,
     object: &ObjectRef,
     findings: &mut Vec<Finding>,
 ) -> Judged<'a> {
@@ -155,7 +157,7 @@ fn judge<'a>(
     }
     let mut failed = None;
     for (index, reference) in references.iter().enumerate() {
-        match certificate::resolve(snapshot, namespace, reference) {
+        match certificate::resolve(world.grants, world.secrets, namespace, reference) {
             Ok(resource) => judged.certificates.push(resource),
             Err(refused) => {
                 failed = Some((refused.reason, refused.fault.message.clone()));

@@ -32,6 +32,7 @@ use portcullis_attachment::{
 use crate::{
     backends::Backends,
     gateway::World,
+    grants::Grants,
     report::{Fault, condition, ignored},
     routes::Routes,
 };
@@ -109,10 +110,13 @@ pub struct Translation {
 pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachment, options: &Options) -> Translation {
     let mut translation = Translation::default();
     classes(snapshot, options, &mut translation);
-    let mut backends = Backends::new(snapshot, &options.backend_overrides);
+    let grants = Grants::new(snapshot);
+    let secrets = certificate::secrets(snapshot);
+    let mut backends = Backends::new(snapshot, &grants, &options.backend_overrides);
     let routes = Routes::read(snapshot, bindings, &mut backends, &mut translation.findings);
     let world = World {
-        snapshot,
+        grants: &grants,
+        secrets: &secrets,
         attachment,
         options,
         routes: &routes,

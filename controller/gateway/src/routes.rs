@@ -65,8 +65,8 @@ impl Routes {
             });
             for bound in &parent.listeners {
                 let on = routes.by_listener.entry(bound.listener.clone()).or_default();
-                // Two parentRefs may lead to the same listener.
-                match on.iter_mut().find(|(other, _)| *other == position) {
+                // Two parentRefs may lead to the same listener; those of one route come one after another.
+                match on.last_mut().filter(|(other, _)| *other == position) {
                     Some((_, hostnames)) => {
                         for host in &bound.hostnames {
                             if !hostnames.contains(host) {

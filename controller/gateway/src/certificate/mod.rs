@@ -2,8 +2,11 @@
 
 mod pair;
 
+use std::collections::HashMap;
+
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 use gateway_api::gateways::GatewayListenersTlsCertificateRefs;
+use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
 use portcullis_attachment::{
     object::{self, GATEWAY_GROUP},
     snapshot::Snapshot,
@@ -12,7 +15,7 @@ use prost::Message;
 
 use crate::{
     Resource,
-    grants::{self, End},
+    grants::{End, Grants},
     report::Fault,
     resource::SECRET,
     xds::inline,
@@ -25,9 +28,24 @@ pub(crate) struct Refused {
     pub(crate) fault: Fault,
 }
 
+/// All Secrets, by namespace and name.
+pub(crate) type Secrets<'a> = HashMap<(&'a str, &'a str), &'a KubernetesSecret>;
+
+/// Indexes a snapshot's Secrets.
+pub(crate) fn secrets(snapshot: &Snapshot) -> Secrets<'_> {
+    let secrets = snapshot.secrets.iter();
+    secrets
+        .map(|secret| {
+            let metadata = &secret.metadata;
+            ((object::namespace(metadata), object::name(metadata)), secret.as_ref())
+        })
+        .collect()
+}
+
 /// Follows a `certificateRef` of a Gateway; the resource is named `<namespace>/<secret>`.
 pub(crate) fn resolve(
-    snapshot: &Snapshot,
+    grants: &Grants<'_>,
+    secrets: &Secrets<'_>,
     gateway_namespace: &str,
     reference: &GatewayListenersTlsCertificateRefs,
 ) -> Result<Resource, Refused> {
@@ -55,7 +73,7 @@ pub(crate) fn resolve(
         namespace: gateway_namespace,
     };
     let to = End { group, kind, namespace };
-    if !grants::permits(snapshot, from, to, name) {
+    if !grants.permits(from, to, name) {
         return Err(Refused {
             reason: "RefNotPermitted",
             fault: Fault::new(
@@ -70,11 +88,7 @@ pub(crate) fn resolve(
             )),
         });
     }
-    let found = snapshot
-        .secrets
-        .iter()
-        .find(|secret| object::namespace(&secret.metadata) == namespace && object::name(&secret.metadata) == name);
-    let Some(secret) = found else {
+    let Some(secret) = secrets.get(&(namespace, name)) else {
         return Err(invalid(Fault::new(
             "certificate-not-found",
             "name",

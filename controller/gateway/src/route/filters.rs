@@ -221,8 +221,20 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A name that a modifier may touch: not the host, by which the route was chosen, and no pseudo header.
+/// Fields that tell where a message ends and what its connection becomes (RFC 9112 §6, RFC 9110 §7.6.1, §7.8).
+const FRAMING: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
+
+/// A name that a modifier may touch: not the host, by which the route was chosen, no pseudo header, and nothing by which
+/// one message would end inside another: connections to a backend are shared by all routes to it.
 fn mutable_name(name: &str) -> Result<(), Fault> {
+    if FRAMING.contains(&name) {
+        return Err(Fault::new(
+            "immutable-header",
+            "",
+            format!("{name:?} cannot be modified: it tells where messages end and how connections are used"),
+        )
+        .fix("remove it"));
+    }
     if name == "host" || name.starts_with(':') {
         return Err(Fault::new(
             "immutable-header",
