@@ -230,6 +230,9 @@ impl Publication {
     fn settled(&mut self, gateway: &str, notes: &mut Notes) {
         if self.settle(gateway) {
             self.send(gateway, notes);
+        } else {
+            // The last acknowledgement of a search convicts without anything more to publish.
+            self.tell_convicted(notes);
         }
     }
 
