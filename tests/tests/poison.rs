@@ -99,6 +99,30 @@ fn bank(key: &str) -> Request {
     Request::get("bank.example.com", "/").header("x-api-key", key)
 }
 
+#[test]
+fn poison_that_is_there_from_the_start_closes_only_its_own_host() {
+    let backend = Backend::start();
+    let port = controller::free_port();
+    // No policy covers it: the route itself must be named.
+    let mut poisonous = manifests::route("orders", &["orders.example.com"], "/", "echo");
+    manifests::poison(&mut poisonous);
+    let all = manifests::file(&[
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", port, None)]),
+        manifests::backend("echo", backend.address()),
+        manifests::route("calm", &["calm.example.com"], "/", "echo"),
+        poisonous,
+    ]);
+    let live = Live::start(&[("all.yaml", all)], &[port]);
+    let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)));
+    until_status(&mut connection, &Request::get("calm.example.com", "/"), 200, PATIENCE);
+    until_status(&mut connection, &orders(), 500, PATIENCE);
+    wait::until("the culprit is named", PATIENCE, || {
+        live.controller.output().contains("orders.example.com").then_some(())
+    });
+    assert_eq!(connection.send(&Request::get("calm.example.com", "/")).status, 200);
+}
+
 fn orders() -> Request {
     Request::get("orders.example.com", "/")
 }
