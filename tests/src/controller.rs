@@ -54,15 +54,22 @@ impl Place {
         self
     }
 
-    /// The bootstrap for an Envoy of that controller.
+    /// The bootstrap for an Envoy of the folder's only Gateway.
     #[must_use]
     pub fn bootstrap(&self) -> Value {
+        self.bootstrap_with(&[])
+    }
+
+    /// The bootstrap for an Envoy of one Gateway, `namespace/name`.
+    #[must_use]
+    pub fn bootstrap_of(&self, gateway: &str) -> Value {
+        self.bootstrap_with(&["--gateway", gateway])
+    }
+
+    fn bootstrap_with(&self, more: &[&str]) -> Value {
         let mut command = self.command("render");
-        command
-            .arg("--bootstrap")
-            .arg("--xds-socket")
-            .arg(&self.socket)
-            .args(["-o", "json"]);
+        command.arg("--bootstrap").arg("--xds-socket").arg(&self.socket);
+        command.args(["-o", "json"]).args(more);
         json(&finished(command))
     }
 
