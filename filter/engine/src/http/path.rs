@@ -13,10 +13,14 @@ const DECODINGS: usize = 2;
 /// one, once it is decoded, its parameters are cut off (`..;x`, RFC 3986 §3.3) or spaces around it are dropped.
 ///
 /// The router resolves plain dot segments before a route is chosen. Servlet containers cut parameters off first, and so
-/// find in `/open/..;/admin` the place `/admin`, whose policy was never asked.
+/// find in `/open/..;/admin` the place `/admin`, whose policy was never asked. Slashes are merged too, all but the two that
+/// Envoy leaves of a path of nothing else: a backend serves `/` for them, and an exact match of `/` was passed over.
 #[must_use]
 pub fn hides_step(target: &[u8]) -> bool {
     let mut path = Cow::Borrowed(query::split(target).0);
+    if path.len() > 1 && path.iter().all(|byte| *byte == b'/') {
+        return true;
+    }
     for _ in 0..DECODINGS {
         if has_step(&path) {
             return true;
@@ -63,6 +67,8 @@ mod tests {
             "/;a/admin",
             "/%3ba=1/admin",
             "..;/admin",
+            "//",
+            "///?x",
         ] {
             assert!(hides_step(target.as_bytes()), "{target}");
         }

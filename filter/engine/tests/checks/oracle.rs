@@ -67,17 +67,19 @@ pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
 /// empty that another one follows.
 pub(crate) fn has_hidden_step(target: &[u8]) -> bool {
     let mut path = target.split(|byte| *byte == b'?').next().unwrap().to_vec();
-    (0..3).any(|_| {
-        let text: String = path.iter().map(|byte| char::from(*byte)).collect();
-        path = decoded(&path);
-        let text = text.replace('\\', "/");
-        let last = text.split('/').count() - 1;
-        text.split('/').enumerate().any(|(at, segment)| {
-            let name = segment.split(';').next().unwrap();
-            let shown = name.trim_matches([' ', '\t', '\n', '\x0c', '\r']);
-            [".", ".."].contains(&shown) || (name.is_empty() && segment.starts_with(';') && at < last)
+    let merged = path.iter().filter(|byte| **byte == b'/').count();
+    (merged > 1 && merged == path.len())
+        || (0..3).any(|_| {
+            let text: String = path.iter().map(|byte| char::from(*byte)).collect();
+            path = decoded(&path);
+            let text = text.replace('\\', "/");
+            let last = text.split('/').count() - 1;
+            text.split('/').enumerate().any(|(at, segment)| {
+                let name = segment.split(';').next().unwrap();
+                let shown = name.trim_matches([' ', '\t', '\n', '\x0c', '\r']);
+                [".", ".."].contains(&shown) || (name.is_empty() && segment.starts_with(';') && at < last)
+            })
         })
-    })
 }
 
 /// The parameters of a target: raw, decoded name, decoded value.
