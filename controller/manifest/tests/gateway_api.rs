@@ -1,7 +1,6 @@
 //! What Gateway API's definitions refuse.
 
 use portcullis_manifest::load;
-use rstest::rstest;
 
 fn check(kind: &str, spec: &str) -> Vec<String> {
     let text = format!(
@@ -16,156 +15,190 @@ fn listener(fields: &str) -> String {
     format!("gatewayClassName: c\nlisteners: [{{name: a, {fields}}}]")
 }
 
-#[rstest]
-#[case("port: 0, protocol: HTTP", "[out-of-range]", "write a number from 1 to 65535")]
-#[case("port: 70000, protocol: HTTP", "[out-of-range]", "spec.listeners[0].port")]
-#[case("port: '80', protocol: HTTP", "[wrong-type]", "write 80 without quotes")]
-#[case(
-    "port: 80, protocol: HTTP, hostname: 'https://Example.com:8443'",
-    "[invalid-hostname]",
-    "write \"example.com\""
-)]
-#[case(
-    "port: 80, protocol: HTTP, hostname: 'a.*.com'",
-    "[invalid-hostname]",
-    "write a hostname"
-)]
-#[case(
-    "port: 80, protocol: HTTP, tls: {certificateRefs: [{name: a}]}",
-    "[invalid-combination]",
-    "tls must not be specified"
-)]
-#[case(
-    "port: 443, protocol: HTTPS, tls: {mode: Passthrough}",
-    "[invalid-combination]",
-    "tls mode must be Terminate"
-)]
-#[case(
-    "port: 443, protocol: HTTPS, tls: {}",
-    "[invalid-combination]",
-    "certificateRefs or options must be specified"
-)]
-#[case(
-    "port: 443, protocol: HTTPS, tls: {mode: terminate}",
-    "[unknown-value]",
-    "write \"Terminate\""
-)]
-#[case(
-    "port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: all}}",
-    "[unknown-value]",
-    "write \"All\""
-)]
-#[case(
-    "port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP",
-    "[invalid-combination]",
-    "must be unique for each listener"
-)]
-#[case(
-    "port: 80, protocol: HTTP}, {name: a, port: 81, protocol: HTTP",
-    "[duplicate-entry]",
-    "an entry before it has the same name"
-)]
-#[case("protocol: HTTP", "[missing-field]", "spec.listeners[0].port: is required")]
-#[case("port: 80, protocol: HTTP, hostnames: [a]", "[unknown-field]", "write \"hostname\"")]
-fn a_gateway_is_refused(#[case] fields: &str, #[case] code: &str, #[case] text: &str) {
-    let lines = check("Gateway", &listener(fields));
-    assert!(
-        lines.iter().any(|line| line.contains(code) && line.contains(text)),
-        "{lines:#?}"
-    );
+#[test]
+fn a_gateway_is_refused() {
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "port: 0, protocol: HTTP",
+            "[out-of-range]",
+            "write a number from 1 to 65535",
+        ),
+        (
+            "port: 70000, protocol: HTTP",
+            "[out-of-range]",
+            "spec.listeners[0].port",
+        ),
+        ("port: '80', protocol: HTTP", "[wrong-type]", "write 80 without quotes"),
+        (
+            "port: 80, protocol: HTTP, hostname: 'https://Example.com:8443'",
+            "[invalid-hostname]",
+            "write \"example.com\"",
+        ),
+        (
+            "port: 80, protocol: HTTP, hostname: 'a.*.com'",
+            "[invalid-hostname]",
+            "write a hostname",
+        ),
+        (
+            "port: 80, protocol: HTTP, tls: {certificateRefs: [{name: a}]}",
+            "[invalid-combination]",
+            "tls must not be specified",
+        ),
+        (
+            "port: 443, protocol: HTTPS, tls: {mode: Passthrough}",
+            "[invalid-combination]",
+            "tls mode must be Terminate",
+        ),
+        (
+            "port: 443, protocol: HTTPS, tls: {}",
+            "[invalid-combination]",
+            "certificateRefs or options must be specified",
+        ),
+        (
+            "port: 443, protocol: HTTPS, tls: {mode: terminate}",
+            "[unknown-value]",
+            "write \"Terminate\"",
+        ),
+        (
+            "port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: all}}",
+            "[unknown-value]",
+            "write \"All\"",
+        ),
+        (
+            "port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP",
+            "[invalid-combination]",
+            "must be unique for each listener",
+        ),
+        (
+            "port: 80, protocol: HTTP}, {name: a, port: 81, protocol: HTTP",
+            "[duplicate-entry]",
+            "an entry before it has the same name",
+        ),
+        (
+            "protocol: HTTP",
+            "[missing-field]",
+            "spec.listeners[0].port: is required",
+        ),
+        (
+            "port: 80, protocol: HTTP, hostnames: [a]",
+            "[unknown-field]",
+            "write \"hostname\"",
+        ),
+    ];
+    for &(fields, code, text) in cases {
+        let lines = check("Gateway", &listener(fields));
+        assert!(
+            lines.iter().any(|line| line.contains(code) && line.contains(text)),
+            "{lines:#?}"
+        );
+    }
 }
 
-#[rstest]
-#[case(
-    "port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {a: b}}}, kinds: [{kind: HTTPRoute}]}"
-)]
-#[case("port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP, hostname: a.example.com")]
-#[case(
-    "port: 443, protocol: HTTPS, tls: {mode: Terminate, certificateRefs: [{group: '', kind: Secret, name: a, namespace: b}]}"
-)]
-fn a_gateway_is_taken(#[case] fields: &str) {
-    assert_eq!(check("Gateway", &listener(fields)), Vec::<String>::new());
+#[test]
+fn a_gateway_is_taken() {
+    let cases: &[&str] = &[
+        "port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {a: b}}}, kinds: [{kind: HTTPRoute}]}",
+        "port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP, hostname: a.example.com",
+        "port: 443, protocol: HTTPS, tls: {mode: Terminate, certificateRefs: [{group: '', kind: Secret, name: a, namespace: b}]}",
+    ];
+    for &fields in cases {
+        assert_eq!(check("Gateway", &listener(fields)), Vec::<String>::new());
+    }
 }
 
-#[rstest]
-#[case("matches: [{path: {value: orders}}]", "[invalid-combination]", "start with '/'")]
-#[case(
-    "matches: [{path: {value: /a//b}}]",
-    "[invalid-combination]",
-    "must not contain '//'"
-)]
-#[case("matches: [{path: {value: /a/..}}]", "[invalid-combination]", "end with '/..'")]
-#[case(
-    "matches: [{path: {type: Prefix, value: /a}}]",
-    "[unknown-value]",
-    "write \"PathPrefix\""
-)]
-#[case("matches: [{method: get}]", "[unknown-value]", "write \"GET\"")]
-#[case(
-    "matches: [{headers: [{name: 'a b', value: c}]}]",
-    "[invalid-header-name]",
-    "headers[0].name"
-)]
-#[case(
-    "matches: [{headers: [{name: a, value: b}, {name: a, value: c}]}]",
-    "[duplicate-entry]",
-    "headers[1]"
-)]
-#[case("match: [{path: {value: /a}}]", "[unknown-field]", "write \"matches\"")]
-#[case(
-    "backendRefs: [{name: a}]",
-    "[invalid-combination]",
-    "Must have port for Service reference; add \"port\""
-)]
-#[case("backendRefs: [{name: a, port: 80, weight: -1}]", "[out-of-range]", "weight")]
-#[case(
-    "backendRefs: [{name: a, port: 80}], filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]",
-    "[invalid-combination]",
-    "must not be used together with backendRefs"
-)]
-#[case(
-    "filters: [{type: RequestRedirect, requestRedirect: {statusCode: 200}}]",
-    "[unknown-value]",
-    "301"
-)]
-#[case(
-    "filters: [{type: URLRewrite, requestRedirect: {scheme: https}}]",
-    "[invalid-combination]",
-    "filter.urlRewrite"
-)]
-#[case("timeouts: {request: 5}", "[wrong-type]", "write \"5\"")]
-#[case("timeouts: {request: '5'}", "[invalid-duration]", "write \"5s\"")]
-#[case("name: a}, {name: a", "[invalid-combination]", "Rule name must be unique")]
-fn a_rule_is_refused(#[case] rule: &str, #[case] code: &str, #[case] text: &str) {
-    let lines = check("HTTPRoute", &format!("rules: [{{{rule}}}]"));
-    assert!(
-        lines.iter().any(|line| line.contains(code) && line.contains(text)),
-        "{lines:#?}"
-    );
+#[test]
+fn a_rule_is_refused() {
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "matches: [{path: {value: orders}}]",
+            "[invalid-combination]",
+            "start with '/'",
+        ),
+        (
+            "matches: [{path: {value: /a//b}}]",
+            "[invalid-combination]",
+            "must not contain '//'",
+        ),
+        (
+            "matches: [{path: {value: /a/..}}]",
+            "[invalid-combination]",
+            "end with '/..'",
+        ),
+        (
+            "matches: [{path: {type: Prefix, value: /a}}]",
+            "[unknown-value]",
+            "write \"PathPrefix\"",
+        ),
+        ("matches: [{method: get}]", "[unknown-value]", "write \"GET\""),
+        (
+            "matches: [{headers: [{name: 'a b', value: c}]}]",
+            "[invalid-header-name]",
+            "headers[0].name",
+        ),
+        (
+            "matches: [{headers: [{name: a, value: b}, {name: a, value: c}]}]",
+            "[duplicate-entry]",
+            "headers[1]",
+        ),
+        ("match: [{path: {value: /a}}]", "[unknown-field]", "write \"matches\""),
+        (
+            "backendRefs: [{name: a}]",
+            "[invalid-combination]",
+            "Must have port for Service reference; add \"port\"",
+        ),
+        (
+            "backendRefs: [{name: a, port: 80, weight: -1}]",
+            "[out-of-range]",
+            "weight",
+        ),
+        (
+            "backendRefs: [{name: a, port: 80}], filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]",
+            "[invalid-combination]",
+            "must not be used together with backendRefs",
+        ),
+        (
+            "filters: [{type: RequestRedirect, requestRedirect: {statusCode: 200}}]",
+            "[unknown-value]",
+            "301",
+        ),
+        (
+            "filters: [{type: URLRewrite, requestRedirect: {scheme: https}}]",
+            "[invalid-combination]",
+            "filter.urlRewrite",
+        ),
+        ("timeouts: {request: 5}", "[wrong-type]", "write \"5\""),
+        ("timeouts: {request: '5'}", "[invalid-duration]", "write \"5s\""),
+        (
+            "name: a}, {name: a",
+            "[invalid-combination]",
+            "Rule name must be unique",
+        ),
+    ];
+    for &(rule, code, text) in cases {
+        let lines = check("HTTPRoute", &format!("rules: [{{{rule}}}]"));
+        assert!(
+            lines.iter().any(|line| line.contains(code) && line.contains(text)),
+            "{lines:#?}"
+        );
+    }
 }
 
-#[rstest]
-#[case(
-    "matches: [{path: {type: RegularExpression, value: 'a//b'}, method: GET, headers: [{name: a, value: b}], queryParams: [{type: RegularExpression, name: c, value: d}]}]"
-)]
-#[case("name: a}, {}, {name: b")]
-#[case(
-    "filters: [{type: RequestRedirect, requestRedirect: {scheme: https, hostname: a.example.com, port: 443, statusCode: 301, path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]"
-)]
-#[case(
-    "filters: [{type: URLRewrite, urlRewrite: {hostname: a.example.com, path: {type: ReplaceFullPath, replaceFullPath: /b}}}, {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], add: [{name: a, value: b}], remove: [c]}}]"
-)]
-#[case(
-    "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}], backendRefs: [{name: a, port: 80, weight: 0}]"
-)]
-#[case(
-    "backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: a}], timeouts: {request: 10s, backendRequest: 500ms}"
-)]
-fn a_rule_is_taken(#[case] rule: &str) {
-    assert_eq!(
-        check("HTTPRoute", &format!("rules: [{{{rule}}}]")),
-        Vec::<String>::new()
-    );
+#[test]
+fn a_rule_is_taken() {
+    let cases: &[&str] = &[
+        "matches: [{path: {type: RegularExpression, value: 'a//b'}, method: GET, headers: [{name: a, value: b}], queryParams: [{type: RegularExpression, name: c, value: d}]}]",
+        "name: a}, {}, {name: b",
+        "filters: [{type: RequestRedirect, requestRedirect: {scheme: https, hostname: a.example.com, port: 443, statusCode: 301, path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]",
+        "filters: [{type: URLRewrite, urlRewrite: {hostname: a.example.com, path: {type: ReplaceFullPath, replaceFullPath: /b}}}, {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], add: [{name: a, value: b}], remove: [c]}}]",
+        "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}], backendRefs: [{name: a, port: 80, weight: 0}]",
+        "backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: a}], timeouts: {request: 10s, backendRequest: 500ms}",
+    ];
+    for &rule in cases {
+        assert_eq!(
+            check("HTTPRoute", &format!("rules: [{{{rule}}}]")),
+            Vec::<String>::new()
+        );
+    }
 }
 
 #[test]
