@@ -317,12 +317,24 @@ fn serve<'a>(
     let routes: &'a Routes = world.routes;
     for (age, hostnames) in routes.on(&listener.reference) {
         let Some(route) = routes.all.get(*age) else { continue };
-        for (index, rule) in route.rules.iter().enumerate() {
-            let policy = world.attachment.policies.get(&portcullis_attachment::effective::Place {
+        let policy_of = |index| {
+            world.attachment.policies.get(&portcullis_attachment::effective::Place {
                 listener: listener.reference.clone(),
                 route: route.object.clone(),
                 rule: index,
-            });
+            })
+        };
+        // What a match that cannot be read would have taken goes to the route's other rules: without the policy that was
+        // meant for it, if theirs is another.
+        let lost: BTreeSet<&str> = (0..)
+            .zip(&route.rules)
+            .filter(|(_, rule)| rule.lost_matches)
+            .filter_map(|(index, _)| policy_of(index))
+            .map(|policy| policy.hash.as_str())
+            .filter(|hash| *hash != world.options.none.hash)
+            .collect();
+        for (index, rule) in route.rules.iter().enumerate() {
+            let policy = policy_of(index);
             clusters.extend(rule.clusters.iter().map(String::as_str));
             let served = Served {
                 route: &route.name,
@@ -330,6 +342,7 @@ fn serve<'a>(
                 index,
                 rule,
                 policy,
+                shut: policy.is_some_and(|policy| lost.iter().any(|hash| *hash != policy.hash)),
                 place,
             };
             for host in hostnames {

@@ -73,6 +73,8 @@ pub(crate) struct Served<'a> {
     pub(crate) index: usize,
     pub(crate) rule: &'a Rule,
     pub(crate) policy: Option<&'a Arc<EffectivePolicy>>,
+    /// Whether it may get requests that were meant for a rule under another policy.
+    pub(crate) shut: bool,
     pub(crate) place: Place,
 }
 
@@ -132,7 +134,7 @@ impl Table {
             .entries;
         // A place without a policy is a fault of ours: it stays shut.
         let (policy, shut) = match served.policy {
-            Some(policy) => (policy, policy.refuses),
+            Some(policy) => (policy, policy.refuses || served.shut),
             None => (&self.none, true),
         };
         for matched in &served.rule.matches {

@@ -29,6 +29,8 @@ pub(crate) const NO_CLUSTER: &str = "invalid-backend";
 pub(crate) struct Rule {
     /// The matches that could be read.
     pub(crate) matches: Vec<Match>,
+    /// Whether there are others that could not.
+    pub(crate) lost_matches: bool,
     outcome: Outcome,
     request: Edits,
     response: Edits,
@@ -93,6 +95,7 @@ impl Rule {
         });
         let references = spec.backend_refs.as_deref().unwrap_or_default();
         let shares = shares(references, namespace, backends, &mut notes);
+        let lost_matches = notes.faults.iter().any(|fault| fault.path.starts_with("matches"));
         let failed = !notes.faults.is_empty() && notes.faults.iter().any(|fault| !fault.path.starts_with("matches"));
         let clusters: Vec<String> = shares.iter().filter_map(|share| share.cluster.clone()).collect();
         let outcome = if failed {
@@ -120,6 +123,7 @@ impl Rule {
         };
         let rule = Self {
             matches,
+            lost_matches,
             outcome,
             request: filters.request,
             response: filters.response,
@@ -185,7 +189,12 @@ fn matches(spec: &HttpRouteRules, notes: &mut Notes) -> Vec<Match> {
                     .extend(read.warnings.drain(..).map(|fault| fault.below(&path)));
                 matches.push(read);
             }
-            Err(fault) => notes.faults.push(fault.below(&path)),
+            Err(mut fault) => {
+                fault.fix.get_or_insert_with(|| {
+                    "repair it: until then rules of this route under another policy answer 500".to_owned()
+                });
+                notes.faults.push(fault.below(&path));
+            }
         }
     }
     matches
