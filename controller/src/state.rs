@@ -41,6 +41,24 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// As [`private_folder`], for files that are read again: one that another user made, who could put his own there, is
+/// refused.
+///
+/// # Errors
+///
+/// As the operating system has it, or the folder belongs to someone other than this user and root.
+pub(crate) fn own_folder(path: &Path) -> io::Result<()> {
+    private_folder(path)?;
+    belongs(&fs::metadata(path)?, rustix::process::geteuid().as_raw())
+}
+
+fn belongs(metadata: &fs::Metadata, user: u32) -> io::Result<()> {
+    if metadata.uid() == user || metadata.uid() == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("belongs to user {}", metadata.uid())))
+}
+
 /// Writes a file that only this user may read, whole or not at all.
 ///
 /// # Errors
@@ -77,7 +95,7 @@ pub(crate) fn salt_key(folder: &Path) -> Result<[u8; 32], Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other.map_err(|error| unusable(&path, &error)),
     }
-    private_folder(folder).map_err(|error| unusable(folder, &error))?;
+    own_folder(folder).map_err(|error| unusable(folder, &error))?;
     let mut key = [0; 32];
     getrandom::fill(&mut key)
         .map_err(|error| Failure::new(format!("no random bytes: {error}"), "check the kernel's getrandom"))?;
@@ -94,6 +112,8 @@ pub(crate) fn salt_key(folder: &Path) -> Result<[u8; 32], Failure> {
 
 fn read(path: &Path) -> io::Result<[u8; 32]> {
     let file = fs::File::open(path)?;
+    // Whoever made the key knows it.
+    belongs(&file.metadata()?, rustix::process::geteuid().as_raw())?;
     if file.metadata()?.mode() & 0o077 != 0 {
         return Err(io::Error::other(
             "others may read it: chmod 600, or delete it to get a new key",
@@ -127,6 +147,21 @@ mod tests {
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(folder.join(KEY_FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_another_user_made_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let metadata = fs::metadata(root.path()).unwrap();
+        assert!(belongs(&metadata, metadata.uid()).is_ok());
+        assert!(own_folder(root.path()).is_ok());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(root.path(), Some(65534), None).unwrap();
+            assert!(own_folder(root.path()).is_err());
+            assert!(salt_key(root.path()).is_err());
+        } else {
+            assert!(belongs(&metadata, metadata.uid() + 1).is_err());
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Fleet {
                 );
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
-            state::private_folder(&folder)?;
+            state::own_folder(&folder)?;
             state::write_private(&folder.join("bootstrap.yaml"), bootstrap.as_bytes())?;
             // One that is still draining for a Gateway of the same name is waited for: they share ports and files.
             let before = self.members.remove(gateway).map(|member| member.task);

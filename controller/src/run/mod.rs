@@ -239,7 +239,7 @@ impl RunDir {
         };
         if let Some(path) = given {
             let path = std::path::absolute(path).map_err(|error| failed(path, &error))?;
-            state::private_folder(&path).map_err(|error| failed(&path, &error))?;
+            state::own_folder(&path).map_err(|error| failed(&path, &error))?;
             return Ok(Self { path, remove: false });
         }
         let parent = std::env::var_os("XDG_RUNTIME_DIR")

@@ -251,6 +251,12 @@ impl Publication {
     /// Policies of virtual hosts that a proxy does not take, with its reason.
     fn quarantined(&self, attachment: &Attachment) -> BTreeMap<String, String> {
         let mut quarantined = BTreeMap::new();
+        // One policy may be at any number of places.
+        let policies: BTreeMap<_, _> = attachment
+            .policies
+            .values()
+            .map(|policy| (policy.hash.as_bytes(), policy.policy.as_str()))
+            .collect();
         for (gateway, resources) in &self.translated {
             for replaced in self.quarantine.replaced(gateway) {
                 let table = resources
@@ -260,14 +266,10 @@ impl Publication {
                     .map(|table| portcullis_gateway::virtual_hosts(table.body()))
                     .unwrap_or_default();
                 for (_, content) in hosts.iter().filter(|(name, _)| name == replaced.virtual_host) {
-                    for policy in attachment.policies.values() {
-                        // A virtual host carries the names of its policies as text.
-                        if content
-                            .windows(policy.hash.len())
-                            .any(|part| part == policy.hash.as_bytes())
-                        {
-                            quarantined.insert(policy.policy.clone(), replaced.reason.to_owned());
-                        }
+                    // A virtual host carries the names of its policies as text, all of one length.
+                    let length = policies.keys().next().map_or(1, |hash| hash.len().max(1));
+                    for policy in content.windows(length).filter_map(|part| policies.get(part)) {
+                        quarantined.insert((*policy).to_owned(), replaced.reason.to_owned());
                     }
                 }
             }
