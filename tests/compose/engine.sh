@@ -3,6 +3,8 @@
 #   engine.sh start FOLDER   (prints DOCKER_HOST)      engine.sh stop FOLDER
 set -euo pipefail
 
+# Where Debian has dockerd; an ordinary PATH lacks it.
+PATH=$PATH:/usr/sbin:/sbin
 action=$1
 folder=$2
 socket=$folder/docker.sock

@@ -2,17 +2,18 @@
 //!
 //! Every configuration is what `render` prints, with one thing changed; [`Broken::assert_only`] holds that.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use portcullis_e2e::{
     artefacts,
     backend::Backend,
     client::{self, Connection, Request},
-    controller::{Controller, Place},
+    controller::{self, Controller, Place},
     envoy::Envoy,
     live, manifests,
     scratch::{self, Scratch},
-    tables,
+    spawned, tables,
+    wait::{self, PATIENCE},
 };
 use portcullis_engine::seal;
 use serde_json::{Value, json};
@@ -31,17 +32,7 @@ impl Scene {
         let scratch = Scratch::new();
         let backend = Backend::start();
         let folder = scratch.join("manifests");
-        let policy = json!({"apiKeyAuth": manifests::api_key_auth("clients")});
-        let objects = [
-            manifests::gateway_class(),
-            manifests::gateway(&[manifests::http_listener("http", 18080, None)]),
-            manifests::backend("echo", backend.address()),
-            manifests::secret("shop", "clients", &[("alice", KEY)]),
-            manifests::route("orders", &[], "/orders", "echo"),
-            manifests::policy("orders", policy),
-            manifests::route("public", &[], "/public", "echo"),
-        ];
-        scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
+        scratch::write(&folder.join("all.yaml"), &objects(18080, &backend));
         let mut rendered = Place::new(&scratch, &folder).snippet(&scratch);
         tables::on_free_ports(&mut rendered);
         Self {
@@ -68,6 +59,18 @@ impl Scene {
     fn faulty(&self) -> Broken<'_> {
         self.with_filter(&artefacts::faults_filter())
     }
+}
+
+fn objects(port: u16, backend: &Backend) -> String {
+    manifests::file(&[
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", port, None)]),
+        manifests::backend("echo", backend.address()),
+        manifests::secret("shop", "clients", &[("alice", KEY)]),
+        manifests::route("orders", &[], "/orders", "echo"),
+        manifests::policy("orders", json!({"apiKeyAuth": manifests::api_key_auth("clients")})),
+        manifests::route("public", &[], "/public", "echo"),
+    ])
 }
 
 /// A scene with one thing changed.
@@ -172,30 +175,72 @@ fn missing_wasm_file() {
     assert!(!status.success() && log.contains("missing.wasm"), "{log}");
 
     // Over xDS: Envoy refuses the listener, so that nobody is connected at all.
-    let port = portcullis_e2e::controller::free_port();
-    let folder = scene.scratch.join("live");
-    let objects = [
-        manifests::gateway_class(),
-        manifests::gateway(&[manifests::http_listener("http", port, None)]),
-        manifests::backend("echo", scene.backend.address()),
-        manifests::route("orders", &[], "/orders", "echo"),
-    ];
-    scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
-    let file = scene.scratch.join("moved.wasm");
+    let live = Served::new();
+    let file = live.scratch.join("moved.wasm");
     std::fs::copy(artefacts::filter(), &file).expect("the filter can be copied");
-    let place = Place::new(&scene.scratch, &folder).with_filter(&file);
-    let bootstrap = place.bootstrap();
+    let place = live.place.clone().with_filter(&file);
     let _controller = Controller::start(&place);
     std::fs::remove_file(&file).expect("the copy can be removed");
-    let envoy = Envoy::launch(&scene.scratch, &bootstrap, 4);
-    portcullis_e2e::wait::until("Envoy has refused the listener", Duration::from_secs(10), || {
+    let envoy = Envoy::launch(&live.scratch, &live.place.bootstrap(), 4);
+    wait_for_refusal(&envoy);
+    assert!(Connection::try_open(live.address).is_err(), "nobody listens");
+    assert_eq!(live.backend.count(), 0);
+}
+
+#[test]
+fn missing_wasm_file_of_an_update() {
+    // The listener in force keeps the filter that it has loaded.
+    let live = Served::new();
+    let mut controller = Controller::start(&live.place);
+    let envoy = Envoy::start_with(&live.scratch, &live.place.bootstrap(), 4);
+    let mut connection = Connection::open(live.address);
+    assert_eq!(connection.send(&with_key()).status, 200);
+    controller.kill();
+
+    let file = live.scratch.join("moved.wasm");
+    std::fs::copy(artefacts::filter(), &file).expect("the filter can be copied");
+    // Envoy sleeps until the file, which the controller wants to see, is gone again.
+    spawned::signal(envoy.pid(), "STOP");
+    let _controller = Controller::start(&live.place.clone().with_filter(&file));
+    std::fs::remove_file(&file).expect("the copy can be removed");
+    spawned::signal(envoy.pid(), "CONT");
+    wait_for_refusal(&envoy);
+    let bare = Request::get("shop.example.com", "/orders/1");
+    for _ in 0..20 {
+        assert_eq!(connection.send(&bare).status, 401);
+        assert_eq!(client::once(live.address, &bare).status, 401);
+    }
+    assert_eq!(connection.send(&with_key()).status, 200);
+    assert_eq!(live.backend.count(), 2);
+}
+
+/// The scene's manifests for a controller.
+struct Served {
+    scratch: Scratch,
+    backend: Backend,
+    place: Place,
+    address: SocketAddr,
+}
+
+impl Served {
+    fn new() -> Self {
+        let (scratch, backend, port) = (Scratch::new(), Backend::start(), controller::free_port());
+        let folder = scratch.join("manifests");
+        scratch::write(&folder.join("all.yaml"), &objects(port, &backend));
+        let place = Place::new(&scratch, &folder);
+        Self {
+            scratch,
+            backend,
+            place,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+}
+
+fn wait_for_refusal(envoy: &Envoy) {
+    wait::until("Envoy has refused the listener", PATIENCE, || {
         (envoy.stats().get("listener_manager.lds.update_rejected") > 0).then_some(())
     });
-    assert!(
-        Connection::try_open(([127, 0, 0, 1], port).into()).is_err(),
-        "nobody listens"
-    );
-    assert_eq!(scene.backend.count(), 0);
 }
 
 #[test]
