@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 declare -A package=([cc]=build-essential [musl-gcc]=musl-tools [wasm-opt]=binaryen [python3]=python3 [curl]=curl)
 if [ "${1:-test}" = test ]; then
-    package+=([node]=nodejs [openssl]=openssl [h2load]=nghttp2-client [dockerd]=docker.io [docker-compose]=docker-compose)
+    package+=([ip]=iproute2 [node]=nodejs [openssl]=openssl [h2load]=nghttp2-client [dockerd]=docker.io [docker-compose]=docker-compose)
 fi
 
 missing=()
