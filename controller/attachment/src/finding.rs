@@ -232,7 +232,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("target-not-found", "A policy targets an object that does not exist."),
     ("too-long", "A text or a list is longer than its field allows."),
-    ("too-many", "A list of a policy is longer than a proxy accepts."),
+    (
+        "too-many",
+        "Something is longer, or comes to more, than a proxy accepts.",
+    ),
     ("too-short", "A text or a list is shorter than its field allows."),
     ("unknown-field", "An object has no such field."),
     ("unknown-kind", "A kind does not exist; one with a similar name does."),

@@ -171,6 +171,17 @@ impl Filters {
     }
 }
 
+impl Edits {
+    /// What they take in a route, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let added = self.add.iter().filter_map(|option| option.header.as_ref());
+        let added = added
+            .map(|header| header.key.len() + header.value.len() + 16)
+            .sum::<usize>();
+        added + self.remove.iter().map(|name| name.len() + 8).sum::<usize>()
+    }
+}
+
 impl Modifier<'_> {
     fn edits(&self) -> Result<Edits, Fault> {
         let mut edits = Edits::default();

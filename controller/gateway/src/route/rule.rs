@@ -24,6 +24,10 @@ use crate::{backends::Backends, report::Fault, xds::number};
 /// A cluster that exists nowhere: requests of its share answer 500 (`cluster_not_found_response_code`).
 pub(crate) const NO_CLUSTER: &str = "invalid-backend";
 
+/// The most that a rule's header edits may come to over all its matches, in bytes: each match is a route of its own in
+/// Envoy, under every hostname, and a table that is too large to be sent holds back the changes of all.
+const MAX_EDITS: usize = 512 * 1024;
+
 /// One rule, read once, wherever it is served.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rule {
@@ -85,7 +89,7 @@ impl Rule {
         let matches = matches(spec, &mut notes);
         let prefix_only = matches.iter().all(|each| each.prefix.is_some());
         let specs = spec.filters.as_deref().unwrap_or_default();
-        let filters = Filters::read(specs, prefix_only).unwrap_or_else(|fault| {
+        let mut filters = Filters::read(specs, prefix_only).unwrap_or_else(|fault| {
             notes.faults.push(fault.below("filters"));
             Filters::default()
         });
@@ -95,6 +99,22 @@ impl Rule {
         });
         let references = spec.backend_refs.as_deref().unwrap_or_default();
         let shares = shares(references, namespace, backends, &mut notes);
+        let edits = shares
+            .iter()
+            .flat_map(|share| [&share.request, &share.response])
+            .chain([&filters.request, &filters.response])
+            .map(Edits::size)
+            .sum::<usize>()
+            .saturating_mul(matches.len());
+        if edits > MAX_EDITS {
+            filters = Filters::default();
+            let message = format!(
+                "the headers that the rule's filters change come to {edits} bytes over its matches, more than {MAX_EDITS}"
+            );
+            notes.faults.push(
+                Fault::new("too-many", "filters", message).fix("change fewer headers, or give the rule fewer matches"),
+            );
+        }
         let lost_matches = notes.faults.iter().any(|fault| fault.path.starts_with("matches"));
         let failed = !notes.faults.is_empty() && notes.faults.iter().any(|fault| !fault.path.starts_with("matches"));
         let clusters: Vec<String> = shares.iter().filter_map(|share| share.cluster.clone()).collect();

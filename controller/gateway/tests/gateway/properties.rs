@@ -360,3 +360,49 @@ fn many(routes: usize) -> String {
     }
     text
 }
+
+#[test]
+fn a_rule_does_not_fill_a_table_with_copies_of_its_headers() {
+    let route = |headers: usize| {
+        let mut text = inputs()["simple"].clone();
+        let hosts: Vec<_> = (0..16).map(|host| format!("h{host}.example.com")).collect();
+        write!(
+            text,
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: large, namespace: edge}}\n\
+             spec:\n  parentRefs: [{{name: public, namespace: edge}}]\n  hostnames: [{}]\n  rules:\n\
+             \x20 - backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: orders}}]\n    matches:\n",
+            hosts.join(", ")
+        )
+        .unwrap();
+        for path in 0..64 {
+            writeln!(text, "    - path: {{value: /p{path}}}").unwrap();
+        }
+        text.push_str(
+            "    filters:\n    - type: ResponseHeaderModifier\n      responseHeaderModifier:\n        set:\n",
+        );
+        for header in 0..headers {
+            writeln!(text, "        - {{name: x{header}, value: {}}}", "v".repeat(4096)).unwrap();
+        }
+        world(&text, WASM)
+    };
+    let size = |world: &World| -> usize {
+        let resources = world.translation.configurations.iter().flat_map(|one| &one.resources);
+        resources.map(|resource| resource.body.len()).sum()
+    };
+    let taken = route(1);
+    assert!(
+        taken.translation.findings.is_empty(),
+        "{:?}",
+        taken.translation.findings
+    );
+    let refused = route(16);
+    assert_eq!(refused.translation.findings.len(), 1);
+    assert_eq!(refused.translation.findings[0].code, "too-many");
+    assert!(size(&refused) < size(&taken), "{} bytes", size(&refused));
+    let answers = tables(&refused.translation.configurations[0])
+        .flat_map(|table| table.virtual_hosts)
+        .flat_map(|host| host.routes)
+        .filter(|route| route.name.starts_with("httproute/edge/large/"))
+        .filter(|route| matches!(&route.action, Some(Action::DirectResponse(answer)) if answer.status == 500));
+    assert_eq!(answers.count(), 16 * 64);
+}
