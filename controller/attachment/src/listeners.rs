@@ -168,7 +168,6 @@ impl Family {
 #[cfg(test)]
 mod tests {
     use gateway_api::gateways::{GatewayListenersTls, GatewayListenersTlsMode};
-    use rstest::rstest;
 
     use super::*;
 
@@ -190,26 +189,53 @@ mod tests {
         }
     }
 
-    #[rstest]
-    #[case::different_hosts(&["a HTTPS 443 a.com", "b HTTPS 443 b.com", "c HTTPS 443 *.com", "d HTTPS 443"], &[None; 4])]
-    #[case::different_ports(&["a HTTP 80", "b HTTPS 443"], &[None; 2])]
-    #[case::same_host(
-        &["a HTTP 80 A.com", "b HTTP 80 a.com", "c HTTP 80 c.com"],
-        &[Some(Fault::HostnameConflict), Some(Fault::HostnameConflict), None]
-    )]
-    #[case::no_host(&["a HTTP 80", "b HTTP 80"], &[Some(Fault::HostnameConflict); 2])]
-    #[case::mixed_port(&["a HTTP 80 a.com", "b HTTPS 80 b.com"], &[Some(Fault::ProtocolConflict); 2])]
-    #[case::tcp_on_http(&["a HTTP 80", "b TCP 80"], &[Some(Fault::ProtocolConflict), Some(Fault::UnsupportedProtocol)])]
-    #[case::udp_beside_http(&["a HTTP 80", "b UDP 80"], &[None, Some(Fault::UnsupportedProtocol)])]
-    #[case::tls_beside_https(&["a HTTPS 443 a.com", "b TLS 443 b.com"], &[None, Some(Fault::UnsupportedProtocol)])]
-    #[case::tls_on_https(&["a HTTPS 443 a.com", "b TLS 443 a.com"], &[Some(Fault::HostnameConflict), Some(Fault::UnsupportedProtocol)])]
-    #[case::names(&["a HTTP 80", "a HTTP 81"], &[Some(Fault::DuplicateName); 2])]
-    #[case::ports(&["a HTTP 0", "b HTTP 65535", "c HTTP 65536"], &[Some(Fault::InvalidPort), None, Some(Fault::InvalidPort)])]
-    #[case::passthrough(&["a HTTPS 443 a.com passthrough"], &[Some(Fault::UnsupportedTlsMode)])]
-    fn tells_which_listeners_are_usable(#[case] written: &[&str], #[case] faults: &[Option<Fault>]) {
-        let mut gateway = Gateway::default();
-        gateway.spec.listeners = written.iter().map(|written| listener(written)).collect();
-        let found: Vec<Option<Fault>> = listeners(&gateway).iter().map(|listener| listener.fault).collect();
-        assert_eq!(found, faults);
+    #[test]
+    fn tells_which_listeners_are_usable() {
+        let cases: [(&[&str], &[Option<Fault>]); 12] = [
+            (
+                &[
+                    "a HTTPS 443 a.com",
+                    "b HTTPS 443 b.com",
+                    "c HTTPS 443 *.com",
+                    "d HTTPS 443",
+                ],
+                &[None; 4],
+            ), // different hosts
+            (&["a HTTP 80", "b HTTPS 443"], &[None; 2]), // different ports
+            (
+                &["a HTTP 80 A.com", "b HTTP 80 a.com", "c HTTP 80 c.com"],
+                &[Some(Fault::HostnameConflict), Some(Fault::HostnameConflict), None],
+            ), // same host
+            (&["a HTTP 80", "b HTTP 80"], &[Some(Fault::HostnameConflict); 2]), // no host
+            (
+                &["a HTTP 80 a.com", "b HTTPS 80 b.com"],
+                &[Some(Fault::ProtocolConflict); 2],
+            ), // mixed port
+            (
+                &["a HTTP 80", "b TCP 80"],
+                &[Some(Fault::ProtocolConflict), Some(Fault::UnsupportedProtocol)],
+            ), // tcp on http
+            (&["a HTTP 80", "b UDP 80"], &[None, Some(Fault::UnsupportedProtocol)]), // udp beside http
+            (
+                &["a HTTPS 443 a.com", "b TLS 443 b.com"],
+                &[None, Some(Fault::UnsupportedProtocol)],
+            ), // tls beside https
+            (
+                &["a HTTPS 443 a.com", "b TLS 443 a.com"],
+                &[Some(Fault::HostnameConflict), Some(Fault::UnsupportedProtocol)],
+            ), // tls on https
+            (&["a HTTP 80", "a HTTP 81"], &[Some(Fault::DuplicateName); 2]), // names
+            (
+                &["a HTTP 0", "b HTTP 65535", "c HTTP 65536"],
+                &[Some(Fault::InvalidPort), None, Some(Fault::InvalidPort)],
+            ), // ports
+            (&["a HTTPS 443 a.com passthrough"], &[Some(Fault::UnsupportedTlsMode)]), // passthrough
+        ];
+        for (written, faults) in cases {
+            let mut gateway = Gateway::default();
+            gateway.spec.listeners = written.iter().map(|written| listener(written)).collect();
+            let found: Vec<Option<Fault>> = listeners(&gateway).iter().map(|listener| listener.fault).collect();
+            assert_eq!(found, faults, "{written:?}");
+        }
     }
 }

@@ -97,35 +97,41 @@ fn seconds(duration: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
 
-    #[rstest]
-    #[case("10m", Some(600))]
-    #[case("1h30m", Some(5400))]
-    #[case("1500ms", Some(1))]
-    #[case("0s", Some(0))]
-    #[case("99999h", Some(359_996_400))]
-    #[case("1h1m1s1ms", Some(3661))]
-    #[case("1h1m1s1ms1ms", None)]
-    #[case("100000s", None)]
-    #[case("10", None)]
-    #[case("1d", None)]
-    #[case("-1s", None)]
-    #[case("1.5h", None)]
-    #[case("", None)]
-    fn reads_durations(#[case] written: &str, #[case] expected: Option<u64>) {
-        assert_eq!(seconds(written), expected);
+    #[test]
+    fn reads_durations() {
+        let cases: [(&str, Option<u64>); 13] = [
+            ("10m", Some(600)),
+            ("1h30m", Some(5400)),
+            ("1500ms", Some(1)),
+            ("0s", Some(0)),
+            ("99999h", Some(359_996_400)),
+            ("1h1m1s1ms", Some(3661)),
+            ("1h1m1s1ms1ms", None),
+            ("100000s", None),
+            ("10", None),
+            ("1d", None),
+            ("-1s", None),
+            ("1.5h", None),
+            ("", None),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(seconds(written), expected, "{written}");
+        }
     }
 
-    #[rstest]
-    #[case("*", true)]
-    #[case("https://*", true)]
-    #[case("https://*:8443", true)]
-    #[case("https://*.example.com", false)]
-    #[case("https://example.com", false)]
-    fn knows_origins_that_cover_every_host(#[case] origin: &str, #[case] expected: bool) {
-        assert_eq!(is_any_host(origin), expected);
+    #[test]
+    fn knows_origins_that_cover_every_host() {
+        let cases: [(&str, bool); 5] = [
+            ("*", true),
+            ("https://*", true),
+            ("https://*:8443", true),
+            ("https://*.example.com", false),
+            ("https://example.com", false),
+        ];
+        for (origin, expected) in cases {
+            assert_eq!(is_any_host(origin), expected, "{origin}");
+        }
     }
 }

@@ -200,8 +200,6 @@ fn sec1(der: &[u8]) -> Option<Public<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
 
     const EC: (&str, &str) = (
@@ -228,32 +226,40 @@ mod tests {
     const PKCS1: &str = include_str!("../../testdata/certificates/rsa-pkcs1.key");
     const ENCRYPTED: &str = include_str!("../../testdata/certificates/ec-encrypted.key");
 
-    #[rstest]
-    #[case::ec(EC.0, EC.1)]
-    #[case::rsa(RSA.0, RSA.1)]
-    #[case::ed25519(ED25519.0, ED25519.1)]
-    #[case::sec1(EC.0, SEC1)]
-    #[case::pkcs1(RSA.0, PKCS1)]
-    fn takes_what_belongs_together(#[case] chain: &str, #[case] key: &str) {
-        assert_eq!(check(chain.as_bytes(), key.as_bytes()), Ok(()));
-        let longer = format!("leaf first\n{chain}{}", EC.0);
-        assert_eq!(check(longer.as_bytes(), key.as_bytes()), Ok(()));
+    #[test]
+    fn takes_what_belongs_together() {
+        let cases: [(&str, &str); 5] = [
+            (EC.0, EC.1),           // ec
+            (RSA.0, RSA.1),         // rsa
+            (ED25519.0, ED25519.1), // ed25519
+            (EC.0, SEC1),           // sec1
+            (RSA.0, PKCS1),         // pkcs1
+        ];
+        for (chain, key) in cases {
+            assert_eq!(check(chain.as_bytes(), key.as_bytes()), Ok(()), "{key}");
+            let longer = format!("leaf first\n{chain}{}", EC.0);
+            assert_eq!(check(longer.as_bytes(), key.as_bytes()), Ok(()));
+        }
     }
 
-    #[rstest]
-    #[case::rsa_key(EC.0, RSA.1)]
-    #[case::ec_key(RSA.0, EC.1)]
-    #[case::sec1_key(ED25519.0, SEC1)]
-    #[case::pkcs1_key(EC.0, PKCS1)]
-    #[case::short(SHORT.0, SHORT.1)]
-    #[case::curve(CURVE.0, CURVE.1)]
-    #[case::encrypted(EC.0, ENCRYPTED)]
-    #[case::no_certificate(EC.1, EC.1)]
-    #[case::no_key(EC.0, EC.0)]
-    #[case::empty("", "")]
-    #[case::cut(EC.0.split_at(200).0, EC.1)]
-    fn refuses_what_does_not(#[case] chain: &str, #[case] key: &str) {
-        assert!(check(chain.as_bytes(), key.as_bytes()).is_err());
+    #[test]
+    fn refuses_what_does_not() {
+        let cases: [(&str, &str); 11] = [
+            (EC.0, RSA.1),                // rsa key
+            (RSA.0, EC.1),                // ec key
+            (ED25519.0, SEC1),            // sec1 key
+            (EC.0, PKCS1),                // pkcs1 key
+            (SHORT.0, SHORT.1),           // short
+            (CURVE.0, CURVE.1),           // curve
+            (EC.0, ENCRYPTED),            // encrypted
+            (EC.1, EC.1),                 // no certificate
+            (EC.0, EC.0),                 // no key
+            ("", ""),                     // empty
+            (EC.0.split_at(200).0, EC.1), // cut
+        ];
+        for (chain, key) in cases {
+            assert!(check(chain.as_bytes(), key.as_bytes()).is_err(), "{chain}{key}");
+        }
     }
 
     /// Every truncation and every changed byte is read without a panic.
