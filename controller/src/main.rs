@@ -16,7 +16,10 @@ mod state;
 mod version;
 mod wasm;
 
-use std::process::ExitCode;
+use std::{
+    panic,
+    process::{self, ExitCode},
+};
 
 use clap::Parser;
 
@@ -36,6 +39,12 @@ pub(crate) enum Answer {
 }
 
 fn main() -> ExitCode {
+    // A task that ends by a panic must not leave the others serving half a controller.
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::abort();
+    }));
     let cli = Cli::parse();
     let style = Style::new(cli.output, cli.color);
     match answer(cli.command, &style) {
