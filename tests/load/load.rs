@@ -13,14 +13,17 @@ pub(crate) struct Round {
     pub(crate) cpu: f64,
 }
 
-/// Sends `requests` over eight keep-alive connections and charges Envoy's threads for them.
+/// Connections of the load: enough that a worker finds more than one request when it wakes.
+const CONNECTIONS: &str = "64";
+
+/// Sends `requests` over keep-alive connections and charges Envoy's threads for them.
 ///
 /// # Panics
 /// If a request fails: a number for refused requests would be a number for something else.
 pub(crate) fn measure(envoy: &Envoy, requests: u32) -> Round {
     let before = cpu_nanoseconds(envoy.pid());
     let mut command = Command::new("h2load");
-    command.args(["--h1", "-c", "8", "-t", "1", "-n", &requests.to_string()]);
+    command.args(["--h1", "-c", CONNECTIONS, "-t", "1", "-n", &requests.to_string()]);
     for (name, value) in variants::HEADERS {
         command.arg("-H").arg(format!("{name}: {value}"));
     }
