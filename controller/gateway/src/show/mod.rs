@@ -12,7 +12,8 @@ mod snippet;
 
 pub use snippet::snippet;
 
-/// The descriptors of every message that a configuration is made of; `tests/descriptors.rs` holds them up to date.
+/// The descriptors of every message that a configuration is made of; `tests/gateway/descriptors.rs` holds them up to
+/// date.
 static DESCRIPTORS: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(include_bytes!("envoy.binpb").as_slice()).ok());
 
