@@ -49,12 +49,25 @@ struct Report<'a> {
 ///
 /// # Errors
 ///
-/// No path is given, or one cannot be read.
+/// No path is given, one cannot be read, or there is no manifest in them: nothing found is no answer.
 pub(crate) fn read(args: &ManifestArgs) -> Result<Vec<(String, String)>, Failure> {
-    source(args)?.read_all().map_err(|errors| {
+    let texts = source(args)?.read_all().map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Failure::new(lines.join("\nportcullis: "), "")
-    })
+    })?;
+    if texts.is_empty() {
+        Err(no_manifest())
+    } else {
+        Ok(texts)
+    }
+}
+
+/// What is said where no file was found.
+pub(crate) fn no_manifest() -> Failure {
+    Failure::new(
+        "no manifest in the named folders",
+        "name files that end in .yaml, .yml or .json, or add -R",
+    )
 }
 
 /// Where a command's manifests come from.

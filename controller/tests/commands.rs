@@ -307,3 +307,17 @@ fn a_bootstrap_names_the_gateway_and_the_socket() {
         serde_json::json!([1])
     );
 }
+
+#[test]
+fn a_folder_without_manifests_is_no_answer() {
+    let empty = tempfile::tempdir().unwrap();
+    for command in ["check", "render"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args([command, "-f"])
+            .arg(empty.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("add -R"), "{command}");
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portcullis_attachment::snapshot::Snapshot;
 use portcullis_manifest::Diagnostic;
 
 use super::last_good::{Held, LastGood, Settled, Why};
@@ -17,6 +19,8 @@ pub(crate) struct Folder {
     stdin: Option<String>,
     last_good: LastGood,
     settled: Settled,
+    /// Files that were never good, as they are: their policies close what they target.
+    refusing: Vec<(String, String)>,
     settings: Arc<Settings>,
 }
 
@@ -37,6 +41,7 @@ impl Folder {
             stdin: None,
             last_good: LastGood::default(),
             settled: Settled::default(),
+            refusing: Vec::new(),
             settings,
         }
     }
@@ -51,6 +56,10 @@ impl Folder {
     /// Reads the files and evaluates them if they are others than before. Blocks.
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let found = self.read();
+        let current: Vec<(String, String)> = found
+            .iter()
+            .filter_map(|file| Some((file.name.clone(), file.text.as_ref().ok()?.clone())))
+            .collect();
         let mut loaded = None;
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
         let settled = self.last_good.settle(found, |texts| {
@@ -73,11 +82,21 @@ impl Folder {
         diagnostics.retain(is_refused);
         diagnostics.sort();
         diagnostics.dedup();
-        // What was read last to judge the files is what is served.
-        let evaluation = (settled.texts != self.settled.texts).then(|| match loaded {
-            Some(loaded) => load::translate(loaded, &self.settings),
-            None => load::evaluate(&settled.texts, &self.settings),
+        let never_good = |name: &String| {
+            settled
+                .held
+                .iter()
+                .any(|held| held.why == Why::Refused && !held.has_former && held.name == *name)
+        };
+        let refusing: Vec<_> = current.into_iter().filter(|(name, _)| never_good(name)).collect();
+        let changed = settled.texts != self.settled.texts || refusing != self.refusing;
+        let evaluation = changed.then(|| {
+            // What was read last to judge the files is what is served.
+            let mut loaded = loaded.unwrap_or_else(|| portcullis_manifest::load(&settled.texts));
+            close(&mut loaded.snapshot, &refusing);
+            load::translate(loaded, &self.settings)
         });
+        self.refusing = refusing;
         self.settled = settled;
         Refreshed {
             evaluation,
@@ -123,6 +142,25 @@ impl Folder {
     }
 }
 
+/// Closes what the unreadable policies of files that were never good target: a restriction was written down.
+///
+/// A policy that another file holds is left to that file: nobody closes a route by repeating what another says.
+fn close(snapshot: &mut Snapshot, files: &[(String, String)]) {
+    for file in files {
+        let alone = portcullis_manifest::load(std::slice::from_ref(file)).snapshot;
+        for policy in alone.broken_policies {
+            let same = |other: &ObjectMeta| {
+                (&other.namespace, &other.name) == (&policy.metadata.namespace, &policy.metadata.name)
+            };
+            let known = snapshot.security_policies.iter().any(|other| same(&other.metadata))
+                || snapshot.broken_policies.iter().any(|other| same(&other.metadata));
+            if !known {
+                snapshot.broken_policies.push(policy);
+            }
+        }
+    }
+}
+
 /// What is to be said about files that are held now and were not, or were and are not.
 fn notes(before: &[Held], now: &[Held]) -> Vec<String> {
     let mut notes = Vec::new();
@@ -134,6 +172,8 @@ fn notes(before: &[Held], now: &[Held]) -> Vec<String> {
         };
         let consequence = if held.has_former {
             "what it said before stays in force"
+        } else if held.why == Why::Refused {
+            "it is left out, and what its unreadable policies target answers 500"
         } else {
             "it is left out"
         };
@@ -159,6 +199,69 @@ mod tests {
         }
     }
 
+    const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis}
+spec: {controllerName: a.example/controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: public, namespace: edge}
+spec: {gatewayClassName: portcullis, listeners: [{name: http, protocol: HTTP, port: 10080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: orders, namespace: edge}
+spec: {parentRefs: [{name: public}], rules: [{}]}
+";
+    const POLICY: &str = "
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {name: orders, namespace: edge}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: orders}]
+  authorization: {rules: [{action: Allow, principal: {clientCIDRs: [RANGE]}}]}
+";
+
+    #[test]
+    fn a_policy_that_was_never_good_closes_its_route_and_no_other_files_policy() {
+        let scratch = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+        let source = Source {
+            paths: vec![scratch.path().to_path_buf()],
+            recursive: false,
+        };
+        let settings = Settings {
+            controller_name: "a.example/controller".to_owned(),
+            namespaces: std::collections::BTreeSet::new(),
+            backends: std::collections::BTreeMap::new(),
+            wasm: "/portcullis.wasm".to_owned(),
+            port_shift: 0,
+            salt_key: [7; 32],
+        };
+        let mut folder = Folder::new(source, Arc::new(settings));
+        let mut refuses = || {
+            let evaluation = folder.refresh().evaluation.expect("something changed");
+            let policies = &evaluation.attachment.policies;
+            assert_eq!(policies.len(), 1);
+            policies.values().all(|policy| policy.refuses)
+        };
+        write("a.yaml", ROUTE);
+        assert!(!refuses(), "no policy yet");
+        write("b.yaml", &POLICY.replace("RANGE", "127.0.0/8"));
+        assert!(refuses(), "the policy cannot be read");
+        write("b.yaml", &POLICY.replace("RANGE", "127.0.0.0/8"));
+        assert!(!refuses(), "the policy is mended");
+        write("c.yaml", &POLICY.replace("RANGE", "10.0.0/8"));
+        assert!(
+            folder
+                .refresh()
+                .evaluation
+                .is_none_or(|evaluation| { evaluation.attachment.policies.values().all(|policy| !policy.refuses) })
+        );
+    }
+
     #[test]
     fn a_file_is_spoken_of_when_it_goes_bad_and_when_it_is_good_again() {
         let bad = [held("a", Why::Refused, true)];
@@ -167,5 +270,10 @@ mod tests {
         assert_eq!(notes(&bad, &[]), ["a: no longer held back"]);
         let new = [held("b", Why::Unreadable("may not be read".to_owned()), false)];
         assert_eq!(notes(&[], &new), ["b: may not be read; it is left out"]);
+        let never_good = [held("c", Why::Refused, false)];
+        assert_eq!(
+            notes(&[], &never_good),
+            ["c: has errors; it is left out, and what its unreadable policies target answers 500"]
+        );
     }
 }

@@ -134,12 +134,7 @@ fn first(folder: &mut Folder, style: &Style) -> Result<Option<Evaluation>, Failu
         print::note(&style.paint_err(Tone::Bad, &text));
         return Ok(None);
     }
-    evaluation.map(Some).ok_or_else(|| {
-        Failure::new(
-            "no manifest in the named folders",
-            "name files that end in .yaml, .yml or .json, or add -R",
-        )
-    })
+    evaluation.map(Some).ok_or_else(check::no_manifest)
 }
 
 /// Prints diagnostics on stderr.
