@@ -142,9 +142,8 @@ impl Drop for Down<'_> {
     }
 }
 
-#[test]
-fn run_needs_no_cluster_no_network_and_no_root() {
-    let island = Island::new();
+/// The quickstart's backend.
+fn start_echo(island: &Island) -> Spawned {
     let mut echo = island.command(&island.envoy().display().to_string());
     echo.args([
         "-c",
@@ -153,7 +152,13 @@ fn run_needs_no_cluster_no_network_and_no_root() {
         "--concurrency",
         "1",
     ]);
-    let _echo = Spawned::start(echo, &island.folder.join("echo"));
+    Spawned::start(echo, &island.folder.join("echo"))
+}
+
+#[test]
+fn run_needs_no_cluster_no_network_and_no_root() {
+    let island = Island::new();
+    let _echo = start_echo(&island);
     let mut run = island.command("dist/portcullis");
     run.args([
         "run",
@@ -208,15 +213,7 @@ fn run_needs_no_cluster_no_network_and_no_root() {
 #[test]
 fn the_echo_backend_shows_what_it_received() {
     let island = Island::new();
-    let mut echo = island.command(&island.envoy().display().to_string());
-    echo.args([
-        "-c",
-        "envoy-config/echo.yaml",
-        "--disable-hot-restart",
-        "--concurrency",
-        "1",
-    ]);
-    let _echo = Spawned::start(echo, &island.folder.join("echo"));
+    let _echo = start_echo(&island);
     let text = wait::until("it answers", PATIENCE, || {
         let output = island.shell("curl -s -H 'x-shown: yes' http://127.0.0.1:10081/path");
         output

@@ -19,8 +19,6 @@ pub(crate) struct Folder {
     stdin: Option<String>,
     last_good: LastGood,
     settled: Settled,
-    /// Files that were never good, as they are: their policies close what they target.
-    refusing: Vec<(String, String)>,
     settings: Arc<Settings>,
 }
 
@@ -41,7 +39,6 @@ impl Folder {
             stdin: None,
             last_good: LastGood::default(),
             settled: Settled::default(),
-            refusing: Vec::new(),
             settings,
         }
     }
@@ -56,10 +53,6 @@ impl Folder {
     /// Reads the files and evaluates them if they are others than before. Blocks.
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let found = self.read();
-        let current: Vec<(String, String)> = found
-            .iter()
-            .filter_map(|file| Some((file.name.clone(), file.text.as_ref().ok()?.clone())))
-            .collect();
         let mut loaded = None;
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
         let settled = self.last_good.settle(found, |texts| {
@@ -82,21 +75,13 @@ impl Folder {
         diagnostics.retain(is_refused);
         diagnostics.sort();
         diagnostics.dedup();
-        let never_good = |name: &String| {
-            settled
-                .held
-                .iter()
-                .any(|held| held.why == Why::Refused && !held.has_former && held.name == *name)
-        };
-        let refusing: Vec<_> = current.into_iter().filter(|(name, _)| never_good(name)).collect();
-        let changed = settled.texts != self.settled.texts || refusing != self.refusing;
+        let changed = (&settled.texts, &settled.left_out) != (&self.settled.texts, &self.settled.left_out);
         let evaluation = changed.then(|| {
             // What was read last to judge the files is what is served.
             let mut loaded = loaded.unwrap_or_else(|| portcullis_manifest::load(&settled.texts));
-            close(&mut loaded.snapshot, &refusing);
+            close(&mut loaded.snapshot, &settled.left_out);
             load::translate(loaded, &self.settings)
         });
-        self.refusing = refusing;
         self.settled = settled;
         Refreshed {
             evaluation,

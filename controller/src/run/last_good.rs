@@ -17,6 +17,8 @@ pub(crate) struct Settled {
     pub(crate) texts: Vec<(String, String)>,
     /// Files whose former text stays in force, with the reason if it is not a finding.
     pub(crate) held: Vec<Held>,
+    /// Names and texts of refused files that were never good: nothing of them is served.
+    pub(crate) left_out: Vec<(String, String)>,
 }
 
 /// A file that is not served as it is now.
@@ -118,7 +120,10 @@ impl LastGood {
                         .filter(|(other, _)| *other == name)
                         .for_each(|(_, text)| text.clone_from(former)),
                     // A file that was never good is left out whole: half of it might open what the other half closes.
-                    None => texts.retain(|(other, _)| *other != name),
+                    None => {
+                        let left_out = texts.extract_if(.., |(other, _)| *other == name);
+                        settled.left_out.extend(left_out);
+                    }
                 }
                 kept.insert(name.clone());
                 settled.held.push(Held {

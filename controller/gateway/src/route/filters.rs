@@ -138,7 +138,7 @@ impl Filters {
         Ok(())
     }
 
-    /// Reads the filters of one backendRef: only header modifiers make sense there for now.
+    /// Reads the filters of one backendRef: only header modifiers are supported there.
     pub(crate) fn of_backend(specs: &[HttpRouteRulesBackendRefsFilters]) -> Result<(Edits, Edits), Fault> {
         let (mut request, mut response) = (Edits::default(), Edits::default());
         for (index, spec) in specs.iter().enumerate() {
