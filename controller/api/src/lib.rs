@@ -11,6 +11,7 @@ pub mod backend;
 pub mod cluster_settings;
 mod pattern;
 pub mod reference;
+mod rules;
 pub mod security_policy;
 pub mod status;
 

@@ -4,7 +4,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pattern::{GROUP, KIND, NAMESPACE};
+use crate::{
+    pattern::{GROUP, KIND, NAMESPACE},
+    rules,
+};
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,8 +54,7 @@ pub struct LocalObjectReference {
 /// A reference to a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true")
-    .message("Must have port for Service reference"))]
+#[x_kube(validation = rules::service_port())]
 pub struct BackendObjectReference {
     /// The API group: empty for the core group.
     #[serde(default)]
@@ -81,8 +83,7 @@ pub struct BackendObjectReference {
 /// A reference to one of several backends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true")
-    .message("Must have port for Service reference"))]
+#[x_kube(validation = rules::service_port())]
 pub struct BackendRef {
     /// The API group: empty for the core group.
     #[serde(default)]

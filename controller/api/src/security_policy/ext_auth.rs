@@ -8,6 +8,7 @@ use crate::{
     cluster_settings::ClusterSettings,
     pattern::{DURATION, GROUP, KIND},
     reference::{BackendObjectReference, BackendRef},
+    rules,
 };
 
 /// A service decides on every request.
@@ -62,12 +63,9 @@ pub struct ExtAuth {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.backendRef) || (has(self.backendRefs) && self.backendRefs.size() > 0)")
-        .message("backendRef or backendRefs needs to be set"),
-    validation = Rule::new("has(self.backendRefs) ? self.backendRefs.all(f, f.kind == 'Service' || f.kind == 'ServiceImport' || f.kind == 'Backend') : true")
-        .message("BackendRefs only supports Service, ServiceImport, and Backend kind."),
-    validation = Rule::new("has(self.backendRefs) ? (self.backendRefs.all(f, f.group == '' || f.group == 'multicluster.x-k8s.io' || f.group == 'gateway.envoyproxy.io')) : true")
-        .message("BackendRefs only supports Core, multicluster.x-k8s.io, and gateway.envoyproxy.io groups.")
+    validation = rules::backends_present(),
+    validation = rules::backend_kinds(),
+    validation = rules::backend_groups()
 )]
 pub struct GrpcExtAuthService {
     /// The backend. Deprecated: use `backendRefs`.
@@ -86,12 +84,9 @@ pub struct GrpcExtAuthService {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.backendRef) || (has(self.backendRefs) && self.backendRefs.size() > 0)")
-        .message("backendRef or backendRefs needs to be set"),
-    validation = Rule::new("has(self.backendRefs) ? self.backendRefs.all(f, f.kind == 'Service' || f.kind == 'ServiceImport' || f.kind == 'Backend') : true")
-        .message("BackendRefs only supports Service, ServiceImport, and Backend kind."),
-    validation = Rule::new("has(self.backendRefs) ? (self.backendRefs.all(f, f.group == '' || f.group == 'multicluster.x-k8s.io' || f.group == 'gateway.envoyproxy.io')) : true")
-        .message("BackendRefs only supports Core, multicluster.x-k8s.io, and gateway.envoyproxy.io groups."),
+    validation = rules::backends_present(),
+    validation = rules::backend_kinds(),
+    validation = rules::backend_groups(),
     validation = Rule::new("!(has(self.path) && has(self.pathOverride))")
         .message("only one of path or pathOverride can be specified")
 )]

@@ -8,6 +8,7 @@ use crate::{
     cluster_settings::ClusterSettings,
     pattern::DURATION,
     reference::{BackendObjectReference, BackendRef, LocalObjectReference},
+    rules,
 };
 
 /// Callers present a JSON Web Token (RFC 7519) that one of the providers issued.
@@ -71,12 +72,9 @@ pub struct JwtProvider {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.backendRef)")
-        .message("BackendRefs must be used, backendRef is not supported."),
-    validation = Rule::new("has(self.backendSettings) ? (has(self.backendSettings.retry) ? (has(self.backendSettings.retry.perRetry) ? !has(self.backendSettings.retry.perRetry.timeout) : true) : true) : true")
-        .message("Retry timeout is not supported."),
-    validation = Rule::new("has(self.backendSettings) ? (has(self.backendSettings.retry) ? (has(self.backendSettings.retry.retryOn) ? !has(self.backendSettings.retry.retryOn.httpStatusCodes) : true) : true) : true")
-        .message("HTTPStatusCodes is not supported.")
+    validation = rules::no_backend_ref(),
+    validation = rules::no_retry_timeout(),
+    validation = rules::no_retry_status_codes()
 )]
 pub struct RemoteJwks {
     /// Not supported here; use `backendRefs`.
