@@ -149,21 +149,29 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         gateway_classes: _,
         namespaces: _,
         gateways,
+        listener_sets,
         http_routes,
+        grpc_routes,
         reference_grants,
         security_policies,
         broken_policies,
         backends,
+        backend_tls_policies,
+        config_maps,
         services,
         endpoint_slices,
         secrets,
     } = snapshot;
     gateways.retain(|object| kept(&object.metadata));
+    listener_sets.retain(|object| kept(&object.metadata));
     http_routes.retain(|object| kept(&object.metadata));
+    grpc_routes.retain(|object| kept(&object.metadata));
     reference_grants.retain(|object| kept(&object.metadata));
     security_policies.retain(|object| kept(&object.metadata));
     broken_policies.retain(|object| kept(&object.metadata));
     backends.retain(|object| kept(&object.metadata));
+    backend_tls_policies.retain(|object| kept(&object.metadata));
+    config_maps.retain(|object| kept(&object.metadata));
     services.retain(|object| kept(&object.metadata));
     endpoint_slices.retain(|object| kept(&object.metadata));
     secrets.retain(|object| kept(&object.metadata));

@@ -76,6 +76,11 @@ unsafe extern "C" {
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
 }
 
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn random_get(buffer: *mut u8, buffer_len: usize) -> u16;
+}
+
 #[cfg(feature = "faults")]
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -172,6 +177,16 @@ pub(crate) fn now() -> Result<u64, HostError> {
     // SAFETY: the pointer leads to a live local.
     done(unsafe { proxy_get_current_time_nanoseconds(&raw mut time) })?;
     Ok(time)
+}
+
+/// A number that nobody can predict.
+pub(crate) fn random() -> Result<u64, HostError> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is a live local of the given length.
+    match unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) } {
+        0 => Ok(u64::from_le_bytes(bytes)),
+        _ => Err(HostError),
+    }
 }
 
 /// Has the route selected again when it is next needed.

@@ -9,6 +9,7 @@ use portcullis_engine::host::{Fault, Host};
 use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
 use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
+use portcullis_engine::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::sync::Arc;
@@ -35,6 +36,14 @@ struct Envoy;
 impl Host for Envoy {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
         host::property(b"source\0address").ok().flatten().ok_or(Fault)
+    }
+
+    fn now(&self) -> Result<u64, Fault> {
+        host::now().map_err(|_| Fault)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        host::random().map_err(|_| Fault)
     }
 }
 
@@ -107,7 +116,7 @@ impl Http {
         crate::faults::on_request(&headers);
         let transaction = Transaction::new(Arc::clone(&policy));
         let Decided { transaction, .. } = self.decided.insert(Decided { policy, transaction });
-        let step = transaction.on_request(&RequestHead { headers }, &Envoy);
+        let step = transaction.on_request(&RequestHead { headers }, &Envoy, &mut Worker::default());
         let facts = transaction.facts();
         match step {
             Step::Continue(edits) => {

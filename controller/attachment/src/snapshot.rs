@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use gateway_api::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
+    httproutes::HttpRoute, listenersets::ListenerSet, referencegrants::ReferenceGrant,
 };
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -24,8 +25,12 @@ pub struct Snapshot {
     pub gateway_classes: Vec<Arc<GatewayClass>>,
     /// Gateways.
     pub gateways: Vec<Arc<Gateway>>,
+    /// Further listeners of Gateways.
+    pub listener_sets: Vec<Arc<ListenerSet>>,
     /// HTTP routes.
     pub http_routes: Vec<Arc<HttpRoute>>,
+    /// gRPC routes.
+    pub grpc_routes: Vec<Arc<GrpcRoute>>,
     /// Grants for references that cross a namespace.
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
     /// Security policies.
@@ -34,6 +39,10 @@ pub struct Snapshot {
     pub broken_policies: Vec<Arc<BrokenPolicy>>,
     /// Backends outside Kubernetes.
     pub backends: Vec<Arc<Backend>>,
+    /// How backends are spoken to in TLS.
+    pub backend_tls_policies: Vec<Arc<BackendTlsPolicy>>,
+    /// Certificates of authorities that backends are trusted by.
+    pub config_maps: Vec<Arc<ConfigMap>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
     /// Endpoints of services.

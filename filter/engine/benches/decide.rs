@@ -9,6 +9,7 @@ use portcullis_engine::{
     policy::Policy,
     step::Step,
     transaction::{RequestHead, ResponseHead, Transaction},
+    worker::Worker,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -21,6 +22,14 @@ struct Client;
 impl Host for Client {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
         Ok(b"10.200.7.9:40000".to_vec())
+    }
+
+    fn now(&self) -> Result<u64, Fault> {
+        Ok(1_790_000_000_000_000_000)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        Ok(0)
     }
 }
 
@@ -37,11 +46,13 @@ fn policy(parts: &Value) -> Arc<Policy> {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect(),
+        not_after: None,
     };
     let clients = if document.api_key.is_some() { 1000 } else { 0 };
     let secrets = Secrets {
         salt: "00".to_owned(),
         api_keys: (0..clients).map(client).collect(),
+        ..Secrets::default()
     };
     Arc::new(Policy::compile(&document, &secrets).unwrap())
 }
@@ -100,7 +111,7 @@ fn main() {
                 let start = Instant::now();
                 for _ in 0..DECISIONS {
                     let mut transaction = Transaction::new(Arc::clone(&policy));
-                    let step = transaction.on_request(black_box(&head), &Client);
+                    let step = transaction.on_request(black_box(&head), &Client, &mut Worker::default());
                     assert!(matches!(step, Step::Continue(_)), "{name}");
                     black_box(transaction.on_response(&ResponseHead { status: 200 }));
                 }

@@ -88,6 +88,13 @@ impl Rule {
                 format!("the name of a rule has 1 to {MAX_NAME} bytes and no control character"),
             ));
         }
+        if !rule.methods.is_empty() || rule.path.is_some() || !rule.headers.is_empty() {
+            return Err(PolicyError::new(
+                path,
+                "unsupported-field",
+                "is not enforced".to_owned(),
+            ));
+        }
         if rule.client_cidrs.is_empty() {
             return Err(PolicyError::new(
                 format!("{path}.principal.clientCIDRs"),

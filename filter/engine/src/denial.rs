@@ -5,16 +5,32 @@
 pub enum Reason {
     /// The request passed every check.
     Allowed,
+    /// The presented API key is no longer valid.
+    ApiKeyExpired,
     /// The request carried no API key in any configured place.
     ApiKeyMissing,
     /// The presented API key is not one of the policy's.
     ApiKeyUnknown,
     /// No rule allowed the request, or one denied it.
     AuthorizationDenied,
+    /// The `Authorization` header holds no user name and password that can be read.
+    BasicMalformed,
+    /// Too many passwords are being checked; the credentials were not looked at.
+    BasicBusy,
+    /// The request carried no user name and password.
+    BasicMissing,
+    /// The user is unknown or the password is wrong.
+    BasicWrong,
     /// A preflight, answered.
     CorsPreflight,
     /// A preflight of an origin that the policy does not list.
     CorsOriginDenied,
+    /// The request carried none of the credentials of which one is required.
+    CredentialMissing,
+    /// A request that changes state comes from another site.
+    CsrfOriginDenied,
+    /// A request that changes state does not say where it comes from.
+    CsrfOriginMissing,
     /// The connected filter is too old for the policy.
     FilterTooOld,
     /// The proxy could not answer a question of the engine.
@@ -37,11 +53,19 @@ impl Reason {
     /// Every reason, sorted by name.
     pub const ALL: &'static [Self] = &[
         Self::Allowed,
+        Self::ApiKeyExpired,
         Self::ApiKeyMissing,
         Self::ApiKeyUnknown,
         Self::AuthorizationDenied,
+        Self::BasicBusy,
+        Self::BasicMalformed,
+        Self::BasicMissing,
+        Self::BasicWrong,
         Self::CorsOriginDenied,
         Self::CorsPreflight,
+        Self::CredentialMissing,
+        Self::CsrfOriginDenied,
+        Self::CsrfOriginMissing,
         Self::FilterTooOld,
         Self::HostFault,
         Self::PathAmbiguous,
@@ -57,11 +81,19 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
+            Self::ApiKeyExpired => "api_key_expired",
             Self::ApiKeyMissing => "api_key_missing",
             Self::ApiKeyUnknown => "api_key_unknown",
             Self::AuthorizationDenied => "authorization_denied",
-            Self::CorsPreflight => "cors_preflight",
+            Self::BasicBusy => "basic_busy",
+            Self::BasicMalformed => "basic_malformed",
+            Self::BasicMissing => "basic_missing",
+            Self::BasicWrong => "basic_wrong",
             Self::CorsOriginDenied => "cors_origin_denied",
+            Self::CorsPreflight => "cors_preflight",
+            Self::CredentialMissing => "credential_missing",
+            Self::CsrfOriginDenied => "csrf_origin_denied",
+            Self::CsrfOriginMissing => "csrf_origin_missing",
             Self::FilterTooOld => "filter_too_old",
             Self::HostFault => "host_fault",
             Self::PathAmbiguous => "path_ambiguous",

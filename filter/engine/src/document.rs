@@ -26,12 +26,40 @@ pub struct Document {
     /// Cross-origin resource sharing (`SecurityPolicy.spec.cors`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Protection against cross-site request forgery (`SecurityPolicy.spec.csrf`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<Csrf>,
     /// API key authentication (`SecurityPolicy.spec.apiKeyAuth`); the keys are in [`Secrets::api_keys`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKey>,
+    /// Basic authentication (`SecurityPolicy.spec.basicAuth`); the users are in [`Secrets::users`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// Authentication methods of this policy of which one must succeed; those not listed must succeed each
+    /// (`AccessPolicy.spec.anyOf`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_of: Vec<Method>,
     /// Authorization (`SecurityPolicy.spec.authorization`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    /// A policy that must admit the request as well (`AccessPolicy.spec.baseline` of the Gateway); holds neither CORS nor
+    /// another policy. Its secrets are [`Secrets::baseline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Box<Document>>,
+    /// A policy that is evaluated and changes nothing (`AccessPolicy.spec.shadow`); holds no other policy. Its secrets are
+    /// [`Secrets::shadow`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<Document>>,
+}
+
+/// An authentication method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Method {
+    /// [`Document::api_key`].
+    ApiKey,
+    /// [`Document::basic_auth`].
+    BasicAuth,
 }
 
 /// Why every request of a route is refused with 500.
@@ -66,6 +94,37 @@ pub struct Cors {
     /// Whether credentialed requests are allowed.
     #[serde(default)]
     pub allow_credentials: bool,
+}
+
+/// Protection against cross-site request forgery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Csrf {
+    /// Origins that may send requests beside the request's own, in the syntax of [`Cors::allow_origins`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional_origins: Vec<String>,
+    /// The share of requests that is evaluated and let through whatever comes out; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_fraction: Option<Fraction>,
+}
+
+/// A share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fraction {
+    /// At most the denominator.
+    pub numerator: u32,
+    /// At least one.
+    pub denominator: u32,
+}
+
+/// Basic authentication (RFC 7617).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The request header that carries the user's name to the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_username_header: Option<String>,
 }
 
 /// API key authentication.
@@ -125,6 +184,49 @@ pub struct Rule {
     /// Client addresses, in CIDR notation; one of them must hold the client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_cidrs: Vec<String>,
+    /// Methods, compared without case; one of them must be the request's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// The path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Headers; all of them must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A condition on a request's path (`authorization.rules[].operation.path`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PathMatch {
+    /// How the value is read.
+    pub r#type: PathMatchType,
+    /// A path, a prefix of whole segments, or a regular expression of RE2 for path and query.
+    pub value: String,
+    /// Whether the paths are meant that do not match.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub invert: bool,
+}
+
+/// How the value of a [`PathMatch`] is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathMatchType {
+    /// The path itself.
+    Exact,
+    /// The path and everything below it.
+    PathPrefix,
+    /// A regular expression of RE2 that must match path and query as a whole.
+    RegularExpression,
+}
+
+/// A condition on a request header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// The name, compared without case.
+    pub name: String,
+    /// Values; one of them must be the header's.
+    pub values: Vec<String>,
 }
 
 /// The part of a policy that no configuration dump may show.
@@ -136,6 +238,15 @@ pub struct Secrets {
     /// API clients with the SHA-256 of their keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_keys: Vec<ApiClient>,
+    /// Users with the hashes of their passwords.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// The secrets of [`Document::baseline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Box<Secrets>>,
+    /// The secrets of [`Document::shadow`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<Secrets>>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -152,6 +263,25 @@ pub struct ApiClient {
     pub id: String,
     /// SHA-256 of the key's bytes, 64 lower-case hex digits.
     pub sha256: String,
+    /// When the key ends to be valid, in seconds since 1970; absent for never (`AccessPolicy.spec.apiKeyExpiry`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<u64>,
+}
+
+/// One user.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// The name, without a colon.
+    pub name: String,
+    /// The hash as in an `.htpasswd` file: `{SHA}...`, `$2y$...`, `$apr1$...`, `$5$...` or `$6$...`.
+    pub hash: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for ApiClient {

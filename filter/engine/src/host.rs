@@ -9,6 +9,18 @@ pub trait Host {
     /// # Errors
     /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
     fn client_address(&self) -> Result<Vec<u8>, Fault>;
+
+    /// The time, in nanoseconds since 1970. Asked only when a policy needs it.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn now(&self) -> Result<u64, Fault>;
+
+    /// A number that nobody can predict. Asked only when a policy needs it.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn random(&self) -> Result<u64, Fault>;
 }
 
 /// The proxy failed the engine; such a request is always refused.

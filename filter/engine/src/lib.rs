@@ -16,3 +16,4 @@ pub mod policy;
 pub mod seal;
 pub mod step;
 pub mod transaction;
+pub mod worker;

@@ -100,6 +100,20 @@ impl Policy {
                 "API keys come without API key authentication".to_owned(),
             ));
         }
+        let parts = [
+            ("csrf", document.csrf.is_some()),
+            ("basicAuth", document.basic_auth.is_some()),
+            ("anyOf", !document.any_of.is_empty()),
+            ("baseline", document.baseline.is_some()),
+            ("shadow", document.shadow.is_some()),
+        ];
+        if let Some((part, _)) = parts.iter().find(|(_, present)| *present) {
+            return Err(PolicyError::new(
+                (*part).to_owned(),
+                "unsupported-field",
+                "is not enforced".to_owned(),
+            ));
+        }
         let api_key = document.api_key.as_ref();
         let api_keys = api_key
             .map(|api_key| ApiKeys::compile(api_key, &secrets.api_keys))

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! let mut transaction = Transaction::new(policy);
-//! match transaction.on_request(&head, &host) {
+//! match transaction.on_request(&head, &host, &mut worker) {
 //!     Step::Continue(edits) => ...   // apply the edits, seal the request, let it go on
 //!     Step::Reply(reply) => ...      // answer; the request goes nowhere
 //! }
@@ -25,6 +25,7 @@ use crate::{
     identity::Principal,
     policy::Policy,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
+    worker::Worker,
 };
 
 pub use crate::http::{RequestHead, ResponseHead};
@@ -104,7 +105,7 @@ impl Transaction {
     }
 
     /// Decides the request. A second head is refused with [`Reason::HostFault`]: no proxy sends one.
-    pub fn on_request(&mut self, head: &RequestHead, host: &impl Host) -> Step {
+    pub fn on_request(&mut self, head: &RequestHead, host: &impl Host, _worker: &mut Worker) -> Step {
         if self.stage != Stage::StripIdentity {
             return self.reply(refuse(Reason::HostFault));
         }
@@ -152,6 +153,12 @@ impl Transaction {
             cors.on_response(exchange, &mut edits.headers);
         }
         edits
+    }
+
+    /// Returns what the policy in shadow would have done, if there is one and the request was decided.
+    #[must_use]
+    pub const fn shadow(&self) -> Option<Facts<'_>> {
+        None
     }
 
     /// Returns what is known about the request.
@@ -275,7 +282,12 @@ fn remove_once(name: &[u8], edits: &mut Vec<HeaderEdit>) {
 pub const fn refuse(reason: Reason) -> LocalReply {
     let (status, body): (u16, &'static [u8]) = match reason {
         Reason::CorsPreflight => (200, b""),
-        Reason::ApiKeyMissing | Reason::ApiKeyUnknown => (401, b"Client authentication failed."),
+        Reason::ApiKeyExpired | Reason::ApiKeyMissing | Reason::ApiKeyUnknown | Reason::CredentialMissing => {
+            (401, b"Client authentication failed.")
+        }
+        Reason::BasicMalformed | Reason::BasicMissing | Reason::BasicWrong => (401, b"User authentication failed."),
+        Reason::CsrfOriginDenied | Reason::CsrfOriginMissing => (403, b"Invalid origin"),
+        Reason::BasicBusy => (503, b""),
         Reason::AuthorizationDenied => (403, b"RBAC: access denied"),
         Reason::CorsOriginDenied => (403, b""),
         Reason::PathAmbiguous => (400, b""),
@@ -308,11 +320,15 @@ mod tests {
             assert_eq!(reply.reason, *reason);
             let expected: (u16, &[u8]) = match reason.as_str() {
                 "cors_preflight" => (200, b""),
-                "api_key_missing" | "api_key_unknown" => (401, b"Client authentication failed."),
+                "api_key_expired" | "api_key_missing" | "api_key_unknown" | "credential_missing" => {
+                    (401, b"Client authentication failed.")
+                }
+                "basic_malformed" | "basic_missing" | "basic_wrong" => (401, b"User authentication failed."),
+                "csrf_origin_denied" | "csrf_origin_missing" => (403, b"Invalid origin"),
                 "authorization_denied" => (403, b"RBAC: access denied"),
                 "cors_origin_denied" => (403, b""),
                 "path_ambiguous" => (400, b""),
-                "host_fault" => (503, b""),
+                "basic_busy" | "host_fault" => (503, b""),
                 _ => (500, b""),
             };
             assert_eq!((reply.status, reply.body), expected, "{reason:?}");

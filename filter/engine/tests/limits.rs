@@ -18,6 +18,7 @@ fn compile(document: Value, api_keys: Vec<ApiClient>) -> Result<Policy, PolicyEr
         &Secrets {
             salt: String::new(),
             api_keys,
+            ..Secrets::default()
         },
     )
 }
@@ -53,6 +54,7 @@ fn clients(count: usize) -> Vec<ApiClient> {
         .map(|index| ApiClient {
             id: format!("client-{index}"),
             sha256: seal::hash(b"key", format!("{index}").as_bytes()).repeat(2),
+            not_after: None,
         })
         .collect()
 }
@@ -139,6 +141,7 @@ fn nothing_prints_a_digest() {
     let secrets = Secrets {
         salt: "5a17".to_owned(),
         api_keys: clients.clone(),
+        ..Secrets::default()
     };
     let policy = compile(key, clients.clone()).unwrap();
     let printed = format!("{policy:?} {clients:?} {secrets:?}");
@@ -166,6 +169,7 @@ fn the_largest_documents_are_decoded_quickly() {
         serde_json::to_vec(&Secrets {
             salt: String::new(),
             api_keys,
+            ..Secrets::default()
         })
         .unwrap()
     };

@@ -118,7 +118,12 @@ fn every_field_is_written_out_above() {
         refuse: _,
         cors: Some(cors),
         api_key: Some(api_key),
+        csrf: _,
+        basic_auth: _,
+        any_of: _,
         authorization: Some(rules),
+        baseline: _,
+        shadow: _,
     } = document
     else {
         panic!("a part is missing");

@@ -160,7 +160,11 @@ impl Builder<'_> {
         }
         clients
             .into_iter()
-            .map(|(id, sha256)| ApiClient { id, sha256 })
+            .map(|(id, sha256)| ApiClient {
+                id,
+                sha256,
+                not_after: None,
+            })
             .collect()
     }
 }

@@ -112,6 +112,9 @@ impl Builder<'_> {
                 Action::Deny
             },
             client_cidrs,
+            methods: Vec::new(),
+            path: None,
+            headers: Vec::new(),
         })
     }
 }

@@ -278,10 +278,12 @@ impl Group {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
+            not_after: None,
         };
         Secrets {
             salt: "00".repeat(16),
             api_keys: self.keys.iter().map(client).collect(),
+            ..Secrets::default()
         }
     }
 }

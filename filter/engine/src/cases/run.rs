@@ -8,6 +8,7 @@ use crate::{
     seal,
     step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
     transaction::{ResponseHead, Transaction},
+    worker::Worker,
 };
 
 /// A decided request.
@@ -28,13 +29,21 @@ impl Host for CaseHost<'_> {
             From::Fault { .. } => Err(Fault),
         }
     }
+
+    fn now(&self) -> Result<u64, Fault> {
+        Ok(1_790_000_000_000_000_000)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
 }
 
 /// Decides a request under a policy.
 #[must_use]
 pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
     let mut transaction = Transaction::new(Arc::clone(policy));
-    let step = transaction.on_request(&request.head(), &CaseHost(&request.from));
+    let step = transaction.on_request(&request.head(), &CaseHost(&request.from), &mut Worker::default());
     Decided { step, transaction }
 }
 

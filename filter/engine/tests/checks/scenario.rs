@@ -11,6 +11,7 @@ use portcullis_engine::{
     policy::Policy,
     step::{Outcome, Step},
     transaction::{RequestHead, ResponseHead, Stage, Transaction},
+    worker::Worker,
 };
 use sha2::{Digest, Sha256};
 
@@ -137,6 +138,14 @@ impl Host for Scenario {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
         self.address.clone().ok_or(Fault)
     }
+
+    fn now(&self) -> Result<u64, Fault> {
+        Ok(1_790_000_000_000_000_000)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
 }
 
 impl Scenario {
@@ -181,6 +190,7 @@ impl Scenario {
             cors,
             api_key,
             authorization,
+            ..Document::default()
         };
         Self {
             document,
@@ -194,7 +204,7 @@ impl Scenario {
     pub(crate) fn check(&self) -> Reason {
         let policy = Arc::new(self.compile());
         let mut transaction = Transaction::new(Arc::clone(&policy));
-        let step = transaction.on_request(&self.head, self);
+        let step = transaction.on_request(&self.head, self, &mut Worker::default());
         let facts = transaction.facts();
         let expected = self.expected();
         assert_eq!(
@@ -219,7 +229,7 @@ impl Scenario {
             }
         }
         self.check_response(&transaction);
-        let again = transaction.on_request(&self.head, self);
+        let again = transaction.on_request(&self.head, self, &mut Worker::default());
         assert!(
             matches!(again, Step::Reply(reply) if reply.reason == Reason::HostFault),
             "a second head is refused"
@@ -231,10 +241,12 @@ impl Scenario {
         let client = |(id, key): &(&str, &[u8])| ApiClient {
             id: (*id).to_owned(),
             sha256: Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect(),
+            not_after: None,
         };
         let secrets = Secrets {
             salt: String::new(),
             api_keys: self.keys.iter().map(client).collect(),
+            ..Secrets::default()
         };
         Policy::compile(&self.document, &secrets).unwrap()
     }
@@ -392,7 +404,7 @@ impl Scenario {
         }
         if api_key.sanitize {
             let mut again = Transaction::new(Arc::clone(policy));
-            let _ = again.on_request(&RequestHead { headers: upstream }, self);
+            let _ = again.on_request(&RequestHead { headers: upstream }, self, &mut Worker::default());
             assert_eq!(again.facts().reason, Reason::ApiKeyMissing, "no source is left");
         }
     }
@@ -460,6 +472,9 @@ fn rules(bytes: &mut Bytes<'_>) -> Vec<Rule> {
         .map(|index| Rule {
             name: format!("rule-{index}"),
             action: bytes.pick(&[Action::Allow, Action::Deny]),
+            methods: Vec::new(),
+            path: None,
+            headers: Vec::new(),
             client_cidrs: [bytes.pick(NETWORKS)]
                 .into_iter()
                 .chain(bytes.some(NETWORKS))
