@@ -50,8 +50,9 @@ pub(crate) struct ApiKeys {
 /// Client ids by the SHA-256 of their keys.
 type Clients = HashMap<[u8; 32], Arc<str>, BuildHasherDefault<DigestHasher>>;
 
+/// A place of a request that may hold a key.
 #[derive(Debug)]
-enum Source {
+pub(crate) enum Source {
     /// Lower case.
     Header(Box<[u8]>),
     Param(Box<[u8]>),
@@ -154,48 +155,54 @@ impl ApiKeys {
         }
     }
 
-    /// Removes every configured source from the request, if the policy asks for that.
-    pub(crate) fn sanitize(&self, head: &RequestHead, edits: &mut Vec<HeaderEdit>) {
-        if !self.sanitize {
-            return;
-        }
-        let params = self.sources.iter().filter_map(|source| match source {
-            Source::Param(name) => Some(&**name),
-            Source::Header(_) | Source::Cookie(_) => None,
-        });
-        let cookies = self.sources.iter().filter_map(|source| match source {
-            Source::Cookie(name) => Some(&**name),
-            Source::Header(_) | Source::Param(_) => None,
-        });
-        if params.clone().next().is_some()
-            && let Some(path) = head.path().and_then(|path| query::without(path, &params))
-        {
-            edits.push(HeaderEdit::set(":path", path));
-        }
-        if cookies.clone().next().is_some() {
-            let lines = head
-                .headers
-                .iter()
-                .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
-            match cookie::without(lines.map(|(_, value)| value.as_slice()), &cookies) {
-                None => {}
-                Some(rest) if rest.is_empty() => edits.push(HeaderEdit::remove("cookie")),
-                Some(rest) => edits.push(HeaderEdit::set("cookie", rest)),
-            }
-        }
-        for source in &self.sources {
-            if let Source::Header(name) = source
-                && head.values(name).next().is_some()
-            {
-                edits.push(HeaderEdit::remove(name.to_vec()));
-            }
-        }
+    /// The sources that are removed from the request before it is forwarded.
+    pub(crate) fn sanitized(&self) -> &[Source] {
+        if self.sanitize { &self.sources } else { &[] }
     }
 
     /// Names the headers that only this policy may set.
     pub(crate) fn identity_headers(&self, names: &mut IdentityHeaders) {
         if let Some(forward) = &self.forward {
             names.insert(forward);
+        }
+    }
+}
+
+/// Removes sources from a request, those of several policies at once: the path is edited as a whole, and so are cookies.
+pub(crate) fn sanitize<'s>(
+    sources: &(impl Iterator<Item = &'s Source> + Clone),
+    head: &RequestHead,
+    edits: &mut Vec<HeaderEdit>,
+) {
+    let params = sources.clone().filter_map(|source| match source {
+        Source::Param(name) => Some(&**name),
+        Source::Header(_) | Source::Cookie(_) => None,
+    });
+    let cookies = sources.clone().filter_map(|source| match source {
+        Source::Cookie(name) => Some(&**name),
+        Source::Header(_) | Source::Param(_) => None,
+    });
+    if params.clone().next().is_some()
+        && let Some(path) = head.path().and_then(|path| query::without(path, &params))
+    {
+        edits.push(HeaderEdit::set(":path", path));
+    }
+    if cookies.clone().next().is_some() {
+        let lines = head
+            .headers
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
+        match cookie::without(lines.map(|(_, value)| value.as_slice()), &cookies) {
+            None => {}
+            Some(rest) if rest.is_empty() => edits.push(HeaderEdit::remove("cookie")),
+            Some(rest) => edits.push(HeaderEdit::set("cookie", rest)),
+        }
+    }
+    for source in sources.clone() {
+        if let Source::Header(name) = source
+            && head.values(name).next().is_some()
+        {
+            edits.push(HeaderEdit::remove(name.to_vec()));
         }
     }
 }

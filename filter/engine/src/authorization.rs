@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    address::{ClientAddress, NetworkSet, parse_network},
+    address::{NetworkSet, parse_network},
     document::{self, Action},
+    host::{Fault, Host},
     http::header::is_field_value,
+    identity::Forwarded,
     policy::{PolicyError, at_most},
+    request::Request,
 };
 
 /// The most rules of one policy.
@@ -52,29 +55,30 @@ impl Authorization {
         })
     }
 
-    /// Tells whether a decision needs the client's address.
-    pub(crate) fn needs_address(&self) -> bool {
-        !self.rules.is_empty()
-    }
-
-    /// Decides by the rules that need no verified identity.
+    /// Decides by the rules; `None` while the identity that one of them asks for is not verified.
     ///
     /// A client whose address is unknown matches every rule that denies by address and none that allows by it.
-    pub(crate) fn decide(&self, client: Option<ClientAddress>) -> Verdict {
-        let matches = |rule: &&Rule| match client {
-            Some(client) => rule.clients.contains(client),
-            None => rule.action == Action::Deny,
-        };
-        match self.rules.iter().find(matches) {
-            Some(rule) => Verdict {
-                action: rule.action,
-                rule: Some(Arc::clone(&rule.name)),
-            },
-            None => Verdict {
-                action: self.default_action,
-                rule: None,
-            },
+    pub(crate) fn decide(
+        &self,
+        request: &Request<'_, impl Host>,
+        _identity: Option<[&Forwarded; 2]>,
+    ) -> Result<Option<Verdict>, Fault> {
+        for rule in &self.rules {
+            let matches = match request.client()? {
+                Some(client) => rule.clients.contains(client),
+                None => rule.action == Action::Deny,
+            };
+            if matches {
+                return Ok(Some(Verdict {
+                    action: rule.action,
+                    rule: Some(Arc::clone(&rule.name)),
+                }));
+            }
         }
+        Ok(Some(Verdict {
+            action: self.default_action,
+            rule: None,
+        }))
     }
 }
 

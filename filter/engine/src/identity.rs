@@ -8,7 +8,7 @@ use crate::{
         RequestHead,
         header::{is_told_by_proxy, same_to_backend, trim},
     },
-    step::HeaderEdit,
+    step::{HeaderEdit, Text},
 };
 
 /// A verified identity. Only a check that succeeded makes one.
@@ -28,6 +28,32 @@ impl Principal {
     }
 }
 
+/// The headers that tell a backend a verified identity, with their values.
+#[derive(Debug, Default)]
+pub(crate) struct Forwarded(Vec<(Text, Text)>);
+
+impl Forwarded {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a header, by its lower-case name.
+    pub(crate) fn insert(&mut self, name: &[u8], value: &[u8]) {
+        self.0.push((name.to_vec().into(), value.to_vec().into()));
+    }
+
+    /// Returns the value under a name, `_` taken for `-`.
+    pub(crate) fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        let same = |(set, _): &&(Text, Text)| same_to_backend(set, name);
+        self.0.iter().find(same).map(|(_, value)| &**value)
+    }
+
+    /// Takes the headers as edits.
+    pub(crate) fn take_edits(&mut self) -> impl Iterator<Item = HeaderEdit> {
+        self.0.drain(..).map(|(name, value)| HeaderEdit::Set(name, value))
+    }
+}
+
 /// The request headers that a policy sets from a verified identity, and that a client must not be able to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IdentityHeaders {
@@ -38,6 +64,11 @@ impl IdentityHeaders {
     /// Adds a header, by its lower-case name.
     pub(crate) fn insert(&mut self, name: &[u8]) {
         self.names.push(name.into());
+    }
+
+    /// Adds those of another policy of the same requests.
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.names.extend_from_slice(&others.names);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@ mod api_key;
 mod authorization;
 #[cfg(feature = "cases")]
 pub mod cases;
+mod checks;
 mod cors;
 pub mod denial;
 pub mod document;
@@ -13,6 +14,7 @@ pub mod host;
 pub mod http;
 pub mod identity;
 pub mod policy;
+mod request;
 pub mod seal;
 pub mod step;
 pub mod transaction;

@@ -1,5 +1,7 @@
 //! Policies compiled for deciding, and their decoding from what the proxy delivers.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::{
@@ -25,7 +27,12 @@ pub struct Policy {
     pub(crate) cors: Option<Cors>,
     pub(crate) api_keys: Option<ApiKeys>,
     pub(crate) authorization: Option<Authorization>,
+    /// Those of the baseline too.
     pub(crate) identity_headers: IdentityHeaders,
+    /// A policy that must admit the request as well.
+    pub(crate) baseline: Option<Box<Policy>>,
+    /// A policy that is evaluated and changes nothing.
+    pub(crate) shadow: Option<Arc<Policy>>,
 }
 
 /// Why a document cannot be enforced. Its author is at fault.
@@ -104,8 +111,6 @@ impl Policy {
             ("csrf", document.csrf.is_some()),
             ("basicAuth", document.basic_auth.is_some()),
             ("anyOf", !document.any_of.is_empty()),
-            ("baseline", document.baseline.is_some()),
-            ("shadow", document.shadow.is_some()),
         ];
         if let Some((part, _)) = parts.iter().find(|(_, present)| *present) {
             return Err(PolicyError::new(
@@ -118,9 +123,14 @@ impl Policy {
         let api_keys = api_key
             .map(|api_key| ApiKeys::compile(api_key, &secrets.api_keys))
             .transpose()?;
+        let baseline = nested("baseline", document.baseline.as_deref(), secrets.baseline.as_deref())?;
+        let shadow = nested("shadow", document.shadow.as_deref(), secrets.shadow.as_deref())?;
         let mut identity_headers = IdentityHeaders::default();
         if let Some(api_keys) = &api_keys {
             api_keys.identity_headers(&mut identity_headers);
+        }
+        if let Some(baseline) = &baseline {
+            identity_headers.extend(&baseline.identity_headers);
         }
         Ok(Self {
             name: document.policy.as_str().into(),
@@ -133,6 +143,8 @@ impl Policy {
                 .map(Authorization::compile)
                 .transpose()?,
             identity_headers,
+            baseline: baseline.map(Box::new),
+            shadow: shadow.map(Arc::new),
         })
     }
 
@@ -153,6 +165,37 @@ impl Policy {
     pub const fn edits_responses(&self) -> bool {
         self.cors.is_some()
     }
+}
+
+/// Compiles a policy that stands in another one, as its `name`.
+fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) -> Result<Option<Policy>, PolicyError> {
+    let error = |code, message: &str| PolicyError::new(name.to_owned(), code, message.to_owned());
+    let document = match (document, secrets) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => {
+            return Err(error(
+                "stray-secrets",
+                "secrets come without the policy that they are for",
+            ));
+        }
+        (Some(document), _) => document,
+    };
+    if document.baseline.is_some() || document.shadow.is_some() {
+        return Err(error("nested-policy", "it cannot hold another policy"));
+    }
+    if name == "baseline" && document.cors.is_some() {
+        return Err(error(
+            "baseline-cors",
+            "it cannot hold CORS: who may read an answer is the route's to say",
+        ));
+    }
+    let none = Secrets::default();
+    Policy::compile(document, secrets.unwrap_or(&none))
+        .map(Some)
+        .map_err(|at| PolicyError {
+            path: format!("{name}.{}", at.path).trim_end_matches('.').to_owned(),
+            ..at
+        })
 }
 
 /// Decodes and compiles what was delivered under the name `h`.

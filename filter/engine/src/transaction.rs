@@ -13,10 +13,10 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    address::ClientAddress,
+    api_key::{self, ApiKeys},
+    checks::Checks,
     cors::Exchange,
     denial::Reason,
-    document::{Action, Refuse},
     host::Host,
     http::{
         header::{is_envoy, is_written_by_envoy},
@@ -24,6 +24,7 @@ use crate::{
     },
     identity::Principal,
     policy::Policy,
+    request::Request,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
     worker::Worker,
 };
@@ -73,10 +74,19 @@ pub struct Transaction {
     stage: Stage,
     edits: RequestEdits,
     cors: Option<Exchange>,
-    principal: Option<Principal>,
-    verdict: Option<crate::authorization::Verdict>,
+    own: Checks,
+    baseline: Checks,
+    at: Party,
     outcome: Outcome,
     reason: Reason,
+    shadow: Option<Box<Transaction>>,
+}
+
+/// Whose checks a transaction is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Party {
+    Own,
+    Baseline,
 }
 
 impl Transaction {
@@ -91,10 +101,12 @@ impl Transaction {
                 clear_route_cache: false,
             },
             cors: None,
-            principal: None,
-            verdict: None,
+            own: Checks::new(),
+            baseline: Checks::new(),
+            at: Party::Own,
             outcome: Outcome::Deny,
             reason: Reason::HostFault,
+            shadow: None,
         }
     }
 
@@ -105,24 +117,38 @@ impl Transaction {
     }
 
     /// Decides the request. A second head is refused with [`Reason::HostFault`]: no proxy sends one.
-    pub fn on_request(&mut self, head: &RequestHead, host: &impl Host, _worker: &mut Worker) -> Step {
+    pub fn on_request(&mut self, head: &RequestHead, host: &impl Host, worker: &mut Worker) -> Step {
         if self.stage != Stage::StripIdentity {
             return self.reply(refuse(Reason::HostFault));
         }
+        let request = Request::new(head, host);
+        let step = self.decide(&request, worker);
+        // Afterwards, so that it takes nothing from what is enforced.
+        if let Some(policy) = &self.policy.shadow {
+            let mut shadow = Box::new(Self::new(Arc::clone(policy)));
+            let _ = shadow.decide(&request, worker);
+            self.shadow = Some(shadow);
+        }
+        step
+    }
+
+    fn decide(&mut self, request: &Request<'_, impl Host>, worker: &mut Worker) -> Step {
+        let head = request.head;
         self.cors = self.policy.cors.as_ref().map(|cors| cors.on_request(head));
-        if let Some(refused) = self.policy.refuse {
-            return self.reply(refuse(match refused {
-                Refuse::PolicyInvalid => Reason::PolicyInvalid,
-                Refuse::FilterTooOld => Reason::FilterTooOld,
-            }));
+        if let Err(reply) = self.each(Checks::refusal) {
+            return self.reply(reply);
         }
         loop {
             let next = match self.stage {
                 Stage::StripIdentity => self.strip_identity(head),
                 Stage::Preflight => self.preflight(),
-                Stage::EarlyAuthorization => self.early_authorization(host),
-                Stage::Authentication => self.authentication(head),
-                Stage::Authorization => self.authorization(),
+                Stage::EarlyAuthorization => self
+                    .each(|checks, policy| checks.early_authorization(policy, request))
+                    .map(|()| Stage::Authentication),
+                Stage::Authentication => self
+                    .each(|checks, policy| checks.authentication(policy, request, worker))
+                    .map(|()| Stage::Authorization),
+                Stage::Authorization => self.authorization(request),
                 Stage::Edits => self.write_edits(head),
                 Stage::Allowed => return Step::Continue(std::mem::take(&mut self.edits)),
                 Stage::Replied => Err(refuse(Reason::HostFault)),
@@ -132,6 +158,19 @@ impl Transaction {
                 Err(reply) => return self.reply(reply),
             }
         }
+    }
+
+    /// Runs a check of the baseline, if there is one, and then of the own policy: both must pass.
+    fn each(
+        &mut self,
+        mut check: impl FnMut(&mut Checks, &Policy) -> Result<(), LocalReply>,
+    ) -> Result<(), LocalReply> {
+        if let Some(baseline) = &self.policy.baseline {
+            self.at = Party::Baseline;
+            check(&mut self.baseline, baseline)?;
+        }
+        self.at = Party::Own;
+        check(&mut self.own, &self.policy)
     }
 
     /// Removes identity headers from request trailers; ask [`Policy::guards_trailers`] first whether that can matter.
@@ -157,24 +196,27 @@ impl Transaction {
 
     /// Returns what the policy in shadow would have done, if there is one and the request was decided.
     #[must_use]
-    pub const fn shadow(&self) -> Option<Facts<'_>> {
-        None
+    pub fn shadow(&self) -> Option<Facts<'_>> {
+        self.shadow.as_deref().map(Self::facts)
     }
 
-    /// Returns what is known about the request.
+    /// Returns what is known about the request: on a refusal by the policy that refused, else by the route's own.
     #[must_use]
     pub fn facts(&self) -> Facts<'_> {
+        let (policy, at, other) = match (self.at, &self.policy.baseline) {
+            (Party::Baseline, Some(baseline)) => (&**baseline, &self.baseline, &self.own),
+            _ => (&*self.policy, &self.own, &self.baseline),
+        };
         let by_rule = matches!(self.reason, Reason::Allowed | Reason::AuthorizationDenied);
         Facts {
-            policy: self.policy.name(),
+            policy: policy.name(),
             outcome: self.outcome,
             reason: self.reason,
-            rule: self
-                .verdict
-                .as_ref()
+            rule: at
+                .verdict()
                 .filter(|_| by_rule)
                 .and_then(|verdict| verdict.rule.as_deref()),
-            principal: self.principal.as_ref().map(Principal::name),
+            principal: at.principal().or(other.principal()).map(Principal::name),
         }
     }
 
@@ -203,51 +245,24 @@ impl Transaction {
         }
     }
 
-    fn early_authorization(&mut self, host: &impl Host) -> Result<Stage, LocalReply> {
-        let Some(authorization) = &self.policy.authorization else {
-            return Ok(Stage::Authentication);
-        };
-        let client = if authorization.needs_address() {
-            ClientAddress::ask(host).map_err(|_| refuse(Reason::HostFault))?
-        } else {
-            None
-        };
-        let verdict = self.verdict.insert(authorization.decide(client));
-        match verdict.action {
-            Action::Allow => Ok(Stage::Authentication),
-            Action::Deny => Err(refuse(Reason::AuthorizationDenied)),
+    fn authorization(&mut self, request: &Request<'_, impl Host>) -> Result<Stage, LocalReply> {
+        if let Some(baseline) = &self.policy.baseline {
+            self.at = Party::Baseline;
+            self.baseline.authorization(baseline, request, self.own.forwarded())?;
         }
-    }
-
-    fn authentication(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
-        if let Some(api_keys) = &self.policy.api_keys {
-            let client = api_keys.authenticate(head).map_err(|reason| LocalReply {
-                headers: vec![(b"www-authenticate".to_vec(), api_keys.challenge().to_vec())],
-                ..refuse(reason)
-            })?;
-            self.principal = Some(Principal::of_api_client(client));
-        }
-        Ok(Stage::Authorization)
-    }
-
-    fn authorization(&self) -> Result<Stage, LocalReply> {
-        match (&self.policy.authorization, &self.verdict) {
-            (None, _) => Ok(Stage::Edits),
-            (Some(_), Some(verdict)) if verdict.action == Action::Allow => Ok(Stage::Edits),
-            (Some(_), _) => Err(refuse(Reason::AuthorizationDenied)),
-        }
+        self.at = Party::Own;
+        self.own
+            .authorization(&self.policy, request, self.baseline.forwarded())?;
+        Ok(Stage::Edits)
     }
 
     fn write_edits(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
-        if let Some(api_keys) = &self.policy.api_keys {
-            api_keys.sanitize(head, &mut self.edits.headers);
-            // Last: a source may have the name of the header that carries the id.
-            if let (Some(name), Some(principal)) = (api_keys.forward(), &self.principal) {
-                self.edits
-                    .headers
-                    .push(HeaderEdit::set(name.to_vec(), principal.name().as_bytes().to_vec()));
-            }
-        }
+        let policies = [self.policy.baseline.as_deref(), Some(&*self.policy)];
+        let sources = policies.iter().flatten().filter_map(|policy| policy.api_keys.as_ref());
+        api_key::sanitize(&sources.flat_map(ApiKeys::sanitized), head, &mut self.edits.headers);
+        // Last: a source may have the name of the header that carries the id. The route's own policy has the last word.
+        self.edits.headers.extend(self.baseline.take_edits());
+        self.edits.headers.extend(self.own.take_edits());
         self.outcome = Outcome::Allow;
         self.reason = Reason::Allowed;
         Ok(Stage::Allowed)

@@ -96,5 +96,5 @@ fn the_document_and_the_cases_name_the_same_differences() {
 }
 
 fn is_ours(area: &str) -> bool {
-    ["AUTHZ", "CORS", "ID", "KEY", "PATH"].contains(&area)
+    ["AUTHZ", "BASE", "CORS", "ID", "KEY", "PATH", "SHADOW"].contains(&area)
 }
