@@ -49,11 +49,7 @@ impl Island {
         }
         let mut island = Self { folder, holder: None };
         if is_root() {
-            let owned = Command::new("chown")
-                .args(["-R", &format!("{NOBODY}:{NOBODY}")])
-                .arg(island.folder.path())
-                .status();
-            assert!(owned.is_ok_and(|status| status.success()), "the copy is given away");
+            give_away(island.folder.path());
             island.separate();
         }
         island
@@ -67,6 +63,16 @@ impl Island {
             holder.stdout().contains("up").then_some(())
         });
         self.holder = Some(holder);
+    }
+
+    /// Copies a folder of the checkout with everything in it.
+    pub fn copy(&self, folder: &str) {
+        let from = artefacts::root().join(folder);
+        let to = self.folder.join(folder);
+        copy_all(&from, &to);
+        if is_root() {
+            give_away(&to);
+        }
     }
 
     /// A command inside, as an ordinary user, in the copied checkout.
@@ -87,6 +93,7 @@ impl Island {
             .env("HOME", self.folder.path());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("PORTCULLIS_ENVOY", self.envoy());
+        command.env("envoy", self.envoy());
         command
     }
 
@@ -112,6 +119,26 @@ impl Default for Island {
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().expect("a folder")).expect("the folder can be made");
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("a folder entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            copy(&entry.path(), &target);
+        }
+    }
+}
+
+fn give_away(path: &Path) {
+    let owned = Command::new("chown")
+        .args(["-R", &format!("{NOBODY}:{NOBODY}")])
+        .arg(path)
+        .status();
+    assert!(owned.is_ok_and(|status| status.success()), "the copy is given away");
 }
 
 fn is_root() -> bool {

@@ -12,6 +12,7 @@ pub mod client;
 pub mod controller;
 pub mod curl;
 pub mod envoy;
+pub mod guide;
 pub mod http;
 pub mod island;
 pub mod live;

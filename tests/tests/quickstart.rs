@@ -5,6 +5,7 @@ use std::{fs, process::Output};
 
 use portcullis_e2e::{
     access_log::Entry,
+    guide::start_echo,
     island::Island,
     spawned::{self, Spawned},
     wait::{self, PATIENCE},
@@ -140,19 +141,6 @@ impl Drop for Down<'_> {
     fn drop(&mut self) {
         let _ = self.0.shell("bash tests/make/down.sh");
     }
-}
-
-/// The quickstart's backend.
-fn start_echo(island: &Island) -> Spawned {
-    let mut echo = island.command(&island.envoy().display().to_string());
-    echo.args([
-        "-c",
-        "envoy-config/echo.yaml",
-        "--disable-hot-restart",
-        "--concurrency",
-        "1",
-    ]);
-    Spawned::start(echo, &island.folder.join("echo"))
 }
 
 #[test]
