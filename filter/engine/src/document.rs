@@ -45,11 +45,11 @@ pub struct Document {
     /// A policy that must admit the request as well (`AccessPolicy.spec.baseline` of the Gateway); holds neither CORS nor
     /// another policy. Its secrets are [`Secrets::baseline`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<Box<Document>>,
+    pub baseline: Option<Box<Self>>,
     /// A policy that is evaluated and changes nothing (`AccessPolicy.spec.shadow`); holds no other policy. Its secrets are
     /// [`Secrets::shadow`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<Box<Document>>,
+    pub shadow: Option<Box<Self>>,
 }
 
 /// An authentication method.
@@ -243,10 +243,10 @@ pub struct Secrets {
     pub users: Vec<User>,
     /// The secrets of [`Document::baseline`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<Box<Secrets>>,
+    pub baseline: Option<Box<Self>>,
     /// The secrets of [`Document::shadow`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<Box<Secrets>>,
+    pub shadow: Option<Box<Self>>,
 }
 
 impl std::fmt::Debug for Secrets {
