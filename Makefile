@@ -87,6 +87,10 @@ crds: ## write manifests/crds from the Rust types
 fuzz: ## fuzz each target for FUZZ_SECONDS (default 300)
 	@tests/make/fuzz.sh $${FUZZ_SECONDS:-300}
 
+.PHONY: mutants
+mutants: ## count which one-line changes of the deciding crates the tests notice; MUTANTS_SHARD=0/8 for a part
+	@tests/make/mutants.sh $${MUTANTS_SHARD:-}
+
 .PHONY: bench
 bench: prepare envoy build ## compare no filter, Envoy's own filters and ours; writes target/bench/summary.json
 	@cargo run -q $(CARGO_RELEASE) -p portcullis-e2e --bin bench
