@@ -38,6 +38,12 @@ impl Host for Envoy {
         host::property(b"source\0address").ok().flatten().ok_or(Fault)
     }
 
+    fn port(&self) -> Result<Option<u16>, Fault> {
+        let port = host::property(b"destination\0port").map_err(|_| Fault)?;
+        let bytes: Option<[u8; 8]> = port.and_then(|port| port.try_into().ok());
+        Ok(bytes.and_then(|bytes| i64::from_le_bytes(bytes).try_into().ok()))
+    }
+
     fn now(&self) -> Result<u64, Fault> {
         host::now().map_err(|_| Fault)
     }

@@ -4,26 +4,23 @@
 //! sources that name two different clients name nobody: both are refused, so that it never matters which one a proxy or
 //! a backend would have taken. An unknown key in one source does not take away the known key in another.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
 use crate::{
+    credential::digest::{Digest256, DigestMap},
     denial::Reason,
     document::{self, KeySource},
+    host::Host,
     http::{
         RequestHead, cookie,
         header::{is_field_value, is_framing, is_token},
         query,
     },
-    identity::IdentityHeaders,
+    identity::{self, IdentityHeaders},
     policy::{PolicyError, at_most},
+    request::Request,
     step::HeaderEdit,
 };
 
@@ -47,8 +44,15 @@ pub(crate) struct ApiKeys {
     challenge: &'static [u8],
 }
 
-/// Client ids by the SHA-256 of their keys.
-type Clients = HashMap<[u8; 32], Arc<str>, BuildHasherDefault<DigestHasher>>;
+/// Clients by the SHA-256 of their keys.
+type Clients = DigestMap<Client>;
+
+#[derive(Debug)]
+struct Client {
+    id: Arc<str>,
+    /// In nanoseconds since 1970.
+    not_after: Option<u64>,
+}
 
 /// A place of a request that may hold a key.
 #[derive(Debug)]
@@ -69,27 +73,9 @@ impl KnownClient {
     }
 }
 
-/// The keys of the map are SHA-256 digests: their first bytes are as good a hash as any.
-#[derive(Debug, Default)]
-struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*first);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-}
-
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clients: Vec<&Arc<str>> = self.clients.values().collect();
+        let clients: Vec<&str> = self.clients.values().map(|client| &*client.id).collect();
         f.debug_struct("ApiKeys")
             .field("sources", &self.sources)
             .field("clients", &clients)
@@ -103,7 +89,7 @@ impl ApiKeys {
         let forward = document
             .forward_client_id_header
             .as_deref()
-            .map(compile_forward)
+            .map(|name| identity::compile_forward(FORWARD, name))
             .transpose()?;
         let bearer = sources
             .iter()
@@ -131,25 +117,26 @@ impl ApiKeys {
         self.forward.as_deref()
     }
 
-    /// Finds the one client that the request's keys name.
-    pub(crate) fn authenticate(&self, head: &RequestHead) -> Result<KnownClient, Reason> {
+    /// Finds the one client that the request's keys name, and whose key is still valid.
+    pub(crate) fn authenticate(&self, request: &Request<'_, impl Host>) -> Result<KnownClient, Reason> {
         let mut presented = false;
-        let mut found: Option<&Arc<str>> = None;
+        let mut found: Option<&Client> = None;
         for source in &self.sources {
-            let client = match source.presented(head) {
+            let client = match source.presented(request.head) {
                 Presented::Nothing => continue,
                 Presented::Different => return Err(Reason::ApiKeyUnknown),
                 Presented::Key(key) => source.spellings(&key).find_map(|key| self.clients.get(&digest(key))),
             };
             presented = true;
             match (found, client) {
-                (Some(one), Some(other)) if one != other => return Err(Reason::ApiKeyUnknown),
+                (Some(one), Some(other)) if one.id != other.id => return Err(Reason::ApiKeyUnknown),
                 (None, Some(client)) => found = Some(client),
                 _ => {}
             }
         }
         match found {
-            Some(client) => Ok(KnownClient(Arc::clone(client))),
+            Some(client) if client.is_expired(request.host)? => Err(Reason::ApiKeyExpired),
+            Some(client) => Ok(KnownClient(Arc::clone(&client.id))),
             None if presented => Err(Reason::ApiKeyUnknown),
             None => Err(Reason::ApiKeyMissing),
         }
@@ -203,6 +190,16 @@ pub(crate) fn sanitize<'s>(
             && head.values(name).next().is_some()
         {
             edits.push(HeaderEdit::remove(name.to_vec()));
+        }
+    }
+}
+
+impl Client {
+    /// Asks for the time only if the key ends to be valid.
+    fn is_expired(&self, host: &impl Host) -> Result<bool, Reason> {
+        match self.not_after {
+            None => Ok(false),
+            Some(not_after) => Ok(host.now().map_err(|_| Reason::HostFault)? > not_after),
         }
     }
 }
@@ -262,7 +259,7 @@ impl Source {
     }
 }
 
-fn digest(key: &[u8]) -> [u8; 32] {
+fn digest(key: &[u8]) -> Digest256 {
     Sha256::digest(key).into()
 }
 
@@ -306,19 +303,6 @@ fn is_cookie_name(name: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b'=' | b'"'))
 }
 
-fn compile_forward(name: &str) -> Result<Box<[u8]>, PolicyError> {
-    let bytes = name.as_bytes();
-    if !is_token(bytes) || bytes.len() > MAX_NAME {
-        let message = format!("{name:?} is not a header name");
-        return Err(PolicyError::new(FORWARD.to_owned(), "invalid-header-name", message));
-    }
-    if is_framing(bytes) || crate::http::header::is_envoy(bytes) {
-        let message = format!("{name:?} frames the request or steers the proxy; it cannot carry an id");
-        return Err(PolicyError::new(FORWARD.to_owned(), "reserved-header-name", message));
-    }
-    Ok(bytes.to_ascii_lowercase().into())
-}
-
 fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyError> {
     at_most(CREDENTIALS, "clients", clients.len(), MAX_CLIENTS)?;
     let error = |code, message| PolicyError::new(CREDENTIALS.to_owned(), code, message);
@@ -327,7 +311,7 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
     if let Some([id, _]) = ids.array_windows().find(|[one, other]| one == other) {
         return Err(error("duplicate-client-id", format!("client {id:?} is listed twice")));
     }
-    let mut compiled = HashMap::with_capacity_and_hasher(clients.len(), BuildHasherDefault::default());
+    let mut compiled = Clients::with_capacity_and_hasher(clients.len(), Default::default());
     let empty = digest(b"");
     for client in clients {
         let id = client.id.as_str();
@@ -343,7 +327,11 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
         if key == empty {
             return Err(error("empty-api-key", format!("the key of client {id:?} is empty")));
         }
-        if let Some(other) = compiled.insert(key, Arc::from(id)) {
+        let compiled_client = Client {
+            id: id.into(),
+            not_after: client.not_after.map(|seconds| seconds.saturating_mul(1_000_000_000)),
+        };
+        if let Some(Client { id: other, .. }) = compiled.insert(key, compiled_client) {
             return Err(error(
                 "duplicate-api-key",
                 format!("clients {other:?} and {id:?} have the same key"),
@@ -354,7 +342,7 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
 }
 
 /// Decodes 64 lower-case hex digits.
-fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+fn from_hex(text: &[u8]) -> Option<Digest256> {
     let (pairs, rest) = text.as_chunks::<2>();
     let mut bytes = [0; 32];
     if pairs.len() != bytes.len() || !rest.is_empty() {

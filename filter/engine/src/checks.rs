@@ -10,7 +10,7 @@ use crate::{
     request::Request,
     step::{HeaderEdit, LocalReply},
     transaction::refuse,
-    worker::Worker,
+    worker::{Hashing, Worker},
 };
 
 /// The state of one policy's checks of one request.
@@ -19,6 +19,7 @@ pub(crate) struct Checks {
     principal: Option<Principal>,
     forwarded: Forwarded,
     verdict: Option<Verdict>,
+    counted: Option<Reason>,
 }
 
 impl Checks {
@@ -27,6 +28,7 @@ impl Checks {
             principal: None,
             forwarded: Forwarded::new(),
             verdict: None,
+            counted: None,
         }
     }
 
@@ -43,6 +45,11 @@ impl Checks {
     /// What the authorization rules decided, once they did.
     pub(crate) const fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
+    }
+
+    /// The reason to refuse the request, if it was only counted.
+    pub(crate) const fn counted(&self) -> Option<Reason> {
+        self.counted
     }
 
     /// The headers that tell a backend the verified identity, as edits.
@@ -78,23 +85,35 @@ impl Checks {
         }
     }
 
+    /// Refuses a request that another site may have made its user's browser send.
+    pub(crate) fn csrf(&mut self, policy: &Policy, request: &Request<'_, impl Host>) -> Result<(), LocalReply> {
+        let Some(csrf) = &policy.csrf else {
+            return Ok(());
+        };
+        let Err(reason) = csrf.decide(request) else {
+            return Ok(());
+        };
+        if reason != Reason::HostFault && csrf.only_counts(request).map_err(|_| refuse(Reason::HostFault))? {
+            self.counted = Some(reason);
+            return Ok(());
+        }
+        Err(refuse(reason))
+    }
+
     /// Verifies the credentials.
     pub(crate) fn authentication(
         &mut self,
         policy: &Policy,
         request: &Request<'_, impl Host>,
-        _worker: &mut Worker,
+        worker: &mut Worker,
+        hashing: Hashing,
     ) -> Result<(), LocalReply> {
-        if let Some(api_keys) = &policy.api_keys {
-            let client = api_keys.authenticate(request.head).map_err(|reason| LocalReply {
-                headers: vec![(b"www-authenticate".to_vec(), api_keys.challenge().to_vec())],
-                ..refuse(reason)
-            })?;
-            let principal = self.principal.insert(Principal::of_api_client(client));
-            if let Some(name) = api_keys.forward() {
-                self.forwarded.insert(name, principal.name().as_bytes());
-            }
+        let authentication = &policy.authentication;
+        let identity = authentication.authenticate(&policy.id, request, worker, hashing)?;
+        for (name, principal) in authentication.forwarded(&identity) {
+            self.forwarded.insert(name, principal.name().as_bytes());
         }
+        self.principal = identity.into_principal();
         Ok(())
     }
 

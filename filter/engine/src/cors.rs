@@ -5,7 +5,7 @@ use crate::{
     http::{
         RequestHead, Single,
         header::{is_token, is_token_list, trim},
-        origin::{Origin, Pattern},
+        origin::{self, Origin, Pattern},
     },
     policy::{PolicyError, at_most},
     step::HeaderEdit,
@@ -90,7 +90,9 @@ impl Cors {
         )?;
         let (mut any, mut named, mut unnamed) = (false, Vec::new(), Vec::new());
         for (index, text) in document.allow_origins.iter().enumerate() {
-            match Pattern::parse(text).ok_or_else(|| invalid_origin(index, text))? {
+            match Pattern::parse(text)
+                .ok_or_else(|| origin::invalid_pattern(format!("cors.allowOrigins[{index}]"), text))?
+            {
                 Pattern::Any => any = true,
                 pattern if pattern.names_no_host() => unnamed.push(pattern),
                 pattern => named.push(pattern),
@@ -256,18 +258,6 @@ fn preflight(head: &RequestHead) -> Option<Preflight> {
         method: method.map(<[u8]>::to_vec),
         headers: headers.map(<[u8]>::to_vec),
     })
-}
-
-fn invalid_origin(index: usize, text: &str) -> PolicyError {
-    let path = format!("cors.allowOrigins[{index}]");
-    let error = PolicyError::new(path, "invalid-origin", format!("{text:?} is not an origin"));
-    let host = text.split_once("://").map_or(text, |(_, host)| host);
-    let bare = host.split('/').next().unwrap_or_default();
-    match Pattern::parse(&format!("https://{bare}")) {
-        Some(_) if text.contains("://") => error.fix("write scheme, host and port only".to_owned()),
-        Some(_) => error.fix(format!("write {:?}", format!("https://{bare}"))),
-        None => error,
-    }
 }
 
 /// Splits entries at their commas, which Envoy Gateway lets through, into tokens.

@@ -10,6 +10,14 @@ pub trait Host {
     /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
     fn client_address(&self) -> Result<Vec<u8>, Fault>;
 
+    /// The port on which the request reached the proxy; `None` where that cannot be told. Asked only when a policy needs it.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn port(&self) -> Result<Option<u16>, Fault> {
+        Ok(None)
+    }
+
     /// The time, in nanoseconds since 1970. Asked only when a policy needs it.
     ///
     /// # Errors

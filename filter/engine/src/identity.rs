@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use crate::{
     api_key::KnownClient,
+    basic_auth::KnownUser,
     http::{
         RequestHead,
-        header::{is_told_by_proxy, same_to_backend, trim},
+        header::{is_envoy, is_framing, is_token, is_told_by_proxy, same_to_backend, trim},
     },
+    policy::PolicyError,
     step::{HeaderEdit, Text},
 };
+
+/// The longest name of a header that carries an identity, in bytes.
+const MAX_NAME: usize = 256;
 
 /// A verified identity. Only a check that succeeded makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +24,11 @@ impl Principal {
     /// The identity of an API client whose key was found.
     pub(crate) fn of_api_client(client: KnownClient) -> Self {
         Self(client.into_id())
+    }
+
+    /// The identity of a user whose password was right.
+    pub(crate) fn of_user(user: KnownUser) -> Self {
+        Self(user.into_name())
     }
 
     /// Returns the identity's name.
@@ -107,4 +117,18 @@ impl IdentityHeaders {
             HeaderEdit::set("connection", kept)
         });
     }
+}
+
+/// Compiles the name of a header that carries an identity to the backend, to lower case.
+pub(crate) fn compile_forward(path: &str, name: &str) -> Result<Box<[u8]>, PolicyError> {
+    let bytes = name.as_bytes();
+    if !is_token(bytes) || bytes.len() > MAX_NAME {
+        let message = format!("{name:?} is not a header name");
+        return Err(PolicyError::new(path.to_owned(), "invalid-header-name", message));
+    }
+    if is_framing(bytes) || is_envoy(bytes) {
+        let message = format!("{name:?} frames the request or steers the proxy; it cannot carry an id");
+        return Err(PolicyError::new(path.to_owned(), "reserved-header-name", message));
+    }
+    Ok(bytes.to_ascii_lowercase().into())
 }

@@ -3,11 +3,15 @@
 
 pub mod address;
 mod api_key;
+mod authentication;
 mod authorization;
+mod basic_auth;
 #[cfg(feature = "cases")]
 pub mod cases;
 mod checks;
 mod cors;
+pub mod credential;
+mod csrf;
 pub mod denial;
 pub mod document;
 pub mod host;

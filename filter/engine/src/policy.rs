@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::{
-    api_key::ApiKeys,
+    authentication::Authentication,
     authorization::Authorization,
     cors::Cors,
+    csrf::Csrf,
     denial::Reason,
     document::{self, Document, Refuse, Secrets},
     identity::IdentityHeaders,
@@ -23,9 +24,12 @@ const MAX_SALT: usize = 256;
 #[derive(Debug)]
 pub struct Policy {
     name: Box<str>,
+    /// What tells this policy from every other one, its secrets included: under this name a worker remembers.
+    pub(crate) id: Box<str>,
     pub(crate) refuse: Option<Refuse>,
     pub(crate) cors: Option<Cors>,
-    pub(crate) api_keys: Option<ApiKeys>,
+    pub(crate) csrf: Option<Csrf>,
+    pub(crate) authentication: Authentication,
     pub(crate) authorization: Option<Authorization>,
     /// Those of the baseline too.
     pub(crate) identity_headers: IdentityHeaders,
@@ -80,6 +84,13 @@ impl Policy {
     /// # Errors
     /// The first field that cannot be enforced as written.
     pub fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
+        let unreadable = |error: serde_json::Error| PolicyError::new(String::new(), "unreadable", error.to_string());
+        let bytes = serde_json::to_vec(document).map_err(unreadable)?;
+        let id = seal::hash(&bytes, &serde_json::to_vec(secrets).map_err(unreadable)?);
+        Self::compile_as(id, document, secrets)
+    }
+
+    fn compile_as(id: String, document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
         let whole = |code, message| PolicyError::new(String::new(), code, message);
         if document.version != document::VERSION {
             let message = format!(
@@ -101,42 +112,26 @@ impl Policy {
                 format!("the salt is not up to {MAX_SALT} hex digits"),
             ));
         }
-        if document.api_key.is_none() && !secrets.api_keys.is_empty() {
-            return Err(whole(
-                "stray-secrets",
-                "API keys come without API key authentication".to_owned(),
-            ));
-        }
-        let parts = [
-            ("csrf", document.csrf.is_some()),
-            ("basicAuth", document.basic_auth.is_some()),
-            ("anyOf", !document.any_of.is_empty()),
-        ];
-        if let Some((part, _)) = parts.iter().find(|(_, present)| *present) {
-            return Err(PolicyError::new(
-                (*part).to_owned(),
-                "unsupported-field",
-                "is not enforced".to_owned(),
-            ));
-        }
-        let api_key = document.api_key.as_ref();
-        let api_keys = api_key
-            .map(|api_key| ApiKeys::compile(api_key, &secrets.api_keys))
-            .transpose()?;
-        let baseline = nested("baseline", document.baseline.as_deref(), secrets.baseline.as_deref())?;
-        let shadow = nested("shadow", document.shadow.as_deref(), secrets.shadow.as_deref())?;
+        let authentication = Authentication::compile(document, secrets)?;
+        let baseline = nested(
+            &id,
+            "baseline",
+            document.baseline.as_deref(),
+            secrets.baseline.as_deref(),
+        )?;
+        let shadow = nested(&id, "shadow", document.shadow.as_deref(), secrets.shadow.as_deref())?;
         let mut identity_headers = IdentityHeaders::default();
-        if let Some(api_keys) = &api_keys {
-            api_keys.identity_headers(&mut identity_headers);
-        }
+        authentication.identity_headers(&mut identity_headers);
         if let Some(baseline) = &baseline {
             identity_headers.extend(&baseline.identity_headers);
         }
         Ok(Self {
             name: document.policy.as_str().into(),
+            id: id.into(),
             refuse: document.refuse,
             cors: document.cors.as_ref().map(Cors::compile).transpose()?,
-            api_keys,
+            csrf: document.csrf.as_ref().map(Csrf::compile).transpose()?,
+            authentication,
             authorization: document
                 .authorization
                 .as_ref()
@@ -168,7 +163,12 @@ impl Policy {
 }
 
 /// Compiles a policy that stands in another one, as its `name`.
-fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) -> Result<Option<Policy>, PolicyError> {
+fn nested(
+    id: &str,
+    name: &str,
+    document: Option<&Document>,
+    secrets: Option<&Secrets>,
+) -> Result<Option<Policy>, PolicyError> {
     let error = |code, message: &str| PolicyError::new(name.to_owned(), code, message.to_owned());
     let document = match (document, secrets) {
         (None, None) => return Ok(None),
@@ -190,7 +190,7 @@ fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) ->
         ));
     }
     let none = Secrets::default();
-    Policy::compile(document, secrets.unwrap_or(&none))
+    Policy::compile_as(format!("{id}/{name}"), document, secrets.unwrap_or(&none))
         .map(Some)
         .map_err(|at| PolicyError {
             path: format!("{name}.{}", at.path).trim_end_matches('.').to_owned(),
@@ -215,7 +215,7 @@ pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason
         return Err(Reason::FilterTooOld);
     }
     let secrets: Secrets = serde_json::from_slice(secrets).map_err(|_| Reason::PolicyUndecodable)?;
-    Policy::compile(&document, &secrets).map_err(|_| Reason::PolicyUndecodable)
+    Policy::compile_as(h.to_owned(), &document, &secrets).map_err(|_| Reason::PolicyUndecodable)
 }
 
 /// A document that cannot be read may be a newer one: its version can be read, whatever else it holds.

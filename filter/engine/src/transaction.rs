@@ -13,7 +13,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    api_key::{self, ApiKeys},
+    api_key,
     checks::Checks,
     cors::Exchange,
     denial::Reason,
@@ -26,7 +26,7 @@ use crate::{
     policy::Policy,
     request::Request,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
-    worker::Worker,
+    worker::{Hashing, Worker},
 };
 
 pub use crate::http::{RequestHead, ResponseHead};
@@ -40,6 +40,8 @@ pub enum Stage {
     Preflight,
     /// Denies by the rules that need no identity, before any credential is looked at.
     EarlyAuthorization,
+    /// Refuses what another site may have made a browser send.
+    Csrf,
     /// Verifies credentials.
     Authentication,
     /// Decides by the rules.
@@ -58,6 +60,7 @@ impl fmt::Display for Stage {
             Self::StripIdentity => "strip-identity",
             Self::Preflight => "preflight",
             Self::EarlyAuthorization => "early-authorization",
+            Self::Csrf => "csrf",
             Self::Authentication => "authentication",
             Self::Authorization => "authorization",
             Self::Edits => "edits",
@@ -122,17 +125,23 @@ impl Transaction {
             return self.reply(refuse(Reason::HostFault));
         }
         let request = Request::new(head, host);
-        let step = self.decide(&request, worker);
+        let step = self.decide(&request, worker, Hashing::Enforced);
         // Afterwards, so that it takes nothing from what is enforced.
         if let Some(policy) = &self.policy.shadow {
             let mut shadow = Box::new(Self::new(Arc::clone(policy)));
-            let _ = shadow.decide(&request, worker);
+            // What is refused anyway must not use up the time of what is not.
+            let hashing = if self.outcome == Outcome::Allow {
+                Hashing::Shadow
+            } else {
+                Hashing::Never
+            };
+            let _ = shadow.decide(&request, worker, hashing);
             self.shadow = Some(shadow);
         }
         step
     }
 
-    fn decide(&mut self, request: &Request<'_, impl Host>, worker: &mut Worker) -> Step {
+    fn decide(&mut self, request: &Request<'_, impl Host>, worker: &mut Worker, hashing: Hashing) -> Step {
         let head = request.head;
         self.cors = self.policy.cors.as_ref().map(|cors| cors.on_request(head));
         if let Err(reply) = self.each(Checks::refusal) {
@@ -144,9 +153,12 @@ impl Transaction {
                 Stage::Preflight => self.preflight(),
                 Stage::EarlyAuthorization => self
                     .each(|checks, policy| checks.early_authorization(policy, request))
+                    .map(|()| Stage::Csrf),
+                Stage::Csrf => self
+                    .each(|checks, policy| checks.csrf(policy, request))
                     .map(|()| Stage::Authentication),
                 Stage::Authentication => self
-                    .each(|checks, policy| checks.authentication(policy, request, worker))
+                    .each(|checks, policy| checks.authentication(policy, request, worker, hashing))
                     .map(|()| Stage::Authorization),
                 Stage::Authorization => self.authorization(request),
                 Stage::Edits => self.write_edits(head),
@@ -198,6 +210,21 @@ impl Transaction {
     #[must_use]
     pub fn shadow(&self) -> Option<Facts<'_>> {
         self.shadow.as_deref().map(Self::facts)
+    }
+
+    /// Iterates over the refusals that were only counted, as `csrf.shadowFraction` asks for: one a policy at most.
+    pub fn counted(&self) -> impl Iterator<Item = Facts<'_>> {
+        let baseline = self.policy.baseline.as_deref().map(|policy| (policy, &self.baseline));
+        let policies = baseline.into_iter().chain([(&*self.policy, &self.own)]);
+        policies.filter_map(|(policy, checks)| {
+            checks.counted().map(|reason| Facts {
+                policy: policy.name(),
+                outcome: Outcome::Deny,
+                reason,
+                rule: None,
+                principal: None,
+            })
+        })
     }
 
     /// Returns what is known about the request: on a refusal by the policy that refused, else by the route's own.
@@ -258,8 +285,11 @@ impl Transaction {
 
     fn write_edits(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
         let policies = [self.policy.baseline.as_deref(), Some(&*self.policy)];
-        let sources = policies.iter().flatten().filter_map(|policy| policy.api_keys.as_ref());
-        api_key::sanitize(&sources.flat_map(ApiKeys::sanitized), head, &mut self.edits.headers);
+        let sources = policies
+            .iter()
+            .flatten()
+            .flat_map(|policy| policy.authentication.sanitized());
+        api_key::sanitize(&sources, head, &mut self.edits.headers);
         // Last: a source may have the name of the header that carries the id. The route's own policy has the last word.
         self.edits.headers.extend(self.baseline.take_edits());
         self.edits.headers.extend(self.own.take_edits());
@@ -300,7 +330,12 @@ pub const fn refuse(reason: Reason) -> LocalReply {
         Reason::ApiKeyExpired | Reason::ApiKeyMissing | Reason::ApiKeyUnknown | Reason::CredentialMissing => {
             (401, b"Client authentication failed.")
         }
-        Reason::BasicMalformed | Reason::BasicMissing | Reason::BasicWrong => (401, b"User authentication failed."),
+        Reason::BasicMalformed => (401, b"User authentication failed. Invalid basic credential format."),
+        Reason::BasicMissing => (401, b"User authentication failed. Missing username and password."),
+        Reason::BasicWrong => (
+            401,
+            b"User authentication failed. Invalid username/password combination.",
+        ),
         Reason::CsrfOriginDenied | Reason::CsrfOriginMissing => (403, b"Invalid origin"),
         Reason::BasicBusy => (503, b""),
         Reason::AuthorizationDenied => (403, b"RBAC: access denied"),
@@ -338,7 +373,12 @@ mod tests {
                 "api_key_expired" | "api_key_missing" | "api_key_unknown" | "credential_missing" => {
                     (401, b"Client authentication failed.")
                 }
-                "basic_malformed" | "basic_missing" | "basic_wrong" => (401, b"User authentication failed."),
+                "basic_malformed" => (401, b"User authentication failed. Invalid basic credential format."),
+                "basic_missing" => (401, b"User authentication failed. Missing username and password."),
+                "basic_wrong" => (
+                    401,
+                    b"User authentication failed. Invalid username/password combination.",
+                ),
                 "csrf_origin_denied" | "csrf_origin_missing" => (403, b"Invalid origin"),
                 "authorization_denied" => (403, b"RBAC: access denied"),
                 "cors_origin_denied" => (403, b""),

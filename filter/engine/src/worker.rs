@@ -1,5 +1,220 @@
-//! What one worker remembers between requests: verified passwords, and how long it has been hashing.
+//! What one worker remembers between requests: verified and wrong passwords, and how long it has been hashing.
+
+use std::collections::VecDeque;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    credential::digest::{Digest256, DigestMap},
+    host::{Fault, Host},
+};
+
+/// How long a verified password is not hashed again, in nanoseconds.
+const VERIFIED_KEPT: u64 = 300 * SECOND;
+/// How long a wrong password is not hashed again, in nanoseconds.
+const WRONG_KEPT: u64 = 60 * SECOND;
+/// The most passwords of each sort; an entry takes about a hundred bytes.
+const MAX_REMEMBERED: usize = 4096;
+
+/// After a hash that took t, the next may start this many t after its start: a fifth of the worker's time.
+const ENFORCED_SHARE: u64 = 5;
+/// The same for policies in shadow: a twentieth, which is not taken from the others.
+const SHADOW_SHARE: u64 = 20;
+/// What a hash is believed to take at least and at most, in nanoseconds: the clock may be set while it runs.
+const BELIEVED: std::ops::RangeInclusive<u64> = 100_000..=SECOND;
+
+const SECOND: u64 = 1_000_000_000;
 
 /// The memory of one worker; never shared between workers, bounded, and empty at start.
-#[derive(Debug, Default)]
-pub struct Worker {}
+///
+/// It holds no password and no hash of one that could be guessed at: passwords are known by a keyed digest over the
+/// policy's identity, the user's name and the password, and the key never leaves the worker.
+#[derive(Default)]
+pub struct Worker {
+    key: Option<Digest256>,
+    verified: Remembered,
+    wrong: Remembered,
+    enforced: Budget,
+    shadow: Budget,
+}
+
+/// Whether a password that is not remembered may be hashed, and at whose expense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashing {
+    /// For a decision that counts.
+    Enforced,
+    /// For a policy in shadow, on a request that counts.
+    Shadow,
+    /// Not at all: nothing depends on the answer.
+    Never,
+}
+
+/// Why a password was not checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unchecked {
+    /// The worker has hashed enough for now.
+    Busy,
+    /// The proxy failed.
+    Fault,
+}
+
+impl From<Fault> for Unchecked {
+    fn from(_: Fault) -> Self {
+        Self::Fault
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("verified", &self.verified.entries.len())
+            .field("wrong", &self.wrong.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Tells whether a password is right: from memory, or by `check`, which is slow and is run only if there is time.
+    ///
+    /// # Errors
+    /// Why that cannot be told now.
+    pub(crate) fn verify(
+        &mut self,
+        host: &impl Host,
+        hashing: Hashing,
+        credential: &Credential<'_>,
+        check: impl FnOnce() -> bool,
+    ) -> Result<bool, Unchecked> {
+        let digest = credential.digest(&self.key(host)?);
+        let start = host.now()?;
+        if self.verified.holds(&digest, start) {
+            return Ok(true);
+        }
+        if self.wrong.holds(&digest, start) {
+            return Ok(false);
+        }
+        let (budget, share) = match hashing {
+            Hashing::Enforced => (&mut self.enforced, ENFORCED_SHARE),
+            Hashing::Shadow => (&mut self.shadow, SHADOW_SHARE),
+            Hashing::Never => return Err(Unchecked::Busy),
+        };
+        if !budget.admits(start) {
+            return Err(Unchecked::Busy);
+        }
+        let right = check();
+        let end = host.now();
+        budget.spend(start, end.unwrap_or_default(), share);
+        let end = end?;
+        if right {
+            self.verified.insert(digest, end, VERIFIED_KEPT);
+        } else {
+            self.wrong.insert(digest, end, WRONG_KEPT);
+        }
+        Ok(right)
+    }
+
+    fn key(&mut self, host: &impl Host) -> Result<Digest256, Fault> {
+        if let Some(key) = self.key {
+            return Ok(key);
+        }
+        let mut key = Digest256::default();
+        for part in key.as_chunks_mut::<8>().0 {
+            *part = host.random()?.to_ne_bytes();
+        }
+        Ok(*self.key.insert(key))
+    }
+}
+
+/// A user's password under one policy.
+pub(crate) struct Credential<'a> {
+    /// The policy's identity: the same user of another policy is somebody else.
+    pub(crate) policy: &'a str,
+    pub(crate) user: &'a [u8],
+    pub(crate) password: &'a [u8],
+}
+
+impl Credential<'_> {
+    /// Lengths are hashed too, so that no byte can move between the parts.
+    fn digest(&self, key: &Digest256) -> Digest256 {
+        let mut digest = Sha256::new_with_prefix(key);
+        for part in [self.policy.as_bytes(), self.user] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.chain_update(self.password).finalize().into()
+    }
+}
+
+/// How much time may go into hashes.
+#[derive(Default)]
+struct Budget {
+    since: u64,
+    wait: u64,
+}
+
+impl Budget {
+    /// Tells whether a hash may start now. If the clock was set back, the wait begins again: it neither ends early nor
+    /// lasts until the clock has caught up.
+    fn admits(&mut self, now: u64) -> bool {
+        self.since = self.since.min(now);
+        now - self.since >= self.wait
+    }
+
+    fn spend(&mut self, start: u64, end: u64, share: u64) {
+        let took = end.checked_sub(start).unwrap_or(*BELIEVED.end());
+        self.since = start;
+        self.wait = took.clamp(*BELIEVED.start(), *BELIEVED.end()).saturating_mul(share);
+    }
+}
+
+/// Digests of passwords, for a time.
+///
+/// What is dropped is chosen by second chance: the oldest entry goes unless it was used since it was last looked at.
+#[derive(Default)]
+struct Remembered {
+    entries: DigestMap<Entry>,
+    queue: VecDeque<Digest256>,
+}
+
+struct Entry {
+    from: u64,
+    until: u64,
+    used: bool,
+}
+
+impl Remembered {
+    /// Tells whether a digest is held. One from the future is not: the clock was set back, and its end is not known.
+    fn holds(&mut self, digest: &Digest256, now: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(digest) else {
+            return false;
+        };
+        let holds = (entry.from..entry.until).contains(&now);
+        entry.used |= holds;
+        holds
+    }
+
+    fn insert(&mut self, digest: Digest256, now: u64, kept: u64) {
+        let entry = Entry {
+            from: now,
+            until: now.saturating_add(kept),
+            used: false,
+        };
+        if self.entries.insert(digest, entry).is_none() {
+            self.queue.push_back(digest);
+        }
+        while self.entries.len() > MAX_REMEMBERED {
+            let Some(oldest) = self.queue.pop_front() else {
+                return;
+            };
+            match self.entries.get_mut(&oldest) {
+                Some(entry) if entry.used && entry.until > now => {
+                    entry.used = false;
+                    self.queue.push_back(oldest);
+                }
+                _ => {
+                    self.entries.remove(&oldest);
+                }
+            }
+        }
+    }
+}

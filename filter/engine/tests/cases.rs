@@ -96,5 +96,8 @@ fn the_document_and_the_cases_name_the_same_differences() {
 }
 
 fn is_ours(area: &str) -> bool {
-    ["AUTHZ", "BASE", "CORS", "ID", "KEY", "PATH", "SHADOW"].contains(&area)
+    [
+        "AUTH", "AUTHZ", "BASE", "BASIC", "CORS", "CSRF", "ID", "KEY", "PATH", "SHADOW",
+    ]
+    .contains(&area)
 }

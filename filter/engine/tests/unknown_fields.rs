@@ -20,6 +20,11 @@ fn document() -> Value {
             "extractFrom": [{"header": "x-k"}, {"param": "k"}, {"cookie": "k"}],
             "forwardClientIdHeader": "x-id", "sanitize": true,
         },
+        "basicAuth": {"forwardUsernameHeader": "x-user"},
+        "anyOf": ["apiKey", "basicAuth"],
+        "csrf": {
+            "additionalOrigins": ["https://a.example"], "shadowFraction": {"numerator": 1, "denominator": 2},
+        },
         "authorization": {
             "defaultAction": "Deny",
             "rules": [{"name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"]}],
@@ -28,7 +33,11 @@ fn document() -> Value {
 }
 
 fn secrets() -> Value {
-    json!({"salt": "00", "apiKeys": [{"id": "alice", "sha256": "00".repeat(32)}]})
+    json!({
+        "salt": "00",
+        "apiKeys": [{"id": "alice", "sha256": "00".repeat(32), "notAfter": 1}],
+        "users": [{"name": "alice", "hash": "{SHA}LnNEJV8jKtmfFq9Xj5SGUhsNZSU="}],
+    })
 }
 
 /// The paths of every object within a value.
@@ -77,7 +86,10 @@ fn every_type_of_the_document() {
         "/apiKey/extractFrom/2",
         "/authorization",
         "/authorization/rules/0",
+        "/basicAuth",
         "/cors",
+        "/csrf",
+        "/csrf/shadowFraction",
     ];
     every_object_refuses_an_unknown_field(&document(), reads, &expected);
 }
@@ -85,7 +97,7 @@ fn every_type_of_the_document() {
 #[test]
 fn every_type_of_the_secrets() {
     let reads = |value: &Value| serde_json::from_value::<Secrets>(value.clone()).is_ok();
-    every_object_refuses_an_unknown_field(&secrets(), reads, &["", "/apiKeys/0"]);
+    every_object_refuses_an_unknown_field(&secrets(), reads, &["", "/apiKeys/0", "/users/0"]);
 }
 
 #[test]
@@ -94,6 +106,8 @@ fn every_enumeration_of_the_document() {
         ("/refuse", json!("later")),
         ("/apiKey/extractFrom/0", json!({"trailer": "k"})),
         ("/apiKey/extractFrom/0", json!("header")),
+        ("/anyOf/0", json!("jwt")),
+        ("/anyOf/1", json!("basic_auth")),
         ("/authorization/defaultAction", json!("Audit")),
         ("/authorization/defaultAction", json!("deny")),
         ("/authorization/rules/0/action", json!("Log")),
@@ -118,8 +132,8 @@ fn every_field_is_written_out_above() {
         refuse: _,
         cors: Some(cors),
         api_key: Some(api_key),
-        csrf: _,
-        basic_auth: _,
+        csrf: Some(csrf),
+        basic_auth: Some(basic_auth),
         any_of: _,
         authorization: Some(rules),
         baseline: _,
@@ -141,6 +155,20 @@ fn every_field_is_written_out_above() {
         forward_client_id_header: _,
         sanitize: _,
     } = api_key;
+    let portcullis_engine::document::Csrf {
+        additional_origins: _,
+        shadow_fraction:
+            Some(portcullis_engine::document::Fraction {
+                numerator: _,
+                denominator: _,
+            }),
+    } = csrf
+    else {
+        panic!("a part is missing");
+    };
+    let portcullis_engine::document::BasicAuth {
+        forward_username_header: _,
+    } = basic_auth;
     let portcullis_engine::document::Authorization {
         default_action: _,
         rules: _,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    document::{ApiClient, Document, Secrets},
+    document::{ApiClient, Document, Secrets, User},
     http::RequestHead,
 };
 
@@ -25,12 +25,46 @@ pub struct Group {
     pub policy: serde_json::Value,
     /// The API clients with their keys in clear; the runner hashes them.
     #[serde(default)]
-    pub keys: BTreeMap<String, Text>,
-    /// The secrets as they stand, instead of `keys`; for policies that are refused.
+    pub keys: BTreeMap<String, Key>,
+    /// The users with the hashes of their passwords, as in an `.htpasswd` file.
+    #[serde(default)]
+    pub users: BTreeMap<String, String>,
+    /// The secrets as they stand, instead of `keys` and `users`; for policies that are refused.
     #[serde(default)]
     pub secrets: Option<serde_json::Value>,
     /// What happens under the policy.
     pub cases: Vec<Case>,
+}
+
+/// An API key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Key {
+    /// One that stays valid.
+    Lasting(Text),
+    /// One that ends to be valid.
+    Expiring {
+        /// The key.
+        key: Text,
+        /// [`ApiClient::not_after`].
+        #[serde(rename = "notAfter")]
+        not_after: u64,
+    },
+}
+
+impl Key {
+    const fn text(&self) -> &Text {
+        match self {
+            Self::Lasting(key) | Self::Expiring { key, .. } => key,
+        }
+    }
+
+    const fn not_after(&self) -> Option<u64> {
+        match self {
+            Self::Lasting(_) => None,
+            Self::Expiring { not_after, .. } => Some(*not_after),
+        }
+    }
 }
 
 /// One request and what must become of it.
@@ -71,12 +105,34 @@ pub struct Request {
     /// The client's address as the proxy tells it.
     #[serde(default = "loopback")]
     pub from: From,
+    /// The port on which the request reaches the proxy.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The time, in nanoseconds since 1970. A real proxy has its own.
+    #[serde(default = "in_2026")]
+    pub now: Answer,
+    /// The number that nobody can predict. A real proxy has its own.
+    #[serde(default = "zero")]
+    pub random: Answer,
     /// Further headers, in order, repeated lines apart.
     #[serde(default)]
     pub headers: Vec<(Text, Text)>,
     /// Trailers; a case with trailers expects [`Upstream::removed_trailers`].
     #[serde(default)]
     pub trailers: Vec<(Text, Text)>,
+}
+
+/// A number that the proxy tells.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// What the proxy tells.
+    Number(u64),
+    /// The proxy fails to tell one.
+    Fault {
+        /// Always true.
+        fault: bool,
+    },
 }
 
 /// A client's address.
@@ -258,7 +314,7 @@ impl Group {
     pub fn secrets_bytes(&self) -> Result<Vec<u8>, String> {
         match &self.secrets {
             Some(secrets) => serde_json::to_vec(secrets),
-            None => serde_json::to_vec(&self.hashed_keys()),
+            None => serde_json::to_vec(&self.hashed_secrets()),
         }
         .map_err(|error| error.to_string())
     }
@@ -271,18 +327,23 @@ impl Group {
         serde_json::from_slice(&self.document_bytes()?).map_err(|error| error.to_string())
     }
 
-    fn hashed_keys(&self) -> Secrets {
-        let client = |(id, key): (&String, &Text)| ApiClient {
+    fn hashed_secrets(&self) -> Secrets {
+        let client = |(id, key): (&String, &Key)| ApiClient {
             id: id.clone(),
-            sha256: Sha256::digest(key.bytes())
+            sha256: Sha256::digest(key.text().bytes())
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
-            not_after: None,
+            not_after: key.not_after(),
+        };
+        let user = |(name, hash): (&String, &String)| User {
+            name: name.clone(),
+            hash: hash.clone(),
         };
         Secrets {
             salt: "00".repeat(16),
             api_keys: self.keys.iter().map(client).collect(),
+            users: self.users.iter().map(user).collect(),
             ..Secrets::default()
         }
     }
@@ -324,6 +385,14 @@ fn http() -> Text {
 
 fn loopback() -> From {
     From::Address(Text::Plain("127.0.0.1:50000".to_owned()))
+}
+
+const fn in_2026() -> Answer {
+    Answer::Number(1_790_000_000_000_000_000)
+}
+
+const fn zero() -> Answer {
+    Answer::Number(0)
 }
 
 fn hex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Case, Expect, ExpectedError, From, Group, Request, Response, Upstream};
+use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Upstream};
 use crate::{
     denial::Reason,
     host::{Fault, Host},
@@ -20,22 +20,35 @@ pub struct Decided {
     pub transaction: Transaction,
 }
 
-struct CaseHost<'a>(&'a From);
+struct CaseHost<'a>(&'a Request);
+
+impl CaseHost<'_> {
+    const fn answer(answer: Answer) -> Result<u64, Fault> {
+        match answer {
+            Answer::Number(number) => Ok(number),
+            Answer::Fault { .. } => Err(Fault),
+        }
+    }
+}
 
 impl Host for CaseHost<'_> {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
-        match self.0 {
+        match &self.0.from {
             From::Address(text) => Ok(text.bytes()),
             From::Fault { .. } => Err(Fault),
         }
     }
 
     fn now(&self) -> Result<u64, Fault> {
-        Ok(1_790_000_000_000_000_000)
+        Self::answer(self.0.now)
+    }
+
+    fn port(&self) -> Result<Option<u16>, Fault> {
+        Ok(self.0.port)
     }
 
     fn random(&self) -> Result<u64, Fault> {
-        Ok(0)
+        Self::answer(self.0.random)
     }
 }
 
@@ -43,7 +56,7 @@ impl Host for CaseHost<'_> {
 #[must_use]
 pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
     let mut transaction = Transaction::new(Arc::clone(policy));
-    let step = transaction.on_request(&request.head(), &CaseHost(&request.from), &mut Worker::default());
+    let step = transaction.on_request(&request.head(), &CaseHost(request), &mut Worker::default());
     Decided { step, transaction }
 }
 

@@ -1,5 +1,7 @@
 //! The parts of HTTP that decisions rest on, on bytes: nothing that a client sent is known to be UTF-8.
 
+use std::borrow::Cow;
+
 pub mod cookie;
 pub mod header;
 pub mod origin;
@@ -32,6 +34,17 @@ impl RequestHead {
             };
         }
         found
+    }
+
+    /// Returns the value of a header whose lines Envoy joins by commas: `Authorization`, `Origin`, `Referer`.
+    ///
+    /// Joined here too, so that lines apart are read as they arrive through Envoy.
+    pub(crate) fn joined<'a>(&'a self, name: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match self.single(name) {
+            Single::Absent => None,
+            Single::One(value) => Some(Cow::Borrowed(value)),
+            Single::Repeated => Some(Cow::Owned(self.values(name).collect::<Vec<_>>().join(&b","[..]))),
+        }
     }
 
     /// Returns `:path`, with its query.

@@ -1,5 +1,7 @@
 //! Web origins (RFC 6454) and the patterns that allow them.
 
+use crate::policy::PolicyError;
+
 /// The longest origin that is looked at, in bytes; a host name has 253 at most.
 pub const MAX_BYTES: usize = 512;
 
@@ -32,6 +34,43 @@ impl<'a> Origin<'a> {
             port: port.filter(|port| Some(*port) != default_port(scheme)),
         })
     }
+}
+
+impl<'a> Origin<'a> {
+    /// Reads the origin of an absolute URL, such as a `Referer`; `None` for what no browser sends as one: user information,
+    /// a fragment, or bytes that a URL cannot hold.
+    #[must_use]
+    pub fn of_url(url: &'a [u8]) -> Option<Self> {
+        if !url
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\'))
+        {
+            return None;
+        }
+        let colon = url.iter().position(|byte| *byte == b':')?;
+        let host = colon.checked_add(3)?;
+        let end = url
+            .iter()
+            .enumerate()
+            .position(|(at, byte)| at >= host && matches!(byte, b'/' | b'?'));
+        Self::parse(url.get(..end.unwrap_or(url.len()))?)
+    }
+
+    /// Tells whether the scheme is one of the web's, which a host of its own can have.
+    pub(crate) fn is_web(&self) -> bool {
+        default_port(self.scheme).is_some()
+    }
+
+    /// Tells whether the scheme is `http`.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case(b"http")
+    }
+}
+
+/// Reads the host of an `:authority`, its port left out; `None` if it holds none.
+pub(crate) fn host_of(authority: &[u8]) -> Option<&[u8]> {
+    let (host, _) = split_port(authority)?;
+    is_host(host).then_some(host)
 }
 
 /// What an entry of `allowOrigins` lets in.
@@ -201,4 +240,16 @@ fn is_name(name: &[u8]) -> bool {
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     })
+}
+
+/// The error for an entry that is no origin, with what was probably meant.
+pub(crate) fn invalid_pattern(path: String, text: &str) -> PolicyError {
+    let error = PolicyError::new(path, "invalid-origin", format!("{text:?} is not an origin"));
+    let host = text.split_once("://").map_or(text, |(_, host)| host);
+    let bare = host.split('/').next().unwrap_or_default();
+    match Pattern::parse(&format!("https://{bare}")) {
+        Some(_) if text.contains("://") => error.fix("write scheme, host and port only".to_owned()),
+        Some(_) => error.fix(format!("write {:?}", format!("https://{bare}"))),
+        None => error,
+    }
 }

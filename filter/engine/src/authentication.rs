@@ -1,0 +1,206 @@
+//! Who a request comes from: every configured method must succeed, save those of which one is enough (`anyOf`).
+
+use crate::{
+    api_key::{ApiKeys, Source},
+    basic_auth::BasicAuth,
+    denial::Reason,
+    document::{Document, Method, Secrets},
+    host::Host,
+    identity::{IdentityHeaders, Principal},
+    policy::PolicyError,
+    request::Request,
+    step::LocalReply,
+    transaction::refuse,
+    worker::{Hashing, Worker},
+};
+
+/// The methods in the order in which they are tried: what costs least comes first.
+const METHODS: [Method; 2] = [Method::ApiKey, Method::BasicAuth];
+
+/// Compiled authentication.
+#[derive(Debug)]
+pub(crate) struct Authentication {
+    api_keys: Option<ApiKeys>,
+    basic_auth: Option<BasicAuth>,
+    any_of: Vec<Method>,
+}
+
+/// The verified identities of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Identity {
+    client: Option<Principal>,
+    user: Option<Principal>,
+}
+
+impl Identity {
+    /// The identity that logs tell: a user's before an API client's.
+    pub(crate) fn into_principal(self) -> Option<Principal> {
+        self.user.or(self.client)
+    }
+}
+
+impl Authentication {
+    pub(crate) fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
+        let stray = |secrets: bool, what: &str| {
+            let message = format!("{what} come without the authentication that they are for");
+            if secrets {
+                Err(PolicyError::new(String::new(), "stray-secrets", message))
+            } else {
+                Ok(())
+            }
+        };
+        stray(document.api_key.is_none() && !secrets.api_keys.is_empty(), "API keys")?;
+        stray(document.basic_auth.is_none() && !secrets.users.is_empty(), "users")?;
+        let api_key = document.api_key.as_ref();
+        let basic_auth = document.basic_auth.as_ref();
+        let compiled = Self {
+            api_keys: api_key
+                .map(|api_key| ApiKeys::compile(api_key, &secrets.api_keys))
+                .transpose()?,
+            basic_auth: basic_auth
+                .map(|basic_auth| BasicAuth::compile(basic_auth, &secrets.users))
+                .transpose()?,
+            any_of: document.any_of.clone(),
+        };
+        compiled.check_alternatives()?;
+        Ok(compiled)
+    }
+
+    fn check_alternatives(&self) -> Result<(), PolicyError> {
+        let error = |path, code, message: &str| Err(PolicyError::new(path, code, message.to_owned()));
+        for (index, method) in self.any_of.iter().enumerate() {
+            let path = format!("anyOf[{index}]");
+            if !self.is_configured(*method) {
+                return error(path, "method-not-configured", "this method is not configured");
+            }
+            if self.any_of.iter().take(index).any(|earlier| earlier == method) {
+                return error(path, "duplicate-method", "this method is listed twice");
+            }
+        }
+        if self.any_of.len() == 1 {
+            let message = "a choice needs two methods at least";
+            return error("anyOf".to_owned(), "too-few-methods", message);
+        }
+        if let (Some(client), Some(user)) = (self.forward(Method::ApiKey), self.forward(Method::BasicAuth))
+            && client == user
+            && self.any_of.is_empty()
+        {
+            let message = "one header cannot carry the client's id and the user's name";
+            let path = "basicAuth.forwardUsernameHeader".to_owned();
+            return error(path, "duplicate-identity-header", message);
+        }
+        Ok(())
+    }
+
+    fn is_configured(&self, method: Method) -> bool {
+        match method {
+            Method::ApiKey => self.api_keys.is_some(),
+            Method::BasicAuth => self.basic_auth.is_some(),
+        }
+    }
+
+    fn forward(&self, method: Method) -> Option<&[u8]> {
+        match method {
+            Method::ApiKey => self.api_keys.as_ref()?.forward(),
+            Method::BasicAuth => self.basic_auth.as_ref()?.forward(),
+        }
+    }
+
+    /// Names the headers that only this policy may set.
+    pub(crate) fn identity_headers(&self, names: &mut IdentityHeaders) {
+        if let Some(api_keys) = &self.api_keys {
+            api_keys.identity_headers(names);
+        }
+        if let Some(basic_auth) = &self.basic_auth {
+            basic_auth.identity_headers(names);
+        }
+    }
+
+    /// Verifies what the request carries, for the policy of that identity.
+    ///
+    /// # Errors
+    /// The answer to a request that is not let in, with the challenges of what would have let it in.
+    pub(crate) fn authenticate(
+        &self,
+        policy: &str,
+        request: &Request<'_, impl Host>,
+        worker: &mut Worker,
+        hashing: Hashing,
+    ) -> Result<Identity, LocalReply> {
+        let mut verify = |method, identity: &mut Identity| match method {
+            Method::ApiKey => {
+                let api_keys = self.api_keys.as_ref().ok_or(Reason::HostFault)?;
+                let client = api_keys.authenticate(request)?;
+                identity.client = Some(Principal::of_api_client(client));
+                Ok(())
+            }
+            Method::BasicAuth => {
+                let basic_auth = self.basic_auth.as_ref().ok_or(Reason::HostFault)?;
+                let user = basic_auth.authenticate(policy, request, worker, hashing)?;
+                identity.user = Some(Principal::of_user(user));
+                Ok(())
+            }
+        };
+        let mut identity = Identity::default();
+        for method in METHODS {
+            if self.is_configured(method) && !self.any_of.contains(&method) {
+                verify(method, &mut identity).map_err(|reason| self.refusal(reason, &[method]))?;
+            }
+        }
+        let mut refusal = None;
+        for method in METHODS {
+            if !self.any_of.contains(&method) {
+                continue;
+            }
+            match verify(method, &mut identity) {
+                Ok(()) => return Ok(identity),
+                // What is missing says less than what is wrong. Of two wrong ones the last is told: `Basic` names its
+                // scheme, while an API key may be looked for in the same header.
+                Err(Reason::ApiKeyMissing | Reason::BasicMissing) => {
+                    refusal.get_or_insert(Reason::CredentialMissing);
+                }
+                Err(reason) => refusal = Some(reason),
+            }
+        }
+        match refusal {
+            None => Ok(identity),
+            Some(reason) => Err(self.refusal(reason, &self.any_of)),
+        }
+    }
+
+    /// One challenge a line (RFC 9110 §11.6.1), in the order in which the methods are tried.
+    fn refusal(&self, reason: Reason, methods: &[Method]) -> LocalReply {
+        let mut reply = refuse(reason);
+        match reply.status {
+            401 => {
+                for method in METHODS.iter().filter(|method| methods.contains(method)) {
+                    if let Some(challenge) = self.challenge(*method) {
+                        reply.headers.push((b"www-authenticate".to_vec(), challenge.to_vec()));
+                    }
+                }
+            }
+            _ if reason == Reason::BasicBusy => reply.headers.push((b"retry-after".to_vec(), b"1".to_vec())),
+            _ => {}
+        }
+        reply
+    }
+
+    fn challenge(&self, method: Method) -> Option<&'static [u8]> {
+        match method {
+            Method::ApiKey => Some(self.api_keys.as_ref()?.challenge()),
+            Method::BasicAuth => self.basic_auth.as_ref().map(|_| BasicAuth::CHALLENGE),
+        }
+    }
+
+    /// The headers that tell the backend who was verified.
+    pub(crate) fn forwarded<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (&'a [u8], &'a Principal)> {
+        let client = self.forward(Method::ApiKey).zip(identity.client.as_ref());
+        let user = self.forward(Method::BasicAuth).zip(identity.user.as_ref());
+        client.into_iter().chain(user)
+    }
+
+    /// The places of credentials that are removed from the request before it is forwarded.
+    pub(crate) fn sanitized(&self) -> &[Source] {
+        self.api_keys.as_ref().map_or(&[], ApiKeys::sanitized)
+    }
+}

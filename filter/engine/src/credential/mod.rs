@@ -1,0 +1,5 @@
+//! Credentials as they are kept: digests and password hashes, never what a client sends.
+
+mod apr1;
+pub(crate) mod digest;
+pub mod password;
