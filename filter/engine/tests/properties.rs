@@ -13,7 +13,9 @@ fn sent() -> impl Strategy<Value = Vec<u8>> {
         4 => "[a-z0-9:/.?&=;%+*_\\[\\]\" -]{0,6}".prop_map(String::into_bytes),
         1 => prop_oneof![
             Just("https://"), Just("*."), Just("example.com"), Just("key"), Just("%6bey"), Just("::ffff:"), Just("10.0.0.1"),
-            Just("/8"), Just("; "), Just("\n"), Just(":443"),
+            Just("/8"), Just("; "), Just("\n"), Just(":443"), Just("null"), Just("same-origin"), Just("cross-site"),
+            Just("\0POST\0"), Just("\0"), Just("https://api."), Just("Basic "), Just("YWxpY2U6"), Just("YWxpY2UtcGFzc3dvcmQ="),
+            Just("$apr1$a$"), Just("$5$rounds=1000$"), Just("{SHA}"), Just("LnNEJV8jKtmfFq9Xj5SGUhsNZSU="),
         ]
         .prop_map(|word| word.as_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 0..4),
@@ -40,9 +42,18 @@ proptest! {
     fn parsers_hold_for_any_bytes(input in input()) {
         checks::address(&input);
         checks::cookie(&input);
+        checks::credentials(&input);
+        checks::csrf(&input);
         checks::document(&input);
         checks::origin(&input);
+        checks::password(&input);
         checks::query(&input);
+    }
+
+    #[test]
+    fn credentials_and_hashes_hold_for_any_bytes(input in sent()) {
+        checks::credentials(&[b"Basic ", &input[..]].concat());
+        checks::password(&input);
     }
 
     #[test]
@@ -73,8 +84,14 @@ fn random_transactions_end_in_every_way() {
         "api_key_missing",
         "api_key_unknown",
         "authorization_denied",
+        "basic_malformed",
+        "basic_missing",
+        "basic_wrong",
         "cors_origin_denied",
         "cors_preflight",
+        "credential_missing",
+        "csrf_origin_denied",
+        "csrf_origin_missing",
         "host_fault",
         "path_ambiguous",
     ] {

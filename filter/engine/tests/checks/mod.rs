@@ -1,10 +1,12 @@
 //! What must hold for any bytes: one check a parser, and one for whole transactions. Fuzzers and tests share them.
 
+mod forgery;
 mod oracle;
 mod scenario;
 
 use portcullis_engine::{
     address,
+    credential::password::PasswordHash,
     denial::Reason,
     document::Document,
     http::{
@@ -22,8 +24,11 @@ pub(crate) type Check = fn(&[u8]);
 pub(crate) const ALL: &[(&str, Check)] = &[
     ("address", address),
     ("cookie", cookie),
+    ("credentials", credentials),
+    ("csrf", csrf),
     ("document", document),
     ("origin", origin),
+    ("password", password),
     ("query", query),
     ("transaction", transaction),
 ];
@@ -138,6 +143,106 @@ pub(crate) fn address(data: &[u8]) {
     {
         assert_eq!(network.trunc(), network);
         assert_eq!(address::parse_network(&network.to_string()), Ok(network));
+    }
+}
+
+/// Lines of `Authorization`: read bit by bit they say the same.
+pub(crate) fn credentials(data: &[u8]) {
+    let document = br#"{"version":1,"policy":"a/b","basicAuth":{}}"#;
+    let secrets = br#"{"salt":"","users":[{"name":"alice","hash":"{SHA}LnNEJV8jKtmfFq9Xj5SGUhsNZSU="}]}"#;
+    let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
+    let expected = match oracle::basic(&lines) {
+        Ok((name, password)) if name == b"alice" && password == b"alice-password" => Reason::Allowed,
+        Ok(_) => Reason::BasicWrong,
+        Err(reason) => reason,
+    };
+    let headers = lines.iter().map(|line| ("authorization", line.to_vec()));
+    assert_eq!(
+        scenario::decide(document, secrets, "GET", headers),
+        expected,
+        "{lines:?}"
+    );
+}
+
+/// `entry NUL method NUL origins NUL referers NUL sites`, with a line for each line: judged as the table has it.
+pub(crate) fn csrf(data: &[u8]) {
+    let mut parts = data
+        .split(|byte| *byte == 0)
+        .map(|part| String::from_utf8_lossy(part).into_owned());
+    let entry = parts.next().unwrap_or_default();
+    let method = match parts.next().as_deref() {
+        Some("GET") => "GET",
+        Some("UPGRADE") => "UPGRADE",
+        Some("DELETE") => "DELETE",
+        _ => "POST",
+    };
+    let mut lines = || -> Vec<String> {
+        let part = parts.next().unwrap_or_default();
+        if part.is_empty() {
+            Vec::new()
+        } else {
+            part.split('\n').map(str::to_owned).collect()
+        }
+    };
+    let (origins, referers, sites) = (lines(), lines(), lines());
+    let listed: Vec<String> = Pattern::parse(&entry).map(|_| entry).into_iter().collect();
+    let document = serde_json::json!({"version": 1, "policy": "a/b", "csrf": {"additionalOrigins": listed}});
+    let headers = [("origin", &origins), ("referer", &referers), ("sec-fetch-site", &sites)];
+    let headers = headers
+        .into_iter()
+        .flat_map(|(name, lines)| lines.iter().map(move |line| (name, line.clone().into_bytes())));
+    let upgrade = (method == "UPGRADE").then(|| ("upgrade", b"websocket".to_vec()));
+    let sent = if method == "UPGRADE" { "GET" } else { method };
+    let got = scenario::decide(
+        document.to_string().as_bytes(),
+        br#"{"salt":""}"#,
+        sent,
+        headers.chain(upgrade),
+    );
+    let claim = forgery::Claim {
+        method: sent.to_owned(),
+        is_upgrade: method == "UPGRADE",
+        host: "api.example.com",
+        is_secure: true,
+        port: 8443,
+        origins: origins.clone(),
+        referers: referers.clone(),
+        sites: sites.clone(),
+    };
+    assert_eq!(
+        got,
+        claim.judge(&listed).err().unwrap_or(Reason::Allowed),
+        "{listed:?} {claim:?}"
+    );
+}
+
+/// A password hash: what is accepted has one spelling, a bounded cost, and cannot be read back.
+pub(crate) fn password(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(hash) = PasswordHash::parse(text) else {
+        return;
+    };
+    assert!(hash.cost() <= 110_000, "a tenth of a second");
+    assert!(
+        ["{SHA}", "$2a$", "$2b$", "$2y$", "$apr1$", "$5$", "$6$"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+    );
+    assert_eq!(format!("{hash:?}"), "PasswordHash([redacted])");
+    let (start, last) = text.split_at(text.len() - 1);
+    for other in ["", ".", "/", "0", "=", " ", "Z", "z", "ab"] {
+        if other != last {
+            assert_ne!(
+                PasswordHash::parse(&format!("{start}{other}")).as_ref(),
+                Ok(&hash),
+                "{text} {other}"
+            );
+        }
+    }
+    if hash.cost() <= 1000 {
+        let _ = hash.matches(data);
     }
 }
 

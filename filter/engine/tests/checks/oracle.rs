@@ -1,5 +1,49 @@
 //! The rules once more, written to be read: slow, on owned text, and with nothing shared with the engine.
 
+use portcullis_engine::denial::Reason;
+
+/// Reads the name and the password of `Authorization`, bit by bit.
+pub(crate) fn basic(lines: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+    let joined = lines.join(&b',');
+    let text = trimmed(&joined);
+    let scheme = text
+        .split(|byte| [b' ', b'\t'].contains(byte))
+        .next()
+        .unwrap()
+        .to_ascii_lowercase();
+    if scheme != b"basic" {
+        return Err(Reason::BasicMissing);
+    }
+    let mut encoded = &text[5..];
+    while encoded.starts_with(b" ") {
+        encoded = &encoded[1..];
+    }
+    let mut digits = encoded.to_vec();
+    for _ in 0..2 {
+        if digits.last() == Some(&b'=') {
+            digits.pop();
+        }
+    }
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = String::new();
+    for digit in &digits {
+        let value = alphabet.find(char::from(*digit)).ok_or(Reason::BasicMalformed)?;
+        bits.push_str(&format!("{value:06b}"));
+    }
+    let rest = bits.split_off(bits.len() / 8 * 8);
+    if encoded.len() > 2048 || rest.len() > 4 || rest.contains('1') {
+        return Err(Reason::BasicMalformed);
+    }
+    let decoded: Vec<u8> = (0..bits.len() / 8)
+        .map(|at| u8::from_str_radix(&bits[at * 8..at * 8 + 8], 2).unwrap())
+        .collect();
+    let colon = decoded
+        .iter()
+        .position(|byte| *byte == b':')
+        .ok_or(Reason::BasicMalformed)?;
+    Ok((decoded[..colon].to_vec(), decoded[colon + 1..].to_vec()))
+}
+
 /// Tells whether an entry of `allowOrigins` lets a well-formed origin in.
 pub(crate) fn origin_is_allowed(entry: &str, origin: &str) -> bool {
     if entry == "*" {

@@ -6,16 +6,20 @@ use ipnet::IpNet;
 use portcullis_engine::{
     cases::apply,
     denial::Reason,
-    document::{Action, ApiClient, ApiKey, Authorization, Cors, Document, KeySource, Rule, Secrets, VERSION},
+    document::{
+        Action, ApiClient, ApiKey, Authorization, BasicAuth, Cors, Csrf, Document, Fraction, KeySource, Method, Rule,
+        Secrets, User, VERSION,
+    },
     host::{Fault, Host},
-    policy::Policy,
+    policy::{Policy, decode},
+    seal,
     step::{Outcome, Step},
     transaction::{RequestHead, ResponseHead, Stage, Transaction},
     worker::Worker,
 };
 use sha2::{Digest, Sha256};
 
-use super::oracle;
+use super::{forgery, oracle};
 
 const KEYS: &[(&str, &[u8])] = &[
     ("alice", b"alice-key"),
@@ -23,6 +27,11 @@ const KEYS: &[(&str, &[u8])] = &[
     ("carol", b"Bearer alice-key"),
     ("dan", b"a&b=c"),
     ("eve", b"\"q\""),
+];
+/// Names, passwords, and the SHA-1 of these.
+const USERS: &[(&str, &[u8], &str)] = &[
+    ("alice", b"x", "{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI="),
+    ("bob", b"", "{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
 ];
 const NETWORKS: &[&str] = &[
     "10.0.0.0/8",
@@ -54,6 +63,10 @@ const NAMES: &[&str] = &[
     "origin",
     "x-client-id",
     "X_Client_Id",
+    "x-user",
+    "referer",
+    "sec-fetch-site",
+    "upgrade",
     "connection",
     "x-envoy-retry-on",
     "access-control-request-method",
@@ -76,6 +89,28 @@ const VALUES: &[&str] = &[
     "\"q\"",
     "wrong",
 ];
+const CREDENTIALS: &[&str] = &[
+    "Bearer alice-key",
+    "Basic YWxpY2U6eA==",
+    "basic  YWxpY2U6eA",
+    "Basic Ym9iOg==",
+    "Basic YWxpY2U6eQ==",
+    "Basic YWxpY2U=",
+    "Basic YWxpY2U6eB==",
+    "Basic\tYWxpY2U6eA==",
+    "",
+];
+const PLACES: &[&str] = &[
+    "https://a.example",
+    "https://b.a.example:443",
+    "https://API.example.com",
+    "https://api.example.com:8443",
+    "http://api.example.com",
+    "https://api.example.com/page",
+    "null",
+    "",
+];
+const SITES: &[&str] = &["same-origin", "same-site", "cross-site", "none", "other"];
 const PATHS: &[&str] = &[
     "/",
     "/?key=alice-key",
@@ -127,9 +162,27 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// How a request ends.
+struct End {
+    reason: Reason,
+    client: Option<&'static str>,
+    user: Option<&'static str>,
+}
+
+impl End {
+    fn of(reason: Reason) -> Self {
+        Self {
+            reason,
+            client: None,
+            user: None,
+        }
+    }
+}
+
 pub(crate) struct Scenario {
     document: Document,
     keys: Vec<(&'static str, &'static [u8])>,
+    users: Vec<(&'static str, &'static [u8], &'static str)>,
     head: RequestHead,
     address: Option<Vec<u8>>,
 }
@@ -137,6 +190,10 @@ pub(crate) struct Scenario {
 impl Host for Scenario {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
         self.address.clone().ok_or(Fault)
+    }
+
+    fn port(&self) -> Result<Option<u16>, Fault> {
+        Ok(Some(8443))
     }
 
     fn now(&self) -> Result<u64, Fault> {
@@ -173,6 +230,28 @@ impl Scenario {
             allow_credentials: bytes.flip(),
             ..Cors::default()
         });
+        let basic_auth = bytes.flip().then(|| BasicAuth {
+            forward_username_header: bytes.flip().then(|| "x-user".to_owned()),
+        });
+        let mut users = if basic_auth.is_some() {
+            bytes.some(USERS)
+        } else {
+            Vec::new()
+        };
+        users.sort_unstable();
+        users.dedup();
+        let any_of = if api_key.is_some() && basic_auth.is_some() && bytes.flip() {
+            vec![Method::BasicAuth, Method::ApiKey]
+        } else {
+            Vec::new()
+        };
+        let csrf = bytes.flip().then(|| Csrf {
+            additional_origins: bytes.some(ORIGINS).into_iter().map(str::to_owned).collect(),
+            shadow_fraction: (bytes.next() % 4 == 1).then_some(Fraction {
+                numerator: 1,
+                denominator: 1,
+            }),
+        });
         let method = bytes.pick(&["GET", "POST", "OPTIONS"]);
         let mut headers = vec![
             (b":method".to_vec(), method.into()),
@@ -181,20 +260,33 @@ impl Scenario {
             (b":scheme".to_vec(), b"https".to_vec()),
         ];
         let lines = bytes.next() % 8;
-        headers.extend((0..lines).map(|_| (bytes.pick(NAMES).into(), bytes.text(VALUES))));
+        headers.extend((0..lines).map(|_| {
+            let name = bytes.pick(NAMES);
+            let values = match name {
+                "authorization" if bytes.flip() => CREDENTIALS,
+                "origin" | "referer" if bytes.flip() => PLACES,
+                "sec-fetch-site" => SITES,
+                _ => VALUES,
+            };
+            (name.into(), bytes.text(values))
+        }));
         let address = (bytes.next() % 16 != 1).then(|| bytes.text(ADDRESSES));
         let document = Document {
             version: VERSION,
             policy: "a/b".to_owned(),
             refuse: None,
             cors,
+            csrf,
             api_key,
+            basic_auth,
+            any_of,
             authorization,
             ..Document::default()
         };
         Self {
             document,
             keys,
+            users,
             head: RequestHead { headers },
             address,
         }
@@ -209,7 +301,7 @@ impl Scenario {
         let expected = self.expected();
         assert_eq!(
             (facts.reason, facts.principal),
-            (expected.0, expected.1),
+            (expected.reason, expected.user.or(expected.client)),
             "{:?} {:?}",
             self.document,
             self.head
@@ -234,7 +326,7 @@ impl Scenario {
             matches!(again, Step::Reply(reply) if reply.reason == Reason::HostFault),
             "a second head is refused"
         );
-        expected.0
+        expected.reason
     }
 
     fn compile(&self) -> Policy {
@@ -246,19 +338,27 @@ impl Scenario {
         let secrets = Secrets {
             salt: String::new(),
             api_keys: self.keys.iter().map(client).collect(),
+            users: self
+                .users
+                .iter()
+                .map(|(name, _, hash)| User {
+                    name: (*name).to_owned(),
+                    hash: (*hash).to_owned(),
+                })
+                .collect(),
             ..Secrets::default()
         };
         Policy::compile(&self.document, &secrets).unwrap()
     }
 
-    /// The reason and the identity, by the rules as the documentation has them.
-    fn expected(&self) -> (Reason, Option<&'static str>) {
+    /// The reason and the identities, by the rules as the documentation has them.
+    fn expected(&self) -> End {
         if self
             .lines(":path")
             .first()
             .is_some_and(|path| oracle::has_hidden_step(path))
         {
-            return (Reason::PathAmbiguous, None);
+            return End::of(Reason::PathAmbiguous);
         }
         let origins: Vec<_> = self.lines("origin");
         let asks = self.lines("access-control-request-method");
@@ -277,24 +377,72 @@ impl Scenario {
                 }),
                 _ => cors.allow_origins.iter().any(|entry| entry == "*"),
             };
-            return (
-                if allowed {
-                    Reason::CorsPreflight
-                } else {
-                    Reason::CorsOriginDenied
-                },
-                None,
-            );
+            return End::of(if allowed {
+                Reason::CorsPreflight
+            } else {
+                Reason::CorsOriginDenied
+            });
         }
         match self.expected_verdict() {
-            None => return (Reason::HostFault, None),
-            Some(Action::Deny) => return (Reason::AuthorizationDenied, None),
+            None => return End::of(Reason::HostFault),
+            Some(Action::Deny) => return End::of(Reason::AuthorizationDenied),
             Some(Action::Allow) => {}
         }
-        match self.expected_client() {
-            Ok(client) => (Reason::Allowed, client),
-            Err(reason) => (reason, None),
+        if let Some(csrf) = &self.document.csrf
+            && csrf.shadow_fraction.is_none()
+            && let Err(reason) = self.forgery(csrf)
+        {
+            return End::of(reason);
         }
+        let (client, user) = (self.expected_client(), self.expected_user());
+        let (client, user) = if self.document.any_of.is_empty() {
+            match (client, user) {
+                (Ok(client), Ok(user)) => (client, user),
+                (Err(reason), _) | (_, Err(reason)) => return End::of(reason),
+            }
+        } else {
+            match (client, user) {
+                (Ok(client), _) => (client, None),
+                (_, Ok(user)) => (None, user),
+                (Err(Reason::ApiKeyMissing), Err(Reason::BasicMissing)) => return End::of(Reason::CredentialMissing),
+                (Err(reason), Err(Reason::BasicMissing)) | (_, Err(reason)) => return End::of(reason),
+            }
+        };
+        End {
+            reason: Reason::Allowed,
+            client,
+            user,
+        }
+    }
+
+    fn forgery(&self, csrf: &Csrf) -> Result<(), Reason> {
+        let text = |name: &str| -> Vec<String> {
+            let latin = |line: &[u8]| line.iter().map(|byte| char::from(*byte)).collect();
+            self.lines(name).into_iter().map(latin).collect()
+        };
+        let claim = forgery::Claim {
+            method: text(":method").concat(),
+            is_upgrade: self.lines("upgrade").iter().any(|line| !line.is_empty()),
+            host: "api.example.com",
+            is_secure: true,
+            port: 8443,
+            origins: text("origin"),
+            referers: text("referer"),
+            sites: text("sec-fetch-site"),
+        };
+        claim.judge(&csrf.additional_origins)
+    }
+
+    fn expected_user(&self) -> Result<Option<&'static str>, Reason> {
+        if self.document.basic_auth.is_none() {
+            return Ok(None);
+        }
+        let (name, password) = oracle::basic(&self.lines("authorization"))?;
+        let known = self
+            .users
+            .iter()
+            .find(|(user, known, _)| user.as_bytes() == name && **known == password);
+        known.map(|(user, _, _)| Some(*user)).ok_or(Reason::BasicWrong)
     }
 
     fn expected_verdict(&self) -> Option<Action> {
@@ -387,25 +535,45 @@ impl Scenario {
                 .collect::<Vec<_>>()
         };
         assert!(!upstream.iter().any(|(name, _)| folded(name).starts_with(b"x-envoy-")));
-        let Some(api_key) = &self.document.api_key else {
+        let expected = self.expected();
+        let (api_key, basic_auth) = (&self.document.api_key, &self.document.basic_auth);
+        let client_header = api_key
+            .as_ref()
+            .and_then(|api_key| api_key.forward_client_id_header.as_ref());
+        let user_header = basic_auth
+            .as_ref()
+            .and_then(|basic_auth| basic_auth.forward_username_header.as_ref());
+        let mut guarded = Vec::new();
+        for (header, name, verified) in [
+            (client_header, &b"x-client-id"[..], expected.client),
+            (user_header, b"x-user", expected.user),
+        ] {
+            if header.is_none() {
+                continue;
+            }
+            guarded.push(name);
+            let lines = upstream.iter().filter(|(sent, _)| folded(sent) == name);
+            let values: Vec<&[u8]> = lines.map(|(_, value)| value.as_slice()).collect();
+            let verified: Vec<&[u8]> = verified.into_iter().map(str::as_bytes).collect();
+            assert_eq!(values, verified, "the verified id and nothing that looks like it");
+        }
+        let sent = |(name, _): &(Vec<u8>, Vec<u8>)| guarded.contains(&&folded(name)[..]);
+        assert_eq!(cleared, self.head.headers.iter().any(sent));
+        let Some(api_key) = api_key else {
             return;
         };
-        if api_key.forward_client_id_header.is_some() {
-            let ids: Vec<_> = upstream
-                .iter()
-                .filter(|(name, _)| folded(name) == b"x-client-id")
-                .collect();
-            assert_eq!(ids.len(), 1, "one verified id and nothing that looks like it");
-            assert_eq!(Some(ids[0].1.as_slice()), self.expected().1.map(str::as_bytes));
-            assert_eq!(
-                cleared,
-                self.head.headers.iter().any(|(name, _)| folded(name) == b"x-client-id")
-            );
-        }
         if api_key.sanitize {
             let mut again = Transaction::new(Arc::clone(policy));
             let _ = again.on_request(&RequestHead { headers: upstream }, self, &mut Worker::default());
-            assert_eq!(again.facts().reason, Reason::ApiKeyMissing, "no source is left");
+            if self.document.any_of.is_empty() {
+                assert_eq!(again.facts().reason, Reason::ApiKeyMissing, "no source is left");
+            } else {
+                let user = again.facts().principal;
+                assert!(
+                    user.is_none_or(|user| ["alice", "bob"].contains(&user) && expected.user == Some(user)),
+                    "no source is left"
+                );
+            }
         }
     }
 
@@ -448,6 +616,35 @@ impl Scenario {
             Some(origin) => assert_eq!(origins, [origin], "never the backend's own"),
         }
     }
+}
+
+/// Decides a request to `https://api.example.com` on port 8443.
+pub(crate) fn decide(
+    document: &[u8],
+    secrets: &[u8],
+    method: &str,
+    headers: impl Iterator<Item = (&'static str, Vec<u8>)>,
+) -> Reason {
+    let pseudo = [
+        (":method", method),
+        (":path", "/"),
+        (":authority", "api.example.com"),
+        (":scheme", "https"),
+    ];
+    let lines = pseudo
+        .into_iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.into()))
+        .chain(headers.map(|(name, value)| (name.as_bytes().to_vec(), value)));
+    let scenario = Scenario {
+        head: RequestHead {
+            headers: lines.collect(),
+        },
+        ..Scenario::read(&[])
+    };
+    let policy = decode(&seal::hash(document, secrets), document, secrets).unwrap();
+    let mut transaction = Transaction::new(Arc::new(policy));
+    let _ = transaction.on_request(&scenario.head, &scenario, &mut Worker::default());
+    transaction.facts().reason
 }
 
 fn sources(bytes: &mut Bytes<'_>) -> Vec<KeySource> {
