@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gateway_api::{
     gateways::{Gateway, GatewayListenersAllowedRoutesNamespacesFrom as From},
-    httproutes::{HttpRoute, HttpRouteParentRefs},
+    listenersets::ListenerSet,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     finding::{self, Finding, Severity},
     hostname,
-    listeners::{Listener, listeners},
+    listener_set::{self, AttachedSet, ManagedGateway, gateways},
+    listeners::Listener,
     object::{self, GATEWAY_GROUP, ListenerRef, ObjectRef},
-    selector,
+    route::{ParentReference, Route, routes},
+    selector::selects,
     snapshot::Snapshot,
     status::{Condition, ConditionStatus, ParentRef},
     target::labels,
@@ -51,40 +54,19 @@ pub struct BoundListener {
     pub hostnames: Vec<String>,
 }
 
-/// Binds every HTTPRoute to the listeners of the Gateways that belong to `controller_name`.
+/// Binds every route to the listeners of the Gateways that belong to `controller_name`.
 ///
 /// A host belongs to the most specific listener of a port, usable or not: a route that comes in through a wider
 /// listener does not serve it there, so that no listener's policy can be walked around.
 #[must_use]
 pub fn bind(snapshot: &Snapshot, controller_name: &str) -> Bindings {
-    let namespaces = snapshot
-        .namespaces
-        .iter()
-        .map(|namespace| (object::name(&namespace.metadata), labels(&namespace.metadata)))
-        .collect();
-    let gateways: HashMap<_, _> = managed_gateways(snapshot, controller_name)
-        .into_iter()
-        .map(|gateway| {
-            let key = (object::namespace(&gateway.metadata), object::name(&gateway.metadata));
-            (key, listeners(gateway))
-        })
-        .collect();
-    let known = snapshot
-        .gateways
-        .iter()
-        .map(|gateway| (object::namespace(&gateway.metadata), object::name(&gateway.metadata)))
-        .collect();
-    let world = World {
-        namespaces,
-        gateways,
-        known,
-    };
-    let mut routes: Vec<&HttpRoute> = snapshot.http_routes.iter().map(AsRef::as_ref).collect();
-    routes.sort_by_key(|route| object::age(&route.metadata));
+    let gateways = gateways(snapshot, controller_name);
+    let world = World::new(snapshot, &gateways);
     let mut bindings = Bindings::default();
-    for route in routes {
-        for (index, reference) in route.spec.parent_refs.iter().flatten().enumerate() {
-            world.bind(route, index, reference, &mut bindings);
+    world.sets(snapshot, &mut bindings.findings);
+    for route in routes(snapshot) {
+        for (index, reference) in route.parents.iter().enumerate() {
+            world.bind(&route, index, reference, &mut bindings);
         }
     }
     bindings
@@ -108,32 +90,139 @@ pub fn managed_gateways<'a>(snapshot: &'a Snapshot, controller_name: &str) -> Ve
     gateways
 }
 
+/// What routes can refer to.
 struct World<'a> {
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
-    gateways: HashMap<(&'a str, &'a str), Vec<Listener<'a>>>,
-    /// All Gateways, of other controllers too.
-    known: BTreeSet<(&'a str, &'a str)>,
+    parents: HashMap<Key<'a>, Known<'a>>,
+}
+
+/// Kind, namespace and name.
+type Key<'a> = (&'a str, &'a str, &'a str);
+
+/// What is known about an object that routes can refer to.
+enum Known<'a> {
+    /// One of another controller, or of nobody.
+    Foreign,
+    /// One of a Gateway of ours.
+    Ours {
+        gateway: &'a ManagedGateway<'a>,
+        /// The set, unless it is the Gateway itself.
+        set: Option<&'a AttachedSet<'a>>,
+    },
 }
 
 /// Why a parent does not take a route.
 struct Refusal {
     reason: &'static str,
-    message: &'static str,
+    message: String,
     finding: (&'static str, String, String),
     fix: Option<String>,
 }
 
-impl World<'_> {
-    fn bind(&self, route: &HttpRoute, index: usize, reference: &HttpRouteParentRefs, bindings: &mut Bindings) {
-        let object = ObjectRef::new(
-            "HTTPRoute",
-            object::namespace(&route.metadata),
-            object::name(&route.metadata),
-        );
+impl<'a> World<'a> {
+    fn new(snapshot: &'a Snapshot, gateways: &'a [ManagedGateway<'a>]) -> Self {
+        let namespaces = snapshot.namespaces.iter().map(|namespace| &namespace.metadata);
+        let known =
+            |kind: &'static str, metadata: &'a ObjectMeta| (kind, object::namespace(metadata), object::name(metadata));
+        let all_gateways = snapshot
+            .gateways
+            .iter()
+            .map(|gateway| known("Gateway", &gateway.metadata));
+        let all_sets = snapshot
+            .listener_sets
+            .iter()
+            .map(|set| known("ListenerSet", &set.metadata));
+        let mut parents: HashMap<Key<'a>, Known<'a>> =
+            all_gateways.chain(all_sets).map(|key| (key, Known::Foreign)).collect();
+        for gateway in gateways {
+            let own = Known::Ours { gateway, set: None };
+            parents.insert(known("Gateway", &gateway.gateway.metadata), own);
+            for set in &gateway.sets {
+                let of_set = Known::Ours {
+                    gateway,
+                    set: Some(set),
+                };
+                parents.insert(known("ListenerSet", &set.set.metadata), of_set);
+            }
+        }
+        Self {
+            namespaces: namespaces
+                .map(|metadata| (object::name(metadata), labels(metadata)))
+                .collect(),
+            parents,
+        }
+    }
+
+    /// The finding for a reference to an object that does not exist.
+    fn not_found(&self, object: ObjectRef, path: &str, kind: &str, namespace: &str, name: &str) -> Finding {
+        let of_namespace = |(other, of, _): &&Key<'_>| *other == kind && *of == namespace;
+        let names: BTreeSet<&str> = self
+            .parents
+            .keys()
+            .filter(of_namespace)
+            .map(|(_, _, name)| *name)
+            .collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        Finding {
+            severity: Severity::Error,
+            code: "parent-not-found",
+            object,
+            path: format!("{path}.name"),
+            message: format!("{kind} {namespace}/{name} does not exist"),
+            fix: Some(finding::one_of(&names).unwrap_or_else(|| format!("create it in namespace {namespace}"))),
+        }
+    }
+
+    /// Tells of ListenerSets that join nothing.
+    fn sets(&self, snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+        let mut sets: Vec<&ListenerSet> = snapshot.listener_sets.iter().map(AsRef::as_ref).collect();
+        sets.sort_by(|one, other| object::age(&one.metadata).cmp(&object::age(&other.metadata)));
+        for set in sets {
+            let metadata = &set.metadata;
+            let object = ObjectRef::new("ListenerSet", object::namespace(metadata), object::name(metadata));
+            let Some((namespace, name)) = listener_set::parent(set) else {
+                findings.push(Finding {
+                    severity: Severity::Warning,
+                    code: "unsupported-parent-kind",
+                    object,
+                    path: "spec.parentRef.kind".to_owned(),
+                    message: format!(
+                        "a parent of kind {:?} is not served",
+                        set.spec.parent_ref.kind.as_deref().unwrap_or_default()
+                    ),
+                    fix: Some("refer to a Gateway".to_owned()),
+                });
+                continue;
+            };
+            match self.parents.get(&("Gateway", namespace, name)) {
+                None => findings.push(self.not_found(object, "spec.parentRef", "Gateway", namespace, name)),
+                Some(Known::Foreign) => {}
+                Some(Known::Ours { gateway, .. }) => {
+                    let refused = |of: &AttachedSet<'_>| std::ptr::eq(of.set, set) && !of.allowed;
+                    if gateway.sets.iter().any(refused) {
+                        findings.push(Finding {
+                            severity: Severity::Error,
+                            code: "listener-set-not-allowed",
+                            path: "spec.parentRef".to_owned(),
+                            message: format!(
+                                "Gateway {namespace}/{name} does not admit ListenerSets of namespace {}",
+                                object.namespace
+                            ),
+                            fix: Some("admit them in the Gateway's allowedListeners".to_owned()),
+                            object,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn bind(&self, route: &Route<'_>, index: usize, reference: &ParentReference<'_>, bindings: &mut Bindings) {
+        let object = route.object();
         let path = format!("spec.parentRefs[{index}]");
-        let group = reference.group.as_deref().unwrap_or(GATEWAY_GROUP);
-        let kind = reference.kind.as_deref().unwrap_or("Gateway");
-        if group != GATEWAY_GROUP || kind != "Gateway" {
+        let group = reference.group.unwrap_or(GATEWAY_GROUP);
+        let kind = reference.kind.unwrap_or("Gateway");
+        if group != GATEWAY_GROUP || !matches!(kind, "Gateway" | "ListenerSet") {
             // A Service is a parent for service meshes: not ours, and no mistake.
             if kind != "Service" {
                 bindings.findings.push(Finding {
@@ -142,42 +231,30 @@ impl World<'_> {
                     object,
                     path: format!("{path}.kind"),
                     message: format!("a parent of kind {kind:?} is not served"),
-                    fix: Some("refer to a Gateway".to_owned()),
+                    fix: Some("refer to a Gateway or a ListenerSet".to_owned()),
                 });
             }
             return;
         }
-        let namespace = reference.namespace.as_deref().unwrap_or(&object.namespace);
-        let Some(listeners) = self.gateways.get(&(namespace, reference.name.as_str())) else {
-            if !self.known.contains(&(namespace, reference.name.as_str())) {
-                let names: Vec<&str> = self
-                    .known
-                    .iter()
-                    .filter(|(of, _)| *of == namespace)
-                    .map(|(_, name)| *name)
-                    .collect();
-                let message = format!("Gateway {namespace}/{} does not exist", reference.name);
-                let fix = finding::one_of(&names).unwrap_or_else(|| format!("create it in namespace {namespace}"));
-                bindings.findings.push(Finding {
-                    severity: Severity::Error,
-                    code: "parent-not-found",
-                    object,
-                    path: format!("{path}.name"),
-                    message,
-                    fix: Some(fix),
-                });
+        let namespace = reference.namespace.unwrap_or(&object.namespace);
+        let (gateway, set) = match self.parents.get(&(kind, namespace, reference.name)) {
+            Some(Known::Ours { gateway, set }) => (*gateway, *set),
+            Some(Known::Foreign) => return,
+            None => {
+                let finding = self.not_found(object.clone(), &path, kind, namespace, reference.name);
+                bindings.findings.push(finding);
+                return;
             }
-            return;
         };
         let parent = ParentRef {
             group: GATEWAY_GROUP.to_owned(),
-            kind: "Gateway".to_owned(),
+            kind: kind.to_owned(),
             namespace: namespace.to_owned(),
-            name: reference.name.clone(),
-            section_name: reference.section_name.clone(),
+            name: reference.name.to_owned(),
+            section_name: reference.section_name.map(str::to_owned),
             port: reference.port,
         };
-        let (bound, accepted) = match self.select(route, &object.namespace, &parent, listeners) {
+        let (bound, accepted) = match self.select(route, &parent, gateway, set) {
             Ok(bound) => {
                 let accepted = Condition {
                     r#type: "Accepted",
@@ -205,7 +282,7 @@ impl World<'_> {
                     r#type: "Accepted",
                     status: ConditionStatus::False,
                     reason: refusal.reason,
-                    message: refusal.message.to_owned(),
+                    message: refusal.message,
                 };
                 (Vec::new(), accepted)
             }
@@ -221,14 +298,24 @@ impl World<'_> {
 
     fn select(
         &self,
-        route: &HttpRoute,
-        namespace: &str,
+        route: &Route<'_>,
         parent: &ParentRef,
-        listeners: &[Listener<'_>],
+        gateway: &ManagedGateway<'_>,
+        set: Option<&AttachedSet<'_>>,
     ) -> Result<Vec<BoundListener>, Refusal> {
-        let gateway = format!("Gateway {}/{}", parent.namespace, parent.name);
-        let selected: Vec<&Listener<'_>> = listeners
+        let named = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
+        if set.is_some_and(|set| !set.allowed) {
+            return Err(not_ready(format!("{named} is not admitted by its Gateway")));
+        }
+        let set = set.map(AttachedSet::reference);
+        let of_parent: Vec<&Listener<'_>> = gateway
+            .listeners
             .iter()
+            .filter(|listener| listener.reference.set == set)
+            .collect();
+        let selected: Vec<&Listener<'_>> = of_parent
+            .iter()
+            .copied()
             .filter(|listener| {
                 parent
                     .section_name
@@ -238,20 +325,24 @@ impl World<'_> {
             })
             .collect();
         if selected.is_empty() {
-            return Err(no_match(&gateway, parent, listeners));
+            return Err(no_match(&named, parent, &of_parent));
         }
         let allowing: Vec<&Listener<'_>> = selected
             .into_iter()
-            .filter(|listener| self.allows(listener, &parent.namespace, namespace))
+            .filter(|listener| self.allows(listener, &parent.namespace, route))
             .collect();
         if allowing.is_empty() {
             return Err(Refusal {
                 reason: "NotAllowedByListeners",
-                message: "No listeners included by this parent ref allowed this attachment.",
+                message: "No listeners included by this parent ref allowed this attachment.".to_owned(),
                 finding: (
                     "not-allowed-by-listeners",
                     String::new(),
-                    format!("no listener of {gateway} allows HTTPRoutes of namespace {namespace}"),
+                    format!(
+                        "no listener of {named} allows {}s of namespace {}",
+                        route.kind,
+                        object::namespace(route.metadata)
+                    ),
                 ),
                 fix: Some("admit them in the listener's allowedRoutes".to_owned()),
             });
@@ -261,21 +352,14 @@ impl World<'_> {
             .filter(|listener| listener.fault.is_none())
             .collect();
         if ready.is_empty() {
-            return Err(Refusal {
-                reason: "NoReadyListeners",
-                message: "There are no ready listeners for this parent ref",
-                finding: (
-                    "no-ready-listeners",
-                    String::new(),
-                    format!("every listener of {gateway} that this reference selects is invalid or in conflict"),
-                ),
-                fix: Some("repair the listener".to_owned()),
-            });
+            return Err(not_ready(format!(
+                "every listener of {named} that this reference selects is invalid or in conflict"
+            )));
         }
         let bound: Vec<BoundListener> = ready
             .iter()
             .filter_map(|listener| {
-                let hostnames = hostnames(route, listener, listeners);
+                let hostnames = hostnames(route, listener, &gateway.listeners);
                 (!hostnames.is_empty()).then(|| BoundListener {
                     listener: listener.reference.clone(),
                     hostnames,
@@ -290,11 +374,14 @@ impl World<'_> {
             let hostnames: Vec<String> = hostnames.into_iter().collect();
             return Err(Refusal {
                 reason: "NoMatchingListenerHostname",
-                message: "There were no hostname intersections between the HTTPRoute and this parent ref's Listener(s).",
+                message: format!(
+                    "There were no hostname intersections between the {} and this parent ref's Listener(s).",
+                    route.kind
+                ),
                 finding: (
                     "no-matching-hostname",
                     "spec.hostnames".to_owned(),
-                    format!("no listener of {gateway} serves a hostname of this route"),
+                    format!("no listener of {named} serves a hostname of this route"),
                 ),
                 fix: Some(format!("use hostnames within {}", hostnames.join(", "))),
             });
@@ -303,43 +390,37 @@ impl World<'_> {
     }
 
     /// `allowedRoutes` of a listener: kinds and namespaces.
-    fn allows(&self, listener: &Listener<'_>, gateway_namespace: &str, route_namespace: &str) -> bool {
-        if !matches!(listener.spec.protocol.as_str(), "HTTP" | "HTTPS") {
+    fn allows(&self, listener: &Listener<'_>, own_namespace: &str, route: &Route<'_>) -> bool {
+        if !listener.kinds().any(|kind| kind == route.kind) {
             return false;
         }
+        let route_namespace = object::namespace(route.metadata);
         let allowed = listener.spec.allowed_routes.as_ref();
-        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-        let kind_allowed = kinds.is_empty()
-            || kinds.iter().any(|kind| {
-                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && kind.kind == "HTTPRoute"
-            });
-        if !kind_allowed {
-            return false;
-        }
         let namespaces = allowed.and_then(|allowed| allowed.namespaces.as_ref());
         match namespaces.and_then(|namespaces| namespaces.from.as_ref()) {
-            None | Some(From::Same) => gateway_namespace == route_namespace,
+            None | Some(From::Same) => own_namespace == route_namespace,
             Some(From::All) => true,
             Some(From::Selector) => {
                 let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
-                let (Some(selector), Some(labels)) = (selector, self.namespaces.get(route_namespace)) else {
-                    return false;
-                };
-                let expressions = selector.match_expressions.iter().flatten().map(|expression| {
-                    (
-                        expression.key.as_str(),
-                        expression.operator.as_str(),
-                        expression.values.as_deref().unwrap_or_default(),
-                    )
-                });
-                selector::matches(labels, selector.match_labels.as_ref(), expressions)
+                let of_namespace = selector.zip(self.namespaces.get(route_namespace));
+                of_namespace.is_some_and(|(selector, labels)| selects!(selector, labels))
             }
         }
     }
 }
 
+/// The refusal of a parentRef none of whose listeners is usable.
+fn not_ready(message: String) -> Refusal {
+    Refusal {
+        reason: "NoReadyListeners",
+        message: "There are no ready listeners for this parent ref".to_owned(),
+        finding: ("no-ready-listeners", String::new(), message),
+        fix: Some("repair the listener".to_owned()),
+    }
+}
+
 /// The refusal of a parentRef that selects no listener.
-fn no_match(gateway: &str, parent: &ParentRef, listeners: &[Listener<'_>]) -> Refusal {
+fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Refusal {
     let names: Vec<&str> = listeners.iter().map(|listener| listener.spec.name.as_str()).collect();
     let ports = |named: Option<&str>| {
         let ports: BTreeSet<String> = listeners
@@ -362,19 +443,19 @@ fn no_match(gateway: &str, parent: &ParentRef, listeners: &[Listener<'_>]) -> Re
     };
     Refusal {
         reason: "NoMatchingParent",
-        message: "No listeners match this parent ref",
+        message: "No listeners match this parent ref".to_owned(),
         finding: (
             "no-matching-parent",
             field.to_owned(),
-            format!("{gateway} has no listener {wanted}"),
+            format!("{named} has no listener {wanted}"),
         ),
         fix,
     }
 }
 
 /// The hostnames that a route serves on a listener, in the route's order and without repetition.
-fn hostnames(route: &HttpRoute, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
-    let wanted = route.spec.hostnames.as_deref().unwrap_or_default();
+fn hostnames(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
+    let wanted = route.hostnames;
     let candidates: Vec<String> = if wanted.is_empty() {
         vec![listener.hostname.clone()]
     } else {
@@ -393,6 +474,7 @@ fn hostnames(route: &HttpRoute, listener: &Listener<'_>, all: &[Listener<'_>]) -
             let own = hostname::specificity(&listener.hostname);
             let owned_by_another = all.iter().any(|other| {
                 other.spec.port == listener.spec.port
+                    && !other.yields
                     && other.spec.protocol != "UDP"
                     && hostname::specificity(&other.hostname) > own
                     && hostname::covers(&other.hostname, host)

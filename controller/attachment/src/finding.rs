@@ -172,6 +172,10 @@ pub const CODES: &[(&str, &str)] = &[
         "listener-conflict",
         "Two listeners of a port exclude each other, so neither is served.",
     ),
+    (
+        "listener-set-not-allowed",
+        "A ListenerSet joins a Gateway that does not admit it.",
+    ),
     ("missing-api-version", "An object does not say its apiVersion."),
     ("missing-backend-port", "A reference to a Service names no port."),
     ("missing-certificate", "A listener for HTTPS has no certificate."),

@@ -1,12 +1,16 @@
 //! A Gateway's listeners as seen by routes: which are usable, and why the others are not.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use gateway_api::gateways::{Gateway, GatewayListeners};
+use gateway_api::gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRoutesKinds};
 
 use crate::{
     hostname,
-    object::{self, ListenerRef},
+    object::{self, GATEWAY_GROUP, ListenerRef},
+    route::ROUTE_KINDS,
 };
 
 /// One listener of a Gateway.
@@ -16,12 +20,30 @@ pub struct Listener<'a> {
     pub reference: ListenerRef,
     /// The index in `spec.listeners`.
     pub index: usize,
-    /// As it was written.
-    pub spec: &'a GatewayListeners,
+    /// As it was written; one of a ListenerSet in the form of a Gateway's.
+    pub spec: Cow<'a, GatewayListeners>,
     /// Its hostname in lower case, `*` if it has none.
     pub hostname: String,
     /// Why it takes no routes, if it does not.
     pub fault: Option<Fault>,
+    /// Whether it lost its hosts to a listener of the Gateway or of an older ListenerSet; every other one keeps them,
+    /// usable or not, so that no listener's policy can be walked around.
+    pub yields: bool,
+}
+
+impl Listener<'_> {
+    /// The kinds of routes that it takes (`status.listeners[].supportedKinds`).
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        let allowed = self.spec.allowed_routes.as_ref();
+        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+        let http = matches!(self.spec.protocol.as_str(), "HTTP" | "HTTPS");
+        ROUTE_KINDS.into_iter().filter(move |served| {
+            let named = |kind: &GatewayListenersAllowedRoutesKinds| {
+                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && kind.kind == *served
+            };
+            http && (kinds.is_empty() || kinds.iter().any(named))
+        })
+    }
 }
 
 /// Why a listener takes no routes; certificates are not looked at.
@@ -78,65 +100,104 @@ impl Fault {
     }
 }
 
-/// Lists a Gateway's listeners in the order of its manifest.
+/// Lists a Gateway's own listeners in the order of its manifest.
 ///
 /// Of listeners that conflict none is usable: which of them was meant cannot be told, and choosing by position would let
 /// an appended listener take over hosts.
 #[must_use]
 pub fn listeners(gateway: &Gateway) -> Vec<Listener<'_>> {
     let (namespace, name) = (object::namespace(&gateway.metadata), object::name(&gateway.metadata));
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut hosts: BTreeMap<(i32, String), usize> = BTreeMap::new();
-    let mut families: BTreeMap<i32, Vec<Family>> = BTreeMap::new();
-    for listener in &gateway.spec.listeners {
-        *names.entry(&listener.name).or_default() += 1;
-        let family = Family::of(&listener.protocol);
-        if family == Family::Udp {
-            continue;
+    Ports::default().judge(gateway.spec.listeners.iter().map(Cow::Borrowed), |listener| {
+        ListenerRef {
+            namespace: namespace.to_owned(),
+            gateway: name.to_owned(),
+            set: None,
+            listener: listener.to_owned(),
         }
-        let host = hostname::normalize(listener.hostname.as_deref());
-        *hosts.entry((listener.port, host)).or_default() += 1;
-        let of_port = families.entry(listener.port).or_default();
-        if !of_port.contains(&family) {
-            of_port.push(family);
+    })
+}
+
+/// What the listeners of the objects judged so far hold on to.
+#[derive(Default)]
+pub(crate) struct Ports {
+    hosts: BTreeSet<(i32, String)>,
+    families: BTreeMap<i32, BTreeSet<Family>>,
+}
+
+impl Ports {
+    /// Judges the listeners of one object: against each other, where all that conflict lose, and against those of the
+    /// objects before, to which they yield.
+    pub(crate) fn judge<'a>(
+        &mut self,
+        specs: impl Iterator<Item = Cow<'a, GatewayListeners>>,
+        reference: impl Fn(&str) -> ListenerRef,
+    ) -> Vec<Listener<'a>> {
+        let mut listeners: Vec<Listener<'a>> = specs
+            .enumerate()
+            .map(|(index, spec)| {
+                let hostname = hostname::normalize(spec.hostname.as_deref());
+                let lost = self.lost(&spec, &hostname);
+                Listener {
+                    reference: reference(&spec.name),
+                    index,
+                    hostname,
+                    fault: lost,
+                    yields: lost.is_some(),
+                    spec,
+                }
+            })
+            .collect();
+        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        let mut hosts: BTreeMap<(i32, String), usize> = BTreeMap::new();
+        for listener in &listeners {
+            *names.entry(listener.spec.name.clone()).or_default() += 1;
+            let family = Family::of(&listener.spec.protocol);
+            if listener.yields || family == Family::Udp {
+                continue;
+            }
+            let host = (listener.spec.port, listener.hostname.clone());
+            self.hosts.insert(host.clone());
+            *hosts.entry(host).or_default() += 1;
+            self.families.entry(listener.spec.port).or_default().insert(family);
         }
-    }
-    gateway
-        .spec
-        .listeners
-        .iter()
-        .enumerate()
-        .map(|(index, spec)| {
-            let host = hostname::normalize(spec.hostname.as_deref());
-            let key = (spec.port, host);
-            let fault = if !matches!(spec.protocol.as_str(), "HTTP" | "HTTPS") {
+        for listener in &mut listeners {
+            let spec = &listener.spec;
+            let shared = hosts.get(&(spec.port, listener.hostname.clone()));
+            let families = self.families.get(&spec.port);
+            listener.fault = if !matches!(spec.protocol.as_str(), "HTTP" | "HTTPS") {
                 Some(Fault::UnsupportedProtocol)
             } else if !(1..=65535).contains(&spec.port) {
                 Some(Fault::InvalidPort)
             } else if spec.protocol == "HTTPS" && passes_through(spec) {
                 Some(Fault::UnsupportedTlsMode)
-            } else if names.get(spec.name.as_str()).is_some_and(|count| *count > 1) {
+            } else if names.get(&spec.name).is_some_and(|count| *count > 1) {
                 Some(Fault::DuplicateName)
-            } else if families.get(&spec.port).is_some_and(|families| families.len() > 1) {
+            } else if listener.yields {
+                listener.fault
+            } else if families.is_some_and(|families| families.len() > 1) {
                 Some(Fault::ProtocolConflict)
-            } else if hosts.get(&key).is_some_and(|count| *count > 1) {
+            } else if shared.is_some_and(|count| *count > 1) {
                 Some(Fault::HostnameConflict)
             } else {
                 None
             };
-            Listener {
-                reference: ListenerRef {
-                    namespace: namespace.to_owned(),
-                    gateway: name.to_owned(),
-                    listener: spec.name.clone(),
-                },
-                index,
-                spec,
-                hostname: key.1,
-                fault,
-            }
-        })
-        .collect()
+        }
+        listeners
+    }
+
+    /// What a listener loses to those of the objects before.
+    fn lost(&self, spec: &GatewayListeners, hostname: &str) -> Option<Fault> {
+        let family = Family::of(&spec.protocol);
+        let taken = self.families.get(&spec.port)?;
+        if family == Family::Udp {
+            None
+        } else if taken.iter().any(|other| *other != family) {
+            Some(Fault::ProtocolConflict)
+        } else {
+            let host = (spec.port, hostname.to_owned());
+            self.hosts.contains(&host).then_some(Fault::HostnameConflict)
+        }
+    }
 }
 
 fn passes_through(listener: &GatewayListeners) -> bool {
@@ -145,7 +206,7 @@ fn passes_through(listener: &GatewayListeners) -> bool {
 }
 
 /// Protocols that can share a port.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
     Http,
     /// Told apart by SNI.

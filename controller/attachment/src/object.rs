@@ -66,13 +66,35 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// One listener of one Gateway.
+/// One listener of one Gateway, its own or one that a ListenerSet contributes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerRef {
     /// The Gateway's namespace.
     pub namespace: String,
     /// The Gateway's name.
     pub gateway: String,
-    /// The listener's name, the `sectionName` that selects it.
+    /// The ListenerSet that the listener stands in; absent for the Gateway's own.
+    pub set: Option<SetRef>,
+    /// The listener's name, the `sectionName` that selects it: unique in its Gateway or its ListenerSet only.
     pub listener: String,
+}
+
+/// A ListenerSet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetRef {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// `namespace/gateway/listener`, or `namespace/set/listener` for one of a ListenerSet.
+impl fmt::Display for ListenerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = match &self.set {
+            None => (&self.namespace, &self.gateway),
+            Some(set) => (&set.namespace, &set.name),
+        };
+        write!(f, "{namespace}/{name}/{}", self.listener)
+    }
 }

@@ -5,6 +5,19 @@ use std::collections::BTreeMap;
 /// One term of `matchExpressions`: key, operator and values.
 pub(crate) type Expression<'a> = (&'a str, &'a str, &'a [String]);
 
+/// Whether labels satisfy a selector of any of the types that the APIs have for one.
+macro_rules! selects {
+    ($selector:expr, $labels:expr) => {{
+        let selector = $selector;
+        let expressions = selector.match_expressions.iter().flatten().map(|expression| {
+            let values = expression.values.as_deref().unwrap_or_default();
+            (expression.key.as_str(), expression.operator.as_str(), values)
+        });
+        $crate::selector::matches($labels, selector.match_labels.as_ref(), expressions)
+    }};
+}
+pub(crate) use selects;
+
 /// Whether labels satisfy every term; an unknown operator is satisfied by nothing.
 pub(crate) fn matches<'a>(
     labels: &BTreeMap<String, String>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gateway_api::{gateways::Gateway, httproutes::HttpRoute};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_api::security_policy::{NamespacesFrom, PolicyTargetReference, SecurityPolicySpec, TargetSelector};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     finding,
     object::{self, GATEWAY_GROUP},
     reference::References,
-    selector,
+    selector::{self, selects},
     snapshot::{PolicyTarget, Snapshot},
     status::ParentRef,
 };
@@ -338,7 +338,7 @@ impl<'a> Targets<'a> {
                 let labels = self.namespaces.get(namespace).map(|metadata| labels(metadata));
                 wanted
                     .zip(labels)
-                    .is_some_and(|(wanted, labels)| matches(wanted, &labels))
+                    .is_some_and(|(wanted, labels)| selects!(wanted, &labels))
             }
             NamespacesFrom::Unknown => false,
         }
@@ -353,14 +353,6 @@ pub(crate) fn labels(metadata: &ObjectMeta) -> BTreeMap<String, String> {
         object::name(metadata).to_owned(),
     );
     labels
-}
-
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let expressions = selector.match_expressions.iter().flatten().map(|expression| {
-        let values = expression.values.as_deref().unwrap_or_default();
-        (expression.key.as_str(), expression.operator.as_str(), values)
-    });
-    selector::matches(labels, selector.match_labels.as_ref(), expressions)
 }
 
 fn plain(target: &PolicyTargetReference) -> PolicyTarget {

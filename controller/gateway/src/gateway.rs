@@ -78,7 +78,7 @@ fn judge<'a>(
     findings: &mut Vec<Finding>,
 ) -> Judged<'a> {
     let path = format!("spec.listeners[{}]", listener.index);
-    let spec = listener.spec;
+    let spec = listener.spec.clone();
     let mut judged = Judged {
         certificates: Vec::new(),
         unresolved: None,

@@ -57,7 +57,12 @@ impl World {
     fn parents(&self, text: &mut String) {
         text.push_str("parents:\n");
         for parent in &self.bindings.parents {
-            let route = format!("{}/{}", parent.route.namespace, parent.route.name);
+            let grpc = if parent.route.kind == "GRPCRoute" {
+                " (GRPCRoute)"
+            } else {
+                ""
+            };
+            let route = format!("{}/{}{grpc}", parent.route.namespace, parent.route.name);
             writeln!(text, "- route: {}", quoted(&route)).unwrap();
             writeln!(text, "  parent: {}", quoted(&reference(&parent.parent))).unwrap();
             writeln!(text, "  accepted: {}", quoted(&condition(&parent.accepted))).unwrap();
@@ -82,9 +87,14 @@ impl World {
             } else {
                 policy.policy.clone()
             };
+            let at = match &listener.set {
+                None => format!("{}/{}", listener.gateway, listener.listener),
+                Some(set) => format!("{}/{}/{}", listener.gateway, set.name, listener.listener),
+            };
+            let grpc = if place.route.kind == "GRPCRoute" { " grpc" } else { "" };
             let place = format!(
-                "{}/{} {}/{} {}",
-                listener.gateway, listener.listener, place.route.namespace, place.route.name, place.rule
+                "{at} {}/{}{grpc} {}",
+                place.route.namespace, place.route.name, place.rule
             );
             writeln!(text, "  {place}: {name}").unwrap();
             decode(&policy.hash, policy.document.as_bytes(), policy.secrets.as_bytes()).expect("the filter reads it");
@@ -200,7 +210,9 @@ fn condition(condition: &Condition) -> String {
 fn add(snapshot: &mut Snapshot, mut document: Value) {
     let kind = document["kind"].as_str().expect("a kind").to_owned();
     let version = match kind.as_str() {
-        "GatewayClass" | "Gateway" | "HTTPRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
+        "GatewayClass" | "Gateway" | "ListenerSet" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => {
+            "gateway.networking.k8s.io/v1"
+        }
         "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
         _ => "v1",
     };
@@ -208,6 +220,8 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
     match kind.as_str() {
         "GatewayClass" => snapshot.gateway_classes.push(Arc::new(read::<GatewayClass>(document))),
         "Gateway" => snapshot.gateways.push(Arc::new(read(document))),
+        "ListenerSet" => snapshot.listener_sets.push(Arc::new(read(document))),
+        "GRPCRoute" => snapshot.grpc_routes.push(Arc::new(read(document))),
         "HTTPRoute" => snapshot.http_routes.push(Arc::new(read(document))),
         "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
         "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),
