@@ -92,8 +92,9 @@ mutants: ## count which one-line changes of the deciding crates the tests notice
 	@tests/make/mutants.sh $${MUTANTS_SHARD:-}
 
 .PHONY: bench
-bench: prepare envoy build ## compare no filter, Envoy's own filters and ours; writes target/bench/summary.json
-	@cargo run -q $(CARGO_RELEASE) -p portcullis-e2e --bin bench
+bench: prepare envoy build ## what a decision costs beside Envoy's own filters, and the controller with 1,000 routes; BENCH=quick for a glance
+	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench
+	@$(CARGO_TARGET_DIR)/$(MUSL)/release/bench
 
 .PHONY: image
 image: build ## the controller's image, FROM scratch

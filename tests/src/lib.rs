@@ -15,6 +15,7 @@ pub mod envoy;
 pub mod guide;
 pub mod http;
 pub mod island;
+pub mod latency;
 pub mod live;
 pub mod manifests;
 pub mod scratch;
