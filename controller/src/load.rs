@@ -154,6 +154,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         grpc_routes,
         reference_grants,
         security_policies,
+        access_policies,
         broken_policies,
         backends,
         backend_tls_policies,
@@ -168,6 +169,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     grpc_routes.retain(|object| kept(&object.metadata));
     reference_grants.retain(|object| kept(&object.metadata));
     security_policies.retain(|object| kept(&object.metadata));
+    access_policies.retain(|object| kept(&object.metadata));
     broken_policies.retain(|object| kept(&object.metadata));
     backends.retain(|object| kept(&object.metadata));
     backend_tls_policies.retain(|object| kept(&object.metadata));

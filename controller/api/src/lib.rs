@@ -7,6 +7,7 @@
 
 mod crd;
 
+pub mod access_policy;
 pub mod backend;
 pub mod cluster_settings;
 mod pattern;

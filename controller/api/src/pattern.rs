@@ -15,6 +15,10 @@ pub(crate) const KIND: &str = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$";
 /// A namespace (RFC 1123 label).
 pub(crate) const NAMESPACE: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
+/// A moment (RFC 3339), as `2027-01-31T00:00:00Z`.
+pub(crate) const RFC_3339: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
+
 /// An origin: `scheme://host[:port]`, the host's first label or all of it may be `*`.
 pub(crate) const ORIGIN: &str = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*:\/\/(\*|(\*\.)?(([\w-]+\.?)+)?[\w-]+)(:\d{1,5})?)$";
 

@@ -4,8 +4,7 @@ use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use portcullis_api::security_policy::SecurityPolicy;
-use portcullis_api::security_policy::SecurityPolicySpec;
+use portcullis_api::{access_policy::Extension, security_policy::SecurityPolicySpec};
 use portcullis_engine::{
     document::{self, Document, Secrets},
     seal,
@@ -15,10 +14,10 @@ use sha2::Sha256;
 use crate::{
     binding::Bindings,
     claims::Claims,
-    document::{Build, build, hex},
+    document::{Author, Build, build, hex},
     fault::{Fault, Feature},
     finding::Finding,
-    object::{self, ListenerRef, ObjectRef},
+    object::{self, ListenerRef, ObjectRef, PolicyKind},
     policy_status,
     reference::References,
     snapshot::{BrokenPolicy, Snapshot},
@@ -176,43 +175,62 @@ fn candidates<'a>(
     references: &References<'_>,
     options: &Options,
 ) -> Vec<Candidate<'a>> {
-    let readable = snapshot.security_policies.iter().map(|policy| Written::Whole(policy));
-    let unreadable = snapshot.broken_policies.iter().map(|policy| Written::Broken(policy));
-    let mut written: Vec<Written<'a>> = readable.chain(unreadable).collect();
-    written.sort_by(|one, other| object::age(one.metadata()).cmp(&object::age(other.metadata())));
+    let security = snapshot.security_policies.iter().map(|policy| Written {
+        kind: PolicyKind::SecurityPolicy,
+        metadata: &policy.metadata,
+        body: Body::Whole(&policy.spec, None),
+    });
+    let access = snapshot.access_policies.iter().map(|policy| Written {
+        kind: PolicyKind::AccessPolicy,
+        metadata: &policy.metadata,
+        body: Body::Whole(&policy.spec.policy, Some(&policy.spec.extension)),
+    });
+    let unreadable = snapshot.broken_policies.iter().map(|policy| Written {
+        kind: policy.kind,
+        metadata: &policy.metadata,
+        body: Body::Broken(policy),
+    });
+    let mut written: Vec<Written<'a>> = security.chain(access).chain(unreadable).collect();
+    written.sort_by(|one, other| (object::age(one.metadata), one.kind).cmp(&(object::age(other.metadata), other.kind)));
     written
         .into_iter()
-        .map(|written| match written {
-            Written::Whole(policy) => whole(policy, targets, references, options),
-            Written::Broken(policy) => broken(policy, targets, references, options),
+        .map(|written| match written.body {
+            Body::Whole(spec, extension) => whole(&written, spec, extension, targets, references, options),
+            Body::Broken(policy) => broken(policy, targets, references, options),
         })
         .collect()
 }
 
 /// A policy as it was written.
-enum Written<'a> {
-    Whole(&'a SecurityPolicy),
+struct Written<'a> {
+    kind: PolicyKind,
+    metadata: &'a ObjectMeta,
+    body: Body<'a>,
+}
+
+/// What a policy says, as far as it could be read.
+#[derive(Clone, Copy)]
+enum Body<'a> {
+    Whole(&'a SecurityPolicySpec, Option<&'a Extension>),
     Broken(&'a BrokenPolicy),
 }
 
-impl<'a> Written<'a> {
-    const fn metadata(&self) -> &'a ObjectMeta {
-        match self {
-            Self::Whole(policy) => &policy.metadata,
-            Self::Broken(policy) => &policy.metadata,
-        }
-    }
-}
-
 fn whole<'a>(
-    policy: &'a SecurityPolicy,
+    policy: &Written<'a>,
+    spec: &'a SecurityPolicySpec,
+    extension: Option<&Extension>,
     targets: &Targets<'a>,
     references: &References<'_>,
     options: &Options,
 ) -> Candidate<'a> {
-    let namespace = object::namespace(&policy.metadata);
-    let salt = salt(&options.salt_key, &identity(&policy.metadata));
-    let mut build = build(&policy.metadata, &policy.spec, salt, references);
+    let namespace = object::namespace(policy.metadata);
+    let salt = salt(&options.salt_key, &identity(policy.kind, policy.metadata));
+    let author = Author {
+        kind: policy.kind,
+        namespace,
+        name: object::name(policy.metadata),
+    };
+    let mut build = build(author, spec, extension, salt, references);
     let delivered = deliver(&build.document, &build.secrets);
     let size = size(&delivered);
     if size > document::MAX_BYTES {
@@ -230,10 +248,10 @@ fn whole<'a>(
         });
     }
     Candidate {
-        object: named(&policy.metadata),
-        metadata: &policy.metadata,
-        single_target: policy.spec.target_ref.is_some(),
-        references: targets.references(namespace, &policy.spec, references),
+        object: named(policy.kind, policy.metadata),
+        metadata: policy.metadata,
+        single_target: spec.target_ref.is_some(),
+        references: targets.references(policy.kind, namespace, spec, references),
         whole: build.faults.is_empty().then(|| Arc::new(delivered)),
         build,
         refusal: OnceCell::new(),
@@ -253,6 +271,7 @@ fn broken<'a>(
         path: format!("spec.targetRefs[{index}]"),
     });
     let selected = targets.references(
+        policy.kind,
         namespace,
         &SecurityPolicySpec {
             target_selectors: policy.selectors.clone(),
@@ -261,7 +280,7 @@ fn broken<'a>(
         references,
     );
     Candidate {
-        object: named(&policy.metadata),
+        object: named(policy.kind, &policy.metadata),
         metadata: &policy.metadata,
         single_target: false,
         references: named_targets.chain(selected).collect(),
@@ -272,7 +291,7 @@ fn broken<'a>(
                 ..Document::default()
             },
             secrets: Secrets {
-                salt: salt(&options.salt_key, &identity(&policy.metadata)),
+                salt: salt(&options.salt_key, &identity(policy.kind, &policy.metadata)),
                 ..Secrets::default()
             },
             faults: vec![Fault::of_schema(&policy.message)],
@@ -283,15 +302,16 @@ fn broken<'a>(
     }
 }
 
-fn named(metadata: &ObjectMeta) -> ObjectRef {
-    ObjectRef::new("SecurityPolicy", object::namespace(metadata), object::name(metadata))
+fn named(kind: PolicyKind, metadata: &ObjectMeta) -> ObjectRef {
+    ObjectRef::new(kind.name(), object::namespace(metadata), object::name(metadata))
 }
 
 /// What a policy's salt is derived from: its uid, or its name where it has none.
-fn identity(metadata: &ObjectMeta) -> String {
+fn identity(kind: PolicyKind, metadata: &ObjectMeta) -> String {
     metadata.uid.clone().unwrap_or_else(|| {
         format!(
-            "SecurityPolicy/{}/{}",
+            "{}/{}/{}",
+            kind.name(),
             object::namespace(metadata),
             object::name(metadata)
         )

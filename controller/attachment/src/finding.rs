@@ -165,6 +165,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-rule-name",
         "A rule's name is empty, too long, or has control characters.",
     ),
+    ("invalid-time", "A text is not a moment in time."),
     ("invalid-value", "A value has not the form that its field demands."),
     ("invalid-weight", "The weights of a rule's backends are too large."),
     ("kind-ignored", "An object is of a kind that is not used."),
@@ -254,6 +255,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A field asks for something that is not enforced yet.",
     ),
     ("unsupported-filter", "A filter is of a type that is not served."),
+    ("unsupported-kind", "A kind is known and not served yet."),
     (
         "unsupported-parent-kind",
         "A route's parentRef is of a kind that is not served.",

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 /// The API group of Gateway, HTTPRoute and ReferenceGrant.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// The API group of SecurityPolicy and Backend.
+/// The API group of Envoy Gateway's kinds: SecurityPolicy and Backend.
 pub const POLICY_GROUP: &str = "gateway.envoyproxy.io";
 
 /// The namespace of a namespaced object, `default` where the manifest names none.
@@ -62,6 +62,36 @@ impl fmt::Display for ObjectRef {
             write!(f, "{} {}", self.kind, self.name)
         } else {
             write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// A kind of policy. Policies of all kinds share the slots of their targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PolicyKind {
+    /// `SecurityPolicy` of Envoy Gateway.
+    #[default]
+    SecurityPolicy,
+    /// `AccessPolicy`, which can ask for more.
+    AccessPolicy,
+}
+
+impl PolicyKind {
+    /// The kind's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SecurityPolicy => "SecurityPolicy",
+            Self::AccessPolicy => "AccessPolicy",
+        }
+    }
+
+    /// The kind's API group.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::SecurityPolicy => POLICY_GROUP,
+            Self::AccessPolicy => "portcullis.dev",
         }
     }
 }

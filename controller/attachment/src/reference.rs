@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use portcullis_api::reference::SecretObjectReference;
 
 use crate::{
-    object::{self, POLICY_GROUP},
+    object::{self, PolicyKind},
     snapshot::Snapshot,
 };
 
@@ -16,9 +16,10 @@ pub(crate) struct References<'a> {
     grants: HashSet<Grant<'a>>,
 }
 
-/// What a SecurityPolicy of one namespace may refer to in another.
+/// What a policy of one kind and namespace may refer to in another.
 #[derive(PartialEq, Eq, Hash)]
 struct Grant<'a> {
+    policy: PolicyKind,
     from: &'a str,
     to: &'a str,
     group: &'a str,
@@ -47,14 +48,14 @@ impl<'a> References<'a> {
             .collect();
         let mut grants = HashSet::new();
         for grant in &snapshot.reference_grants {
-            let from = grant
-                .spec
-                .from
-                .iter()
-                .filter(|from| from.group == POLICY_GROUP && from.kind == "SecurityPolicy");
-            for from in from {
+            for from in &grant.spec.from {
+                let policy = [PolicyKind::SecurityPolicy, PolicyKind::AccessPolicy]
+                    .into_iter()
+                    .find(|kind| from.group == kind.group() && from.kind == kind.name());
+                let Some(policy) = policy else { continue };
                 for to in &grant.spec.to {
                     grants.insert(Grant {
+                        policy,
                         from: &from.namespace,
                         to: object::namespace(&grant.metadata),
                         group: &to.group,
@@ -68,9 +69,18 @@ impl<'a> References<'a> {
         Self { secrets, grants }
     }
 
-    /// Whether SecurityPolicies of namespace `from` may refer to that object of namespace `to`.
-    pub(crate) fn permits(&self, from: &str, to: &str, group: &str, kind: &str, name: &str) -> bool {
+    /// Whether policies of a kind in namespace `from` may refer to that object of namespace `to`.
+    pub(crate) fn permits(
+        &self,
+        policy: PolicyKind,
+        from: &str,
+        to: &str,
+        group: &str,
+        kind: &str,
+        name: &str,
+    ) -> bool {
         let grant = |name| Grant {
+            policy,
             from,
             to,
             group,
@@ -83,6 +93,7 @@ impl<'a> References<'a> {
     /// Follows a policy's reference to a Secret; the grant is tested before existence, which would leak otherwise.
     pub(crate) fn secret(
         &self,
+        policy: PolicyKind,
         policy_namespace: &str,
         reference: &SecretObjectReference,
     ) -> Result<&'a Secret, Unresolved> {
@@ -95,12 +106,13 @@ impl<'a> References<'a> {
         }
         let namespace = reference.namespace.as_deref().unwrap_or(policy_namespace);
         let name = reference.name.as_str();
-        if !self.permits(policy_namespace, namespace, "", "Secret", name) {
+        if !self.permits(policy, policy_namespace, namespace, "", "Secret", name) {
             return Err(Unresolved {
                 code: "reference-not-permitted",
                 message: format!("ref to Secret {namespace}/{name} not permitted by any ReferenceGrant"),
                 fix: format!(
-                    "add a ReferenceGrant to namespace {namespace} from SecurityPolicy in {policy_namespace} to Secret {name}"
+                    "add a ReferenceGrant to namespace {namespace} from {} in {policy_namespace} to Secret {name}",
+                    policy.name()
                 ),
             });
         }

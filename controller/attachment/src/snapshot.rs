@@ -14,9 +14,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use portcullis_api::{
+    access_policy::AccessPolicy,
     backend::Backend,
     security_policy::{SecurityPolicy, TargetSelector},
 };
+
+use crate::object::PolicyKind;
 
 /// All objects known at one moment, from a folder or from Kubernetes. Order carries no meaning: readers sort.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +38,9 @@ pub struct Snapshot {
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
     /// Security policies.
     pub security_policies: Vec<Arc<SecurityPolicy>>,
-    /// Security policies that could not be read whole, but whose targets could.
+    /// Access policies.
+    pub access_policies: Vec<Arc<AccessPolicy>>,
+    /// Policies of any kind that could not be read whole, but whose targets could.
     pub broken_policies: Vec<Arc<BrokenPolicy>>,
     /// Backends outside Kubernetes.
     pub backends: Vec<Arc<Backend>>,
@@ -53,9 +58,15 @@ pub struct Snapshot {
     pub namespaces: Vec<Arc<Namespace>>,
 }
 
-/// A SecurityPolicy that does not fit its schema; its targets answer 500.
+/// A policy that does not fit its schema; its targets answer 500.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BrokenPolicy {
+    /// Its kind.
+    pub kind: PolicyKind,
+    /// Whether it says, beyond doubt, that it is a baseline (`AccessPolicy.spec.baseline`).
+    pub baseline: bool,
+    /// Whether it says, beyond doubt, that it is a shadow (`AccessPolicy.spec.shadow`), which closes nothing.
+    pub shadow: bool,
     /// Its metadata, as far as it could be read.
     pub metadata: ObjectMeta,
     /// What it targets by name.

@@ -9,7 +9,7 @@ use portcullis_api::security_policy::{NamespacesFrom, PolicyTargetReference, Sec
 use crate::{
     binding::{Bindings, managed_gateways},
     finding,
-    object::{self, GATEWAY_GROUP},
+    object::{self, GATEWAY_GROUP, PolicyKind},
     reference::References,
     selector::{self, selects},
     snapshot::{PolicyTarget, Snapshot},
@@ -253,6 +253,7 @@ impl<'a> Targets<'a> {
     /// Everything that a policy refers to, the most specific first, as Envoy Gateway goes through them.
     pub(crate) fn references(
         &self,
+        policy: PolicyKind,
         namespace: &str,
         spec: &SecurityPolicySpec,
         references: &References<'_>,
@@ -275,7 +276,7 @@ impl<'a> Targets<'a> {
             })
             .collect();
         for (index, selector) in spec.target_selectors.iter().enumerate() {
-            self.select(namespace, selector, index, references, &mut found);
+            self.select(policy, namespace, selector, index, references, &mut found);
         }
         found
     }
@@ -283,6 +284,7 @@ impl<'a> Targets<'a> {
     /// What a selector hits: in other namespaces only what they grant.
     fn select(
         &self,
+        policy: PolicyKind,
         namespace: &str,
         selector: &TargetSelector,
         index: usize,
@@ -304,7 +306,7 @@ impl<'a> Targets<'a> {
                 let labels = metadata.labels.as_ref().unwrap_or(&empty);
                 let (of, name) = key(metadata);
                 self.looks_in(selector, namespace, of)
-                    && references.permits(namespace, of, GATEWAY_GROUP, &selector.kind, name)
+                    && references.permits(policy, namespace, of, GATEWAY_GROUP, &selector.kind, name)
                     && selector::matches(
                         labels,
                         Some(&selector.match_labels),

@@ -21,6 +21,7 @@ use crate::{limits, schema::Schema};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
+const PORTCULLIS: &str = "portcullis.dev";
 
 /// A kind that is read.
 pub(crate) struct Kind {
@@ -38,6 +39,7 @@ pub(crate) struct Kind {
 /// The type of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
+    AccessPolicy,
     Backend,
     EndpointSlice,
     Gateway,
@@ -68,6 +70,15 @@ impl Kind {
 
 /// All kinds that are read, sorted by name.
 pub(crate) static KINDS: &[Kind] = &[
+    Kind {
+        name: "AccessPolicy",
+        group: PORTCULLIS,
+        versions: &["v1alpha1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::AccessPolicy,
+        schema: &ACCESS_POLICY,
+    },
     Kind {
         name: "Backend",
         group: ENVOY_GATEWAY,
@@ -160,6 +171,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
 ];
 
+static ACCESS_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("AccessPolicy"));
 static BACKEND: LazyLock<Schema> = LazyLock::new(|| ours("Backend"));
 static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
 static GATEWAY: LazyLock<Schema> = LazyLock::new(|| limited(&Gateway::crd(), limits::GATEWAY));

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use portcullis_attachment::{finding::Severity, object::ObjectRef, snapshot::Snapshot};
+use portcullis_attachment::{
+    finding::Severity,
+    object::{ObjectRef, PolicyKind},
+    snapshot::Snapshot,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -97,8 +101,13 @@ impl Objects {
                 fix: None,
             });
         }
-        if kind.which == Which::SecurityPolicy && !faults.is_empty() {
-            policy::add(&mut self.snapshot, policy::broken(&root, &object, &faults));
+        let policy = match kind.which {
+            Which::SecurityPolicy => Some(PolicyKind::SecurityPolicy),
+            Which::AccessPolicy => Some(PolicyKind::AccessPolicy),
+            _ => None,
+        };
+        if let Some(policy) = policy.filter(|_| !faults.is_empty()) {
+            policy::add(&mut self.snapshot, policy::broken(policy, &root, &object, &faults));
         }
         let name = identity::display(kind.name, &root);
         self.faults
@@ -109,6 +118,7 @@ impl Objects {
     fn add(&mut self, which: Which, json: Json) -> Result<(), String> {
         let snapshot = &mut self.snapshot;
         match which {
+            Which::AccessPolicy => snapshot.access_policies.push(typed(json)?),
             Which::Backend => snapshot.backends.push(typed::<_>(json)?),
             Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
             Which::Gateway => snapshot.gateways.push(typed(json)?),

@@ -30,6 +30,12 @@ pub(crate) fn explain(pattern: &str, text: &str, regex: &Regex) -> (&'static str
             "a duration",
             mended(duration(text)).or_else(|| Some("write a duration such as \"1h30m\"".to_owned())),
         )
+    } else if pattern.starts_with("^[0-9]{4}-") {
+        (
+            "invalid-time",
+            "a moment",
+            mended(moment(text)).or_else(|| Some("write a moment such as \"2027-01-31T00:00:00Z\"".to_owned())),
+        )
     } else if pattern.contains("25[0-5]") {
         (
             "invalid-address",
@@ -64,6 +70,13 @@ pub(crate) fn mend_rule(message: &str) -> Option<&'static str> {
             "write one entry of extractFrom for each of headers, params and cookies"
         }
         "at least one of principal or cel must be specified" => "add a principal, or remove the rule",
+        "anyOf must name each method once" => "write anyOf: [apiKeyAuth, basicAuth]",
+        "anyOf can only name methods that the policy has" => "add the method to the policy, or remove anyOf",
+        "apiKeyExpiry can only be used with apiKeyAuth" => "add apiKeyAuth, or remove apiKeyExpiry",
+        "baseline can only be used with Gateway targets without sectionName" => "target a Gateway as a whole",
+        "baseline cannot be used with cors" => "remove cors, or set it in a policy of the route",
+        "baseline and shadow exclude each other" => "remove one of the two",
+        "mergeType cannot be used with baseline or shadow" => "remove mergeType",
         "mergeType can only be used with xRoute targets" => "remove mergeType, or target a route",
         "Must have port for Service reference" => "add \"port\"",
         "one of fqdn, ip or unix must be specified" => "add \"fqdn\" or \"ip\"",
@@ -140,6 +153,14 @@ fn duration(text: &str) -> Option<String> {
     Some(format!("{number}{unit}"))
 }
 
+/// `2027-01-31` was meant as `2027-01-31T00:00:00Z`, `2027-01-31 12:00:00` as a moment in UTC.
+fn moment(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_uppercase();
+    let (date, time) = text.split_once([' ', 'T']).unwrap_or((&text, "00:00:00Z"));
+    let zone = if time.contains(['Z', '+', '-']) { "" } else { "Z" };
+    Some(format!("{date}T{time}{zone}"))
+}
+
 /// `https://Example.com:8080/x` was meant as `example.com`.
 fn hostname(text: &str) -> Option<String> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -154,7 +175,7 @@ fn name(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, cidr, duration, hostname, is_base64, name, origin};
+    use super::{address, cidr, duration, hostname, is_base64, moment, name, origin};
 
     #[test]
     fn values_are_mended_as_they_were_meant() {
@@ -164,6 +185,8 @@ mod tests {
         assert_eq!(address("::1").as_deref(), Some("0:0:0:0:0:0:0:1"));
         assert_eq!(origin("example.com/").as_deref(), Some("https://example.com"));
         assert_eq!(origin("http://example.com/a").as_deref(), Some("http://example.com"));
+        assert_eq!(moment("2027-01-31").as_deref(), Some("2027-01-31T00:00:00Z"));
+        assert_eq!(moment("2027-01-31 12:00:00").as_deref(), Some("2027-01-31T12:00:00Z"));
         assert_eq!(duration("30").as_deref(), Some("30s"));
         assert_eq!(duration("1 day").as_deref(), Some("24h"));
         assert_eq!(hostname("https://Example.com:8443/x").as_deref(), Some("example.com"));

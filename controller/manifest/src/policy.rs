@@ -1,11 +1,14 @@
-//! SecurityPolicies that do not fit their schema: what they target must still be refused.
+//! Policies that do not fit their schema: what they target must still be refused.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::core::ObjectMeta;
-use portcullis_api::security_policy::TargetSelector;
+use portcullis_api::{
+    access_policy::{AccessPolicySpec, Extension},
+    security_policy::TargetSelector,
+};
 use portcullis_attachment::{
-    object::ObjectRef,
+    object::{ObjectRef, PolicyKind},
     snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
 };
 
@@ -19,7 +22,7 @@ const GROUP: &str = "gateway.networking.k8s.io";
 const KINDS: [&str; 5] = ["GRPCRoute", "Gateway", "HTTPRoute", "ListenerSet", "TCPRoute"];
 
 /// Keeps of a policy what is needed to refuse its targets.
-pub(crate) fn broken(root: &Node, object: &ObjectRef, faults: &[Fault]) -> BrokenPolicy {
+pub(crate) fn broken(kind: PolicyKind, root: &Node, object: &ObjectRef, faults: &[Fault]) -> BrokenPolicy {
     let read = root
         .get("metadata")
         .map(plain)
@@ -29,7 +32,21 @@ pub(crate) fn broken(root: &Node, object: &ObjectRef, faults: &[Fault]) -> Broke
         namespace: Some(object.namespace.clone()),
         ..read.unwrap_or_default()
     };
+    let says = |name: &str| {
+        let entries = match root.get("spec").map(|spec| &spec.value) {
+            Some(Value::Mapping(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let mut named = entries.iter().filter(|entry| entry.key == name);
+        let first = named.next();
+        first.is_some_and(|entry| matches!(entry.node.value, Value::Bool(true))) && named.next().is_none()
+    };
+    let baseline = kind == PolicyKind::AccessPolicy && says("baseline");
     BrokenPolicy {
+        kind,
+        baseline,
+        // What claims both may restrict, so it must.
+        shadow: kind == PolicyKind::AccessPolicy && !baseline && says("shadow"),
         metadata,
         targets: root.get("spec").map(targets).unwrap_or_default(),
         selectors: root.get("spec").map(selectors).unwrap_or_default(),
@@ -43,16 +60,14 @@ pub(crate) fn add(snapshot: &mut Snapshot, mut policy: BrokenPolicy) {
     let same = |metadata: &ObjectMeta| {
         metadata.name == policy.metadata.name && metadata.namespace == policy.metadata.namespace
     };
-    let whole = snapshot
-        .security_policies
-        .iter()
-        .position(|policy| same(&policy.metadata));
     let twin = snapshot
         .broken_policies
         .iter()
-        .position(|policy| same(&policy.metadata));
-    if let Some(whole) = whole {
-        let spec = &snapshot.security_policies.remove(whole).spec;
+        .position(|twin| twin.kind == policy.kind && same(&twin.metadata));
+    if let Some(spec) = whole(snapshot, policy.kind, same) {
+        policy.baseline |= spec.extension.baseline.unwrap_or_default();
+        policy.shadow &= spec.extension.shadow.unwrap_or_default();
+        let spec = spec.policy;
         let named = spec.target_ref.iter().chain(&spec.target_refs);
         policy.targets.extend(named.map(|target| PolicyTarget {
             group: target.group.clone(),
@@ -64,12 +79,35 @@ pub(crate) fn add(snapshot: &mut Snapshot, mut policy: BrokenPolicy) {
     }
     if let Some(twin) = twin {
         let twin = snapshot.broken_policies.remove(twin);
+        policy.baseline |= twin.baseline;
+        policy.shadow &= twin.shadow;
         policy.targets.extend(twin.targets.iter().cloned());
         policy.selectors.extend(twin.selectors.iter().cloned());
     }
     policy.targets.sort();
     policy.targets.dedup();
+    policy.shadow &= !policy.baseline;
     snapshot.broken_policies.push(Arc::new(policy));
+}
+
+/// Takes a whole policy out.
+fn whole(snapshot: &mut Snapshot, kind: PolicyKind, same: impl Fn(&ObjectMeta) -> bool) -> Option<AccessPolicySpec> {
+    match kind {
+        PolicyKind::SecurityPolicy => {
+            let policies = &mut snapshot.security_policies;
+            let index = policies.iter().position(|policy| same(&policy.metadata))?;
+            let policy = policies.remove(index).spec.clone();
+            Some(AccessPolicySpec {
+                policy,
+                extension: Extension::default(),
+            })
+        }
+        PolicyKind::AccessPolicy => {
+            let policies = &mut snapshot.access_policies;
+            let index = policies.iter().position(|policy| same(&policy.metadata))?;
+            Some(policies.remove(index).spec.clone())
+        }
+    }
 }
 
 /// The first fault, and how many more there are.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use portcullis_attachment::snapshot::Snapshot;
+use portcullis_attachment::{object::PolicyKind, snapshot::Snapshot};
 use portcullis_manifest::Diagnostic;
 
 use super::last_good::{Held, LastGood, Settled, Why};
@@ -137,8 +137,12 @@ fn close(snapshot: &mut Snapshot, files: &[(String, String)]) {
             let same = |other: &ObjectMeta| {
                 (&other.namespace, &other.name) == (&policy.metadata.namespace, &policy.metadata.name)
             };
-            let known = snapshot.security_policies.iter().any(|other| same(&other.metadata))
-                || snapshot.broken_policies.iter().any(|other| same(&other.metadata));
+            let mut twins = snapshot.broken_policies.iter();
+            let known = twins.any(|other| other.kind == policy.kind && same(&other.metadata))
+                || match policy.kind {
+                    PolicyKind::SecurityPolicy => snapshot.security_policies.iter().any(|other| same(&other.metadata)),
+                    PolicyKind::AccessPolicy => snapshot.access_policies.iter().any(|other| same(&other.metadata)),
+                };
             if !known {
                 snapshot.broken_policies.push(policy);
             }

@@ -242,7 +242,7 @@ fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
     }
     let statuses = evaluation.attachment.statuses.iter();
     statuses
-        .filter(|status| status.object.kind == "SecurityPolicy")
+        .filter(|status| ["AccessPolicy", "SecurityPolicy"].contains(&status.object.kind))
         .map(|status| {
             let name = format!("{}/{}", status.object.namespace, status.object.name);
             let nowhere = Reach::default();

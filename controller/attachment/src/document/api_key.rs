@@ -92,7 +92,10 @@ impl Builder<'_> {
         let mut owners: HashMap<String, String> = HashMap::new();
         for (index, reference) in auth.credential_refs.iter().enumerate() {
             let path = format!("spec.apiKeyAuth.credentialRefs[{index}]");
-            let secret = match self.references.secret(self.namespace, reference) {
+            let secret = match self
+                .references
+                .secret(self.author.kind, self.author.namespace, reference)
+            {
                 Ok(secret) => secret,
                 Err(unresolved) => {
                     self.fault(Fault {

@@ -102,8 +102,10 @@ impl Builder<'_> {
         (self.build.faults.len() == before).then(|| Rule {
             name: rule.name.clone().unwrap_or_else(|| {
                 format!(
-                    "securitypolicy/{}/{}/authorization/rule/{index}",
-                    self.namespace, self.name
+                    "{}/{}/{}/authorization/rule/{index}",
+                    self.author.kind.name().to_ascii_lowercase(),
+                    self.author.namespace,
+                    self.author.name
                 )
             }),
             action: if rule.action == AuthorizationAction::Allow {

@@ -1,11 +1,10 @@
-//! A SecurityPolicy's spec as the document that a proxy enforces, or why it cannot be one.
+//! A policy's spec as the document that a proxy enforces, or why it cannot be one.
 
 mod api_key;
 mod authorization;
 mod cors;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use portcullis_api::security_policy::SecurityPolicySpec;
+use portcullis_api::{access_policy::Extension, security_policy::SecurityPolicySpec};
 use portcullis_engine::{
     document::{self, Document, Refuse, Secrets},
     policy::{Policy, PolicyError},
@@ -13,7 +12,7 @@ use portcullis_engine::{
 
 use crate::{
     fault::{self, Fault, Feature, Notice},
-    object,
+    object::PolicyKind,
     reference::References,
 };
 
@@ -51,23 +50,41 @@ impl Build {
     }
 }
 
+/// A policy by kind and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Author<'a> {
+    pub(crate) kind: PolicyKind,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
 /// Builds the document of a policy.
 pub(crate) fn build(
-    metadata: &ObjectMeta,
+    author: Author<'_>,
     spec: &SecurityPolicySpec,
+    extension: Option<&Extension>,
     salt: String,
     references: &References<'_>,
 ) -> Build {
     let mut builder = Builder {
-        namespace: object::namespace(metadata),
-        name: object::name(metadata),
+        author,
         references,
         build: Build::default(),
     };
     builder.build.document.version = document::VERSION;
-    builder.build.document.policy = format!("{}/{}", builder.namespace, builder.name);
+    builder.build.document.policy = format!("{}/{}", author.namespace, author.name);
     builder.build.secrets.salt = salt;
     builder.unsupported(spec);
+    if extension.is_some() {
+        builder.fault(Fault {
+            feature: Feature::Whole,
+            code: "unsupported-kind",
+            path: String::new(),
+            message: "AccessPolicies are not enforced by this version".to_owned(),
+            fix: Some("write a SecurityPolicy: until then the policy's routes answer 500".to_owned()),
+            condition: "AccessPolicies are not enforced by this version".to_owned(),
+        });
+    }
     if let Some(cors) = &spec.cors {
         builder.cors(cors);
     }
@@ -81,8 +98,7 @@ pub(crate) fn build(
 }
 
 struct Builder<'a> {
-    namespace: &'a str,
-    name: &'a str,
+    author: Author<'a>,
     references: &'a References<'a>,
     build: Build,
 }

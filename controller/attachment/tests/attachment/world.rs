@@ -7,6 +7,7 @@ use portcullis_attachment::{
     binding::{Bindings, bind},
     effective::{Attachment, EffectivePolicy, Options, attach, none},
     finding::{CODES, Severity},
+    object::PolicyKind,
     snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
     status::{Condition, ParentRef, Scope},
 };
@@ -214,6 +215,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
             "gateway.networking.k8s.io/v1"
         }
         "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
+        "AccessPolicy" => "portcullis.dev/v1alpha1",
         _ => "v1",
     };
     document["apiVersion"] = version.into();
@@ -225,9 +227,17 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "HTTPRoute" => snapshot.http_routes.push(Arc::new(read(document))),
         "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
         "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),
+        "AccessPolicy" => snapshot.access_policies.push(Arc::new(read(document))),
         "Secret" => snapshot.secrets.push(Arc::new(read(document))),
         "Namespace" => snapshot.namespaces.push(Arc::new(read(document))),
         "Broken" => snapshot.broken_policies.push(Arc::new(BrokenPolicy {
+            kind: if document["of"] == "AccessPolicy" {
+                PolicyKind::AccessPolicy
+            } else {
+                PolicyKind::SecurityPolicy
+            },
+            baseline: document["baseline"] == true,
+            shadow: document["shadow"] == true,
             metadata: read(document["metadata"].take()),
             targets: document["targets"].as_array().unwrap().iter().map(target).collect(),
             selectors: document.get("selectors").cloned().map(read).unwrap_or_default(),
