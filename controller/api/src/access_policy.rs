@@ -72,6 +72,20 @@ pub struct Extension {
     pub api_key_expiry: Vec<ApiKeyExpiry>,
 }
 
+impl Extension {
+    /// Whether [`Extension::baseline`] is set.
+    #[must_use]
+    pub fn is_baseline(&self) -> bool {
+        self.baseline.unwrap_or_default()
+    }
+
+    /// Whether [`Extension::shadow`] is set.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.shadow.unwrap_or_default()
+    }
+}
+
 /// An authentication method, by the name of its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

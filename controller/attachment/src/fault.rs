@@ -82,6 +82,18 @@ impl Fault {
         }
     }
 
+    /// The fault of a field that this version does not enforce.
+    pub(crate) fn unsupported_field(feature: Feature, path: String, what: &str) -> Self {
+        Self {
+            feature,
+            code: "unsupported-field",
+            message: format!("{what} is not enforced by this version"),
+            fix: Some("remove it: until then the policy's routes answer 500".to_owned()),
+            condition: format!("{path} is not enforced by this version"),
+            path,
+        }
+    }
+
     pub(crate) fn is_of_schema(&self) -> bool {
         self.code == Self::SCHEMA
     }

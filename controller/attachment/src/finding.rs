@@ -73,15 +73,21 @@ pub const CODES: &[(&str, &str)] = &[
         "duplicate-filter",
         "A filter that may stand once in a rule stands there twice.",
     ),
+    ("duplicate-identity-header", "One header is to carry two identities."),
     (
         "duplicate-key",
         "A field is given twice, so which of the two counts cannot be told.",
     ),
+    ("duplicate-method", "A list of authentication methods names one twice."),
     (
         "duplicate-object",
         "An object is there twice, so which of the two counts cannot be told.",
     ),
     ("duplicate-target", "A policy names one target twice."),
+    (
+        "duplicate-user",
+        "A file names one user twice, so which password counts cannot be told.",
+    ),
     ("empty-api-key", "A client's API key is empty."),
     (
         "empty-rule",
@@ -125,11 +131,19 @@ pub const CODES: &[(&str, &str)] = &[
         "A duration is not written as hours, minutes, seconds or milliseconds.",
     ),
     (
+        "invalid-fraction",
+        "The numerator of a share is greater than its denominator.",
+    ),
+    (
         "invalid-header-name",
         "A header's name has characters that no header name has, or belongs to the proxy.",
     ),
     ("invalid-header-value", "A text is not the value of a header."),
     ("invalid-hostname", "A text is not a hostname."),
+    (
+        "invalid-htpasswd",
+        "A file of users and password hashes has a line that is neither.",
+    ),
     (
         "invalid-key-source",
         "An extractFrom entry does not name exactly one kind of place.",
@@ -145,6 +159,7 @@ pub const CODES: &[(&str, &str)] = &[
         "An origin is not a scheme, a host and an optional port.",
     ),
     ("invalid-param-name", "A query parameter's name is empty or too long."),
+    ("invalid-password-hash", "A password hash is cut off or misspelt."),
     ("invalid-path", "A text is not a path."),
     (
         "invalid-policy-name",
@@ -166,6 +181,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A rule's name is empty, too long, or has control characters.",
     ),
     ("invalid-time", "A text is not a moment in time."),
+    ("invalid-user-name", "A line does not begin with the name of a user."),
     ("invalid-value", "A value has not the form that its field demands."),
     ("invalid-weight", "The weights of a rule's backends are too large."),
     ("kind-ignored", "An object is of a kind that is not used."),
@@ -176,6 +192,19 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "listener-set-not-allowed",
         "A ListenerSet joins a Gateway that does not admit it.",
+    ),
+    (
+        "merge-default-action",
+        "A merge leaves out the action for requests that no rule matches, which makes it Deny.",
+    ),
+    ("merge-failed", "A policy could not be merged with the one above it."),
+    (
+        "merge-namespace",
+        "A merge gives a reference the namespace of the policy above.",
+    ),
+    (
+        "method-not-configured",
+        "A list of authentication methods names one that the policy does not have.",
     ),
     ("missing-api-version", "An object does not say its apiVersion."),
     ("missing-backend-port", "A reference to a Service names no port."),
@@ -203,6 +232,7 @@ pub const CODES: &[(&str, &str)] = &[
         "Every listener that a route's parentRef selects is invalid or in conflict.",
     ),
     ("no-target", "A policy targets nothing."),
+    ("no-user", "No Secret names a user."),
     (
         "not-allowed-by-listeners",
         "The listeners that a route refers to do not admit routes of its kind or namespace.",
@@ -210,8 +240,16 @@ pub const CODES: &[(&str, &str)] = &[
     ("not-an-object", "A document is not a Kubernetes object."),
     ("out-of-range", "A number is too small or too large."),
     (
+        "parent-invalid",
+        "A policy is to be merged with one that is invalid itself.",
+    ),
+    (
         "parent-not-found",
         "A route's parentRef names a Gateway that does not exist.",
+    ),
+    (
+        "password-hash-too-costly",
+        "A password hash takes so long to compare that it would hold up every request of a worker.",
     ),
     ("policy-conflict", "Two policies target the same thing."),
     (
@@ -242,6 +280,7 @@ pub const CODES: &[(&str, &str)] = &[
         "Something is longer, or comes to more, than a proxy accepts.",
     ),
     ("too-short", "A text or a list is shorter than its field allows."),
+    ("unknown-client", "An expiry names a client that has no API key."),
     ("unknown-field", "An object has no such field."),
     ("unknown-kind", "A kind does not exist; one with a similar name does."),
     ("unknown-value", "A value is not among those that are allowed."),
@@ -255,10 +294,13 @@ pub const CODES: &[(&str, &str)] = &[
         "A field asks for something that is not enforced yet.",
     ),
     ("unsupported-filter", "A filter is of a type that is not served."),
-    ("unsupported-kind", "A kind is known and not served yet."),
     (
         "unsupported-parent-kind",
         "A route's parentRef is of a kind that is not served.",
+    ),
+    (
+        "unsupported-password-hash",
+        "A password is hashed in a way that is not enforced.",
     ),
     (
         "unsupported-reference",

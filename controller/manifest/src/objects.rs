@@ -182,8 +182,11 @@ fn recognize(root: &Node, api_version: &str, kind: &str) -> Result<&'static Kind
                 format!("write {:?}", known.api_version()),
             ));
         }
-        // An object of another project may well have the same kind; a group without a dot or almost ours has not.
-        let meant = !group.contains('.') || near::nearest(group, [known.group]).is_some();
+        // An object of another project may well have the same kind; a group without a dot, almost ours, or one of those
+        // that are read has not: an AccessPolicy of Envoy Gateway's group was to restrict something.
+        let meant = !group.contains('.')
+            || near::nearest(group, [known.group]).is_some()
+            || KINDS.iter().any(|other| other.group == group);
         if meant {
             return Err(fault(
                 at("apiVersion"),

@@ -90,12 +90,10 @@ impl Builder<'_> {
     fn clients(&mut self, auth: &ApiKeyAuth) -> Vec<ApiClient> {
         let mut clients: BTreeMap<String, String> = BTreeMap::new();
         let mut owners: HashMap<String, String> = HashMap::new();
+        let owner = self.owners.api_key;
         for (index, reference) in auth.credential_refs.iter().enumerate() {
             let path = format!("spec.apiKeyAuth.credentialRefs[{index}]");
-            let secret = match self
-                .references
-                .secret(self.author.kind, self.author.namespace, reference)
-            {
+            let secret = match self.references.secret(owner.kind, owner.namespace, reference) {
                 Ok(secret) => secret,
                 Err(unresolved) => {
                     self.fault(Fault {
@@ -130,8 +128,8 @@ impl Builder<'_> {
                     continue;
                 }
                 let digest = hex(&Sha256::digest(key));
-                if let Some(owner) = owners.get(&digest) {
-                    let message = format!("clients {owner:?} and {id:?} have the same key");
+                if let Some(other) = owners.get(&digest) {
+                    let message = format!("clients {other:?} and {id:?} have the same key");
                     self.fault(Fault {
                         feature: Feature::ApiKeyAuth,
                         code: "duplicate-api-key",

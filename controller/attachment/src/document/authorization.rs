@@ -1,8 +1,10 @@
 //! `spec.authorization`.
 
-use portcullis_api::security_policy::{Authorization, AuthorizationAction, AuthorizationRule};
+use portcullis_api::security_policy::{
+    Authorization, AuthorizationAction, AuthorizationRule, HttpMethod, Operation, PathMatchType, Principal,
+};
 use portcullis_engine::{
-    document::{self, Action, Document, Rule},
+    document::{self, Action, Document, HeaderMatch, PathMatch, Rule},
     policy::Policy,
 };
 
@@ -55,19 +57,15 @@ impl Builder<'_> {
 
     fn rule(&mut self, index: usize, rule: &AuthorizationRule) -> Option<Rule> {
         let before = self.build.faults.len();
+        let owner = self.owners.rules;
         let path = format!("spec.authorization.rules[{index}]");
         let principal = rule.principal.as_ref();
         let fields = [
             (rule.action == AuthorizationAction::Unknown, "action"),
-            (rule.operation.is_some(), "operation"),
             (rule.cel.is_some(), "cel"),
             (
                 principal.is_some_and(|principal| principal.jwt.is_some()),
                 "principal.jwt",
-            ),
-            (
-                principal.is_some_and(|principal| !principal.headers.is_empty()),
-                "principal.headers",
             ),
             (
                 principal.is_some_and(|principal| !principal.client_ip_geo_locations.is_empty()),
@@ -79,11 +77,12 @@ impl Builder<'_> {
                 self.unsupported_field(Feature::Authorization, format!("{path}.{field}"), field);
             }
         }
-        let client_cidrs = principal
-            .map(|principal| principal.client_cidrs.clone())
-            .unwrap_or_default();
+        let empty = Principal::default();
+        let Principal {
+            client_cidrs, headers, ..
+        } = principal.unwrap_or(&empty);
         // In a document an absent part is no restriction: such a rule would match everybody.
-        if client_cidrs.is_empty() && self.build.faults.len() == before {
+        if client_cidrs.is_empty() && headers.is_empty() && self.build.faults.len() == before {
             let (path, message) = if principal.is_some() {
                 let message = "at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified";
                 (format!("{path}.principal"), message)
@@ -96,16 +95,17 @@ impl Builder<'_> {
                 condition: format!("{message} ({path})"),
                 path,
                 message: message.to_owned(),
-                fix: Some("write principal.clientCIDRs".to_owned()),
+                fix: Some("write principal.clientCIDRs, as in [0.0.0.0/0, \"::/0\"] for everybody".to_owned()),
             });
         }
+        let (methods, path_match) = self.operation(&path, rule.operation.as_ref());
         (self.build.faults.len() == before).then(|| Rule {
             name: rule.name.clone().unwrap_or_else(|| {
                 format!(
                     "{}/{}/{}/authorization/rule/{index}",
-                    self.author.kind.name().to_ascii_lowercase(),
-                    self.author.namespace,
-                    self.author.name
+                    owner.kind.name().to_ascii_lowercase(),
+                    owner.namespace,
+                    owner.name
                 )
             }),
             action: if rule.action == AuthorizationAction::Allow {
@@ -113,10 +113,79 @@ impl Builder<'_> {
             } else {
                 Action::Deny
             },
-            client_cidrs,
-            methods: Vec::new(),
-            path: None,
-            headers: Vec::new(),
+            client_cidrs: client_cidrs.clone(),
+            methods,
+            path: path_match,
+            headers: headers
+                .iter()
+                .map(|header| HeaderMatch {
+                    name: header.name.clone(),
+                    values: header.values.clone(),
+                })
+                .collect(),
         })
     }
+
+    /// The methods and the path of a rule.
+    fn operation(&mut self, rule: &str, operation: Option<&Operation>) -> (Vec<String>, Option<PathMatch>) {
+        let Some(operation) = operation else {
+            return (Vec::new(), None);
+        };
+        if operation.methods.is_empty() && operation.path.is_none() {
+            let path = format!("{rule}.operation");
+            let message = "at least one of methods or path must be specified";
+            self.fault(Fault {
+                feature: Feature::Authorization,
+                code: "empty-rule",
+                condition: format!("{message} ({path})"),
+                path,
+                message: message.to_owned(),
+                fix: Some("write methods or path, or remove operation".to_owned()),
+            });
+        }
+        let mut methods = Vec::new();
+        for (index, written) in operation.methods.iter().enumerate() {
+            match method(*written) {
+                Some(name) => methods.push(name.to_owned()),
+                None => {
+                    let path = format!("{rule}.operation.methods[{index}]");
+                    self.unsupported_field(Feature::Authorization, path, "this method");
+                }
+            }
+        }
+        let path = operation.path.as_ref().and_then(|path| {
+            let r#type = match path.r#type {
+                PathMatchType::Exact => document::PathMatchType::Exact,
+                PathMatchType::PathPrefix => document::PathMatchType::PathPrefix,
+                PathMatchType::RegularExpression => document::PathMatchType::RegularExpression,
+                PathMatchType::Unknown => {
+                    let at = format!("{rule}.operation.path.type");
+                    self.unsupported_field(Feature::Authorization, at, "this type of path");
+                    return None;
+                }
+            };
+            Some(PathMatch {
+                r#type,
+                value: path.value.clone(),
+                invert: path.invert,
+            })
+        });
+        (methods, path)
+    }
+}
+
+/// The name of a method on the wire.
+const fn method(method: HttpMethod) -> Option<&'static str> {
+    Some(match method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Head => "HEAD",
+        HttpMethod::Post => "POST",
+        HttpMethod::Put => "PUT",
+        HttpMethod::Delete => "DELETE",
+        HttpMethod::Connect => "CONNECT",
+        HttpMethod::Options => "OPTIONS",
+        HttpMethod::Trace => "TRACE",
+        HttpMethod::Patch => "PATCH",
+        HttpMethod::Unknown => return None,
+    })
 }

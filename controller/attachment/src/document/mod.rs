@@ -1,8 +1,13 @@
 //! A policy's spec as the document that a proxy enforces, or why it cannot be one.
 
+mod access;
 mod api_key;
 mod authorization;
+mod basic_auth;
+mod compose;
 mod cors;
+mod csrf;
+mod merge;
 
 use portcullis_api::{access_policy::Extension, security_policy::SecurityPolicySpec};
 use portcullis_engine::{
@@ -10,6 +15,10 @@ use portcullis_engine::{
     policy::{Policy, PolicyError},
 };
 
+pub(crate) use self::{
+    compose::{Part, compose},
+    merge::{Source, merged},
+};
 use crate::{
     fault::{self, Fault, Feature, Notice},
     object::PolicyKind,
@@ -58,6 +67,13 @@ pub(crate) struct Author<'a> {
     pub(crate) name: &'a str,
 }
 
+impl Author<'_> {
+    /// The policy for a message.
+    fn title(&self) -> String {
+        format!("{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
+}
+
 /// Builds the document of a policy.
 pub(crate) fn build(
     author: Author<'_>,
@@ -66,8 +82,35 @@ pub(crate) fn build(
     salt: String,
     references: &References<'_>,
 ) -> Build {
+    let owners = Owners {
+        basic_auth: author,
+        api_key: author,
+        rules: author,
+        expiry: author,
+    };
+    built(author, owners, spec, extension, salt, references)
+}
+
+/// Whose namespace a part's references are followed from, and whose name its rules bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owners<'a> {
+    basic_auth: Author<'a>,
+    api_key: Author<'a>,
+    rules: Author<'a>,
+    expiry: Author<'a>,
+}
+
+fn built(
+    author: Author<'_>,
+    owners: Owners<'_>,
+    spec: &SecurityPolicySpec,
+    extension: Option<&Extension>,
+    salt: String,
+    references: &References<'_>,
+) -> Build {
     let mut builder = Builder {
         author,
+        owners,
         references,
         build: Build::default(),
     };
@@ -75,18 +118,14 @@ pub(crate) fn build(
     builder.build.document.policy = format!("{}/{}", author.namespace, author.name);
     builder.build.secrets.salt = salt;
     builder.unsupported(spec);
-    if extension.is_some() {
-        builder.fault(Fault {
-            feature: Feature::Whole,
-            code: "unsupported-kind",
-            path: String::new(),
-            message: "AccessPolicies are not enforced by this version".to_owned(),
-            fix: Some("write a SecurityPolicy: until then the policy's routes answer 500".to_owned()),
-            condition: "AccessPolicies are not enforced by this version".to_owned(),
-        });
-    }
     if let Some(cors) = &spec.cors {
         builder.cors(cors);
+    }
+    if let Some(csrf) = &spec.csrf {
+        builder.csrf(csrf);
+    }
+    if let Some(basic_auth) = &spec.basic_auth {
+        builder.basic_auth(basic_auth);
     }
     if let Some(api_key) = &spec.api_key_auth {
         builder.api_key(api_key);
@@ -94,11 +133,16 @@ pub(crate) fn build(
     if let Some(authorization) = &spec.authorization {
         builder.authorization(authorization);
     }
+    if let Some(extension) = extension {
+        builder.extension(extension, spec);
+    }
+    builder.compile_whole();
     builder.build
 }
 
 struct Builder<'a> {
     author: Author<'a>,
+    owners: Owners<'a>,
     references: &'a References<'a>,
     build: Build,
 }
@@ -109,22 +153,27 @@ impl Builder<'_> {
     }
 
     fn unsupported_field(&mut self, feature: Feature, path: String, what: &str) {
-        self.fault(Fault {
-            feature,
-            code: "unsupported-field",
-            message: format!("{what} is not enforced by this version"),
-            fix: Some("remove it: until then the policy's routes answer 500".to_owned()),
-            condition: format!("{path} is not enforced by this version"),
-            path,
-        });
+        self.fault(Fault::unsupported_field(feature, path, what));
     }
 
     fn unsupported(&mut self, spec: &SecurityPolicySpec) {
+        if let Some(ext_auth) = &spec.ext_auth
+            && ext_auth.grpc.is_some()
+            && ext_auth.http.is_some()
+        {
+            // Only a merge can bring both together.
+            let message = "only one of grpc or http can be specified";
+            self.fault(Fault {
+                feature: Feature::ExtAuth,
+                code: "invalid-combination",
+                path: "spec.extAuth".to_owned(),
+                message: message.to_owned(),
+                fix: Some("use the one that the policy above uses".to_owned()),
+                condition: message.to_owned(),
+            });
+        }
         let fields = [
             (spec.target_selectors.is_empty(), Feature::Whole, "targetSelectors"),
-            (spec.merge_type.is_none(), Feature::Whole, "mergeType"),
-            (spec.csrf.is_none(), Feature::Csrf, "csrf"),
-            (spec.basic_auth.is_none(), Feature::BasicAuth, "basicAuth"),
             (spec.jwt.is_none(), Feature::Jwt, "jwt"),
             (spec.oidc.is_none(), Feature::Oidc, "oidc"),
             (spec.ext_auth.is_none(), Feature::ExtAuth, "extAuth"),
@@ -133,6 +182,25 @@ impl Builder<'_> {
             if !absent {
                 self.unsupported_field(feature, format!("spec.{field}"), field);
             }
+        }
+    }
+
+    /// Compiles the document as a whole: what its parts say of each other.
+    fn compile_whole(&mut self) {
+        if !self.build.faults.is_empty() {
+            return;
+        }
+        if let Err(error) = Policy::compile(&self.build.document, &self.build.secrets) {
+            let feature = match error.path.split(['.', '[']).next() {
+                Some("cors") => Feature::Cors,
+                Some("csrf") => Feature::Csrf,
+                Some("apiKeyAuth") => Feature::ApiKeyAuth,
+                Some("basicAuth") => Feature::BasicAuth,
+                Some("authorization") => Feature::Authorization,
+                _ => Feature::Whole,
+            };
+            let path = format!("spec.{}", error.path).trim_end_matches('.').to_owned();
+            self.refused(feature, error, path);
         }
     }
 
@@ -169,6 +237,8 @@ impl Builder<'_> {
                 "invalid-header-name" => "write a header's name, as in \"x-api-key\"",
                 "reserved-header-name" => "choose another name, as in \"x-client-id\"",
                 "invalid-cookie-name" => "write a cookie's name: letters, digits, - and _",
+                "duplicate-identity-header" => "give one of the two another header",
+                "invalid-fraction" => "write numerator: 5 for 5 of 100",
                 "invalid-param-name" => "write a parameter's name, as in \"key\"",
                 "invalid-client-id" => "rename the entry of the Secret",
                 "invalid-rule-name" => "write 1 to 253 printable characters",

@@ -126,7 +126,7 @@ fn places_without_a_policy_share_one_that_depends_on_the_key() {
 
 #[test]
 fn a_refusing_document_holds_no_credentials() {
-    let invalid = changed(|policy| policy.spec.csrf = Some(Default::default()));
+    let invalid = changed(|policy| policy.spec.jwt = Some(Default::default()));
     let policy = delivered(&invalid, &options());
     assert!(policy.refuses);
     assert!(!policy.secrets.contains("apiKeys"));

@@ -115,7 +115,7 @@ impl Policy {
             Body::Empty => String::new(),
             Body::Whole => format!(", authorization: {}", rule("10.0.0.0/8")),
             Body::BadCidr => format!(", authorization: {}", rule("10.0.0/8")),
-            Body::Unsupported => ", csrf: {}".to_owned(),
+            Body::Unsupported => ", jwt: {providers: []}".to_owned(),
             Body::Broken => {
                 writeln!(text, "message: wrong\ntargets: [{targets}]").unwrap();
                 return;

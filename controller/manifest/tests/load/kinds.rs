@@ -190,6 +190,7 @@ fn a_kind_that_is_not_read_is_named_and_a_misspelt_one_is_an_error() {
         ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicies"),
         ("gateway.envoyproxy.io/v1alpha1", "securitypolicy"),
         ("gateway.networking.k8s.io/v1", "HttpRoute"),
+        ("portcullis.dev/v1alpha1", "AccesPolicy"),
         ("v1", "Secrets"),
     ] {
         assert_eq!(code(api_version, kind), ("unknown-kind", "error"), "{kind}");
@@ -199,6 +200,10 @@ fn a_kind_that_is_not_read_is_named_and_a_misspelt_one_is_an_error() {
         ("gateway.envoyproxy.io/v1alpha2", "SecurityPolicy"),
         ("gateway.envoyproxies.io/v1alpha1", "SecurityPolicy"),
         ("v1", "SecurityPolicy"),
+        ("portcullis.dev/v1alpha1", "SecurityPolicy"),
+        ("gateway.envoyproxy.io/v1alpha1", "AccessPolicy"),
+        ("portcullis.dev/v1", "AccessPolicy"),
+        ("portculis.dev/v1alpha1", "AccessPolicy"),
     ] {
         assert_eq!(
             code(api_version, kind),
