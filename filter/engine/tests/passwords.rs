@@ -1,5 +1,5 @@
 //! Password hashes: against what other implementations made, and what is no hash of a password that could match.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test fails by panicking")]
 
 use portcullis_engine::credential::password::{PasswordHash, Unusable};
 
@@ -47,14 +47,39 @@ fn no_other_password_matches() {
 
 #[test]
 fn what_a_scheme_would_not_read_is_not_ignored() {
-    let seventy_two = "a".repeat(72);
-    let (_, text) = vectors()
-        .find(|(password, text)| *password == seventy_two && text.starts_with("$2y$"))
-        .unwrap();
-    let hash = PasswordHash::parse(text).unwrap();
-    assert!(hash.matches(seventy_two.as_bytes()));
+    let longest = "a".repeat(72);
+    for (_, text) in vectors().filter(|(password, text)| *password == longest && text.starts_with('$')) {
+        let hash = PasswordHash::parse(text).unwrap();
+        assert!(hash.matches(longest.as_bytes()));
+        assert!(!hash.matches("a".repeat(73).as_bytes()));
+        assert!(!hash.matches("a".repeat(1000).as_bytes()));
+    }
+    // Made of 73 bytes.
+    let hash = PasswordHash::parse("$6$rounds=1000$saltsalt$F0HuBDZxkgbR8zSWi0/QW1VuDC8R1yHv488StA9rBD8K6jqLa0VyP.N48zo3DcqByb39oTXkUtnd/O/U8Oz09/").unwrap();
     assert!(!hash.matches("a".repeat(73).as_bytes()));
-    assert!(!hash.matches("a".repeat(1000).as_bytes()));
+}
+
+/// Two hashes at their caps, in the time of this machine: for the eye only.
+#[test]
+fn the_costliest_hashes() {
+    for text in [
+        "$2y$10$abcdefghijklmnopqrstuuPp7HPfoAs8I2dCQCQ/fW7zEJv8I8C8e",
+        "$5$rounds=50000$saltsalt$z3t6rrtFn3lMdv6AmvXeEFzPOKLJ2JypZJIYx/pmpp/",
+        "$6$rounds=50000$saltsalt$VujKQZzQbDEUl3DrJwM1DxD5yUvNz7l/I9OKuC4Ufj16O6r3LLhoQIQWOf0muwWY89loyFl4nmczip6Lygmxq.",
+        "$apr1$abcdefgh$82JubPF2dQkt1tVfvLnXS.",
+    ] {
+        let hash = PasswordHash::parse(text).unwrap();
+        for length in [8, 72] {
+            let start = std::time::Instant::now();
+            assert!(!hash.matches(&vec![b'p'; length]));
+            println!(
+                "{} {length} bytes: {:?}, said {} us",
+                &text[..3],
+                start.elapsed(),
+                hash.cost()
+            );
+        }
+    }
 }
 
 #[test]

@@ -18,10 +18,9 @@ pub const MAX_BCRYPT_COST: u32 = 10;
 /// The most rounds of SHA-256-crypt and SHA-512-crypt: about a tenth of a second in a worker.
 pub const MAX_SHA_CRYPT_ROUNDS: u32 = 50_000;
 
-/// The longest password that bcrypt reads, in bytes. A longer one never matches: whatever follows would be ignored.
-const MAX_BCRYPT_PASSWORD: usize = 72;
-/// The longest password of the other slow hashes, in bytes: their cost grows with it.
-const MAX_CRYPT_PASSWORD: usize = 128;
+/// The longest password that a slow hash is compared with, in bytes. bcrypt reads no more, and what follows must not be
+/// ignored; the others take longer for a longer one, and whoever guesses must not choose how long.
+const MAX_PASSWORD: usize = 72;
 
 const DEFAULT_SHA_CRYPT_ROUNDS: u32 = 5_000;
 const MIN_SHA_CRYPT_ROUNDS: u32 = 1_000;
@@ -129,25 +128,25 @@ impl PasswordHash {
                 computed.ct_eq(digest).into()
             }
             Self::Apr1 { salt, digest } => {
-                let (password, readable) = readable(password, MAX_CRYPT_PASSWORD);
+                let (password, readable) = readable(password);
                 readable & bool::from(apr1(password, salt).ct_eq(digest))
             }
             Self::Bcrypt { cost, salt, digest } => {
-                let (password, readable) = readable(password, MAX_BCRYPT_PASSWORD);
-                let ended: Vec<u8> = password.iter().copied().chain([0]).take(MAX_BCRYPT_PASSWORD).collect();
+                let (password, readable) = readable(password);
+                let ended: Vec<u8> = password.iter().copied().chain([0]).take(MAX_PASSWORD).collect();
                 let computed = bcrypt::bcrypt(*cost, *salt, &ended);
                 let computed = computed.first_chunk::<23>();
                 readable & computed.is_some_and(|computed| computed.ct_eq(digest).into())
             }
             Self::Sha256 { rounds, salt, digest } => {
-                let (password, readable) = readable(password, MAX_CRYPT_PASSWORD);
+                let (password, readable) = readable(password);
                 let Ok(params) = Params::new(*rounds) else {
                     return false;
                 };
                 readable & bool::from(sha256_crypt(password, salt, params).ct_eq(digest))
             }
             Self::Sha512 { rounds, salt, digest } => {
-                let (password, readable) = readable(password, MAX_CRYPT_PASSWORD);
+                let (password, readable) = readable(password);
                 let Ok(params) = Params::new(*rounds) else {
                     return false;
                 };
@@ -169,8 +168,8 @@ impl PasswordHash {
 }
 
 /// The password as a slow scheme reads it, and whether that is the whole of it.
-fn readable(password: &[u8], longest: usize) -> (&[u8], bool) {
-    let whole = password.len() <= longest && !password.contains(&0);
+fn readable(password: &[u8]) -> (&[u8], bool) {
+    let whole = password.len() <= MAX_PASSWORD && !password.contains(&0);
     (if whole { password } else { b"" }, whole)
 }
 
