@@ -50,6 +50,17 @@ enum Source<'a> {
     Nothing,
 }
 
+impl<'a> Source<'a> {
+    /// Reads `Origin`.
+    fn of(origin: &'a [u8]) -> Self {
+        match origin {
+            b"" => Self::Nothing,
+            b"null" => Self::Hidden,
+            text => Origin::parse(text).map_or(Self::Malformed, Self::Named),
+        }
+    }
+}
+
 impl Csrf {
     pub(crate) fn compile(document: &document::Csrf) -> Result<Self, PolicyError> {
         let listed = &document.additional_origins;
@@ -84,7 +95,8 @@ impl Csrf {
             Method::Safe => return Ok(()),
         };
         let referer;
-        let mut source = origin_of(head);
+        let origin = head.joined(b"origin").unwrap_or_default();
+        let mut source = Source::of(&origin);
         if source == Source::Nothing {
             referer = head.joined(b"referer").unwrap_or_default();
             source = Origin::of_url(&referer).map_or(Source::Nothing, Source::Named);
@@ -136,15 +148,6 @@ fn method(head: &RequestHead) -> Method {
         Method::Upgrade
     } else {
         Method::Safe
-    }
-}
-
-fn origin_of(head: &RequestHead) -> Source<'_> {
-    match head.single(b"origin") {
-        Single::Absent | Single::One(b"") => Source::Nothing,
-        Single::One(b"null") => Source::Hidden,
-        Single::One(text) => Origin::parse(text).map_or(Source::Malformed, Source::Named),
-        Single::Repeated => Source::Malformed,
     }
 }
 

@@ -36,15 +36,18 @@ impl RequestHead {
         found
     }
 
-    /// Returns the value of a header whose lines Envoy joins by commas: `Authorization`, `Origin`, `Referer`.
-    ///
-    /// Joined here too, so that lines apart are read as they arrive through Envoy.
+    /// Returns the value of a header whose lines Envoy joins by commas, empty ones left out: `Authorization`, `Origin`,
+    /// `Referer`. Joined here too, so that lines apart are read as they arrive through Envoy.
     pub(crate) fn joined<'a>(&'a self, name: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        match self.single(name) {
-            Single::Absent => None,
-            Single::One(value) => Some(Cow::Borrowed(value)),
-            Single::Repeated => Some(Cow::Owned(self.values(name).collect::<Vec<_>>().join(&b","[..]))),
+        let mut joined: Option<Cow<'a, [u8]>> = None;
+        for value in self.values(name) {
+            joined = match joined {
+                Some(lines) if value.is_empty() => Some(lines),
+                Some(lines) if !lines.is_empty() => Some(Cow::Owned([&*lines, &b","[..], value].concat())),
+                _ => Some(Cow::Borrowed(value)),
+            };
         }
+        joined
     }
 
     /// Returns `:path`, with its query.

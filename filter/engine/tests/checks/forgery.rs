@@ -33,8 +33,11 @@ impl Claim {
             _ => "",
         };
         let foreign = ["cross-site", "same-site"].contains(&site);
-        let origin = self.origins.join(",");
-        let referer = self.referers.join(",");
+        let joined = |lines: &[String]| {
+            let lines = lines.iter().filter(|line| !line.is_empty());
+            lines.map(String::as_str).collect::<Vec<_>>().join(",")
+        };
+        let (origin, referer) = (joined(&self.origins), joined(&self.referers));
         let place = if origin.is_empty() {
             place_of(&referer)
         } else if origin == "null" {

@@ -4,6 +4,7 @@ use portcullis_engine::denial::Reason;
 
 /// Reads the name and the password of `Authorization`, bit by bit.
 pub(crate) fn basic(lines: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+    let lines: Vec<&[u8]> = lines.iter().copied().filter(|line| !line.is_empty()).collect();
     let joined = lines.join(&b',');
     let text = trimmed(&joined);
     let scheme = text
