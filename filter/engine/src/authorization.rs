@@ -1,36 +1,63 @@
-//! Ordered rules over what a request is; the first that matches decides.
+//! Ordered rules over what a request is; the first that matches decides (`SecurityPolicy.spec.authorization`).
+//!
+//! Where a request can be read in several ways, a rule that denies matches if one of the readings does, and a rule that
+//! allows only as the request was sent.
+
+mod header;
+mod path;
+mod regex;
 
 use std::sync::Arc;
 
 use crate::{
     address::{NetworkSet, parse_network},
-    document::{self, Action},
+    document::{self, Action, PathMatchType},
     host::{Fault, Host},
-    http::header::is_field_value,
-    identity::Forwarded,
+    http::header::{is_field_value, is_token},
+    identity::{Forwarded, IdentityHeaders},
     policy::{PolicyError, at_most},
     request::Request,
 };
+use header::{DeniedHeaders, Found, HeaderRule};
+use path::PathRule;
 
 /// The most rules of one policy.
 const MAX_RULES: usize = 512;
 /// The most networks of one policy, over all its rules.
 const MAX_CIDRS: usize = 8192;
+/// The most methods of one policy, over all its rules.
+const MAX_METHODS: usize = 4096;
+/// The most conditions on headers of one policy, over all its rules.
+const MAX_HEADERS: usize = 512;
+/// The most values of headers of one policy, over all its rules.
+const MAX_VALUES: usize = 4096;
+/// The most regular expressions of one policy, over all its rules.
+const MAX_REGEXES: usize = 64;
+/// The most that the regular expressions of one policy may take once compiled, in bytes.
+const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// The longest name of a rule, in bytes: the name that Envoy Gateway gives an unnamed rule holds the policy's.
 const MAX_NAME: usize = 512;
+
+const RULES: &str = "authorization.rules";
 
 /// Compiled authorization.
 #[derive(Debug)]
 pub(crate) struct Authorization {
     default_action: Action,
     rules: Vec<Rule>,
+    denied_headers: DeniedHeaders,
+    regex_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Rule {
     name: Arc<str>,
     action: Action,
-    clients: NetworkSet,
+    /// Empty for every method.
+    methods: Vec<Box<[u8]>>,
+    path: Option<PathRule>,
+    clients: Option<NetworkSet>,
+    headers: Vec<HeaderRule>,
 }
 
 /// What the rules decide, and the rule that did; `None` for the default action.
@@ -40,90 +67,205 @@ pub(crate) struct Verdict {
     pub(crate) rule: Option<Arc<str>>,
 }
 
+/// The headers that tell who sends a request, which no client can set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity<'a> {
+    /// Their names, whichever policy of the request sets them.
+    pub(crate) names: &'a IdentityHeaders,
+    /// Their values, those of the rules' own policy first; `None` before the authentication.
+    pub(crate) values: Option<[&'a Forwarded; 2]>,
+}
+
 impl Authorization {
     pub(crate) fn compile(document: &document::Authorization) -> Result<Self, PolicyError> {
-        at_most("authorization.rules", "rules", document.rules.len(), MAX_RULES)?;
-        let cidrs = document.rules.iter().map(|rule| rule.client_cidrs.len()).sum();
-        at_most("authorization.rules", "clientCIDRs", cidrs, MAX_CIDRS)?;
-        let rules = document.rules.iter().enumerate();
-        let rules = rules
-            .map(|(index, rule)| Rule::compile(index, rule))
+        let rules = &document.rules;
+        at_most(RULES, "rules", rules.len(), MAX_RULES)?;
+        let sum = |count: fn(&document::Rule) -> usize| rules.iter().map(count).sum();
+        at_most(RULES, "clientCIDRs", sum(|rule| rule.client_cidrs.len()), MAX_CIDRS)?;
+        at_most(RULES, "methods", sum(|rule| rule.methods.len()), MAX_METHODS)?;
+        at_most(RULES, "headers", sum(|rule| rule.headers.len()), MAX_HEADERS)?;
+        let values = |rule: &document::Rule| rule.headers.iter().map(|header| header.values.len()).sum();
+        at_most(RULES, "values of headers", sum(values), MAX_VALUES)?;
+        let is_regex = |path: &document::PathMatch| path.r#type == PathMatchType::RegularExpression;
+        let regexes = rules
+            .iter()
+            .filter(|rule| rule.path.as_ref().is_some_and(is_regex))
+            .count();
+        at_most(RULES, "regular expressions", regexes, MAX_REGEXES)?;
+        let denied_headers = DeniedHeaders::of(rules);
+        let compiled = rules.iter().enumerate();
+        let compiled: Vec<Rule> = compiled
+            .map(|(index, rule)| Rule::compile(index, rule, &denied_headers))
             .collect::<Result<_, _>>()?;
+        let paths = compiled.iter().filter_map(|rule| rule.path.as_ref());
+        let regex_bytes = paths.map(PathRule::regex_bytes).sum();
+        at_most(
+            RULES,
+            "bytes of compiled regular expressions",
+            regex_bytes,
+            MAX_REGEX_BYTES,
+        )?;
         Ok(Self {
             default_action: document.default_action,
-            rules,
+            rules: compiled,
+            denied_headers,
+            regex_bytes,
         })
     }
 
-    /// Decides by the rules; `None` while the identity that one of them asks for is not verified.
+    /// An upper bound for what the regular expressions take, in bytes: the only part that is larger than its text.
+    pub(crate) const fn regex_bytes(&self) -> usize {
+        self.regex_bytes
+    }
+
+    /// Decides by the rules; `None` while that hangs on an identity that is not verified yet.
     ///
-    /// A client whose address is unknown matches every rule that denies by address and none that allows by it.
+    /// What nobody can tell, as an address that cannot be read, matches every rule that denies by it and none that allows.
     pub(crate) fn decide(
         &self,
         request: &Request<'_, impl Host>,
-        _identity: Option<[&Forwarded; 2]>,
+        identity: Identity<'_>,
     ) -> Result<Option<Verdict>, Fault> {
+        let found = self.denied_headers.find(request.head);
+        let mut open = false;
         for rule in &self.rules {
-            let matches = match request.client()? {
-                Some(client) => rule.clients.contains(client),
-                None => rule.action == Action::Deny,
-            };
-            if matches {
-                return Ok(Some(Verdict {
-                    action: rule.action,
-                    rule: Some(Arc::clone(&rule.name)),
-                }));
+            match rule.matches(request, &found, identity)? {
+                Some(false) => {}
+                Some(true) => return Ok(settled(open, rule.action, Some(&rule.name))),
+                // Whether or not this one denies: if the first that surely matches denies, the request is denied.
+                None if rule.action == Action::Deny => open = true,
+                None => return Ok(None),
             }
         }
-        Ok(Some(Verdict {
-            action: self.default_action,
-            rule: None,
-        }))
+        Ok(settled(open, self.default_action, None))
     }
 }
 
+fn settled(open: bool, action: Action, rule: Option<&Arc<str>>) -> Option<Verdict> {
+    (!open || action == Action::Deny).then(|| Verdict {
+        action,
+        rule: rule.map(Arc::clone),
+    })
+}
+
 impl Rule {
-    fn compile(index: usize, rule: &document::Rule) -> Result<Self, PolicyError> {
-        let path = format!("authorization.rules[{index}]");
+    fn compile(index: usize, rule: &document::Rule, denied: &DeniedHeaders) -> Result<Self, PolicyError> {
+        let at = format!("{RULES}[{index}]");
         if rule.name.is_empty() || rule.name.len() > MAX_NAME || !is_field_value(rule.name.as_bytes()) {
             return Err(PolicyError::new(
-                format!("{path}.name"),
+                format!("{at}.name"),
                 "invalid-rule-name",
                 format!("the name of a rule has 1 to {MAX_NAME} bytes and no control character"),
             ));
         }
-        if !rule.methods.is_empty() || rule.path.is_some() || !rule.headers.is_empty() {
+        let conditions = [
+            !rule.methods.is_empty(),
+            rule.path.is_some(),
+            !rule.client_cidrs.is_empty(),
+            !rule.headers.is_empty(),
+        ];
+        if !conditions.contains(&true) {
             return Err(PolicyError::new(
-                path,
-                "unsupported-field",
-                "is not enforced".to_owned(),
-            ));
-        }
-        if rule.client_cidrs.is_empty() {
-            return Err(PolicyError::new(
-                format!("{path}.principal.clientCIDRs"),
+                format!("{at}.principal.clientCIDRs"),
                 "empty-rule",
                 "a rule without a condition would match every request".to_owned(),
             )
             .fix("write \"0.0.0.0/0\" and \"::/0\" for every client".to_owned()));
         }
-        let networks = rule.client_cidrs.iter().enumerate().map(|(at, text)| {
-            parse_network(text).map_err(|fix| {
-                let error = PolicyError::new(
-                    format!("{path}.principal.clientCIDRs[{at}]"),
-                    "invalid-cidr",
-                    format!("{text:?} is not a CIDR"),
-                );
-                match fix {
-                    Some(fix) => error.fix(format!("write {fix:?}")),
-                    None => error,
-                }
-            })
-        });
+        let methods = rule.methods.iter().enumerate();
+        let headers = rule.headers.iter().enumerate();
         Ok(Self {
             name: rule.name.as_str().into(),
             action: rule.action,
-            clients: networks.collect::<Result<_, _>>()?,
+            methods: methods
+                .map(|(j, method)| compile_method(&at, j, method))
+                .collect::<Result<_, _>>()?,
+            path: rule
+                .path
+                .as_ref()
+                .map(|path| PathRule::compile(&at, rule.action, path))
+                .transpose()?,
+            clients: compile_clients(&at, &rule.client_cidrs)?,
+            headers: headers
+                .map(|(j, header)| {
+                    let at = format!("{at}.principal.headers[{j}]");
+                    HeaderRule::compile(&at, rule.action, header, denied)
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
+
+    /// Tells whether every part matches; `None` when only the identity can tell.
+    fn matches(
+        &self,
+        request: &Request<'_, impl Host>,
+        found: &Found<'_>,
+        identity: Identity<'_>,
+    ) -> Result<Option<bool>, Fault> {
+        if !self.methods.is_empty() && !self.matches_method(request.head.method()) {
+            return Ok(Some(false));
+        }
+        if let Some(path) = &self.path
+            && !path.matches(request)
+        {
+            return Ok(Some(false));
+        }
+        if let Some(clients) = &self.clients {
+            let held = match request.client()? {
+                Some(client) => clients.contains(client),
+                None => self.action == Action::Deny,
+            };
+            if !held {
+                return Ok(Some(false));
+            }
+        }
+        let mut known = true;
+        for header in &self.headers {
+            match header.matches(found, identity) {
+                Some(true) => {}
+                Some(false) => return Ok(Some(false)),
+                None => known = false,
+            }
+        }
+        Ok(known.then_some(true))
+    }
+
+    fn matches_method(&self, method: Option<&[u8]>) -> bool {
+        match method {
+            Some(method) => self.methods.iter().any(|listed| method.eq_ignore_ascii_case(listed)),
+            None => self.action == Action::Deny,
+        }
+    }
+}
+
+fn compile_method(at: &str, index: usize, method: &str) -> Result<Box<[u8]>, PolicyError> {
+    if method.len() <= 64 && is_token(method.as_bytes()) {
+        return Ok(method.as_bytes().into());
+    }
+    Err(PolicyError::new(
+        format!("{at}.operation.methods[{index}]"),
+        "invalid-method",
+        format!("{method:?} is not a method"),
+    )
+    .fix("write a method such as \"GET\"".to_owned()))
+}
+
+fn compile_clients(at: &str, cidrs: &[String]) -> Result<Option<NetworkSet>, PolicyError> {
+    if cidrs.is_empty() {
+        return Ok(None);
+    }
+    let networks = cidrs.iter().enumerate().map(|(index, text)| {
+        parse_network(text).map_err(|fix| {
+            let error = PolicyError::new(
+                format!("{at}.principal.clientCIDRs[{index}]"),
+                "invalid-cidr",
+                format!("{text:?} is not a CIDR"),
+            );
+            match fix {
+                Some(fix) => error.fix(format!("write {fix:?}")),
+                None => error,
+            }
+        })
+    });
+    networks.collect::<Result<_, _>>().map(Some)
 }

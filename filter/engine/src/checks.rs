@@ -1,11 +1,11 @@
 //! What one policy makes of one request, check by check; the [`crate::transaction`] has their order.
 
 use crate::{
-    authorization::Verdict,
+    authorization::{Identity, Verdict},
     denial::Reason,
     document::{Action, Refuse},
     host::Host,
-    identity::{Forwarded, Principal},
+    identity::{Forwarded, IdentityHeaders, Principal},
     policy::Policy,
     request::Request,
     step::{HeaderEdit, LocalReply},
@@ -71,12 +71,13 @@ impl Checks {
         &mut self,
         policy: &Policy,
         request: &Request<'_, impl Host>,
+        names: &IdentityHeaders,
     ) -> Result<(), LocalReply> {
         let Some(authorization) = &policy.authorization else {
             return Ok(());
         };
         let verdict = authorization
-            .decide(request, None)
+            .decide(request, Identity { names, values: None })
             .map_err(|_| refuse(Reason::HostFault))?;
         self.verdict = verdict;
         match &self.verdict {
@@ -117,20 +118,22 @@ impl Checks {
         Ok(())
     }
 
-    /// Decides by the rules, those about identity included. `others` are the identity headers that another policy of the
-    /// same request sets.
+    /// Decides by the rules, those about identity included. `names` are the identity headers of all policies of the request,
+    /// `others` those that another one set.
     pub(crate) fn authorization(
         &mut self,
         policy: &Policy,
         request: &Request<'_, impl Host>,
+        names: &IdentityHeaders,
         others: &Forwarded,
     ) -> Result<(), LocalReply> {
         let Some(authorization) = &policy.authorization else {
             return Ok(());
         };
         if self.verdict.is_none() {
+            let values = Some([&self.forwarded, others]);
             self.verdict = authorization
-                .decide(request, Some([&self.forwarded, others]))
+                .decide(request, Identity { names, values })
                 .map_err(|_| refuse(Reason::HostFault))?;
         }
         match &self.verdict {

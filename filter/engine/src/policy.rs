@@ -149,6 +149,18 @@ impl Policy {
         &self.name
     }
 
+    /// An upper bound for what the compiled regular expressions take, those of the policies in it included, in bytes.
+    #[must_use]
+    pub fn regex_bytes(&self) -> usize {
+        let own = self.authorization.as_ref().map_or(0, Authorization::regex_bytes);
+        let others = [self.baseline.as_deref(), self.shadow.as_deref()];
+        own + others
+            .iter()
+            .flatten()
+            .map(|policy| policy.regex_bytes())
+            .sum::<usize>()
+    }
+
     /// Tells whether [`crate::transaction::Transaction::on_request_trailers`] can find something to remove.
     #[must_use]
     pub fn guards_trailers(&self) -> bool {

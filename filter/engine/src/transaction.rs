@@ -143,6 +143,7 @@ impl Transaction {
 
     fn decide(&mut self, request: &Request<'_, impl Host>, worker: &mut Worker, hashing: Hashing) -> Step {
         let head = request.head;
+        let policy = Arc::clone(&self.policy);
         self.cors = self.policy.cors.as_ref().map(|cors| cors.on_request(head));
         if let Err(reply) = self.each(Checks::refusal) {
             return self.reply(reply);
@@ -152,7 +153,7 @@ impl Transaction {
                 Stage::StripIdentity => self.strip_identity(head),
                 Stage::Preflight => self.preflight(),
                 Stage::EarlyAuthorization => self
-                    .each(|checks, policy| checks.early_authorization(policy, request))
+                    .each(|checks, own| checks.early_authorization(own, request, &policy.identity_headers))
                     .map(|()| Stage::Csrf),
                 Stage::Csrf => self
                     .each(|checks, policy| checks.csrf(policy, request))
@@ -273,13 +274,15 @@ impl Transaction {
     }
 
     fn authorization(&mut self, request: &Request<'_, impl Host>) -> Result<Stage, LocalReply> {
+        let names = &self.policy.identity_headers;
         if let Some(baseline) = &self.policy.baseline {
             self.at = Party::Baseline;
-            self.baseline.authorization(baseline, request, self.own.forwarded())?;
+            self.baseline
+                .authorization(baseline, request, names, self.own.forwarded())?;
         }
         self.at = Party::Own;
         self.own
-            .authorization(&self.policy, request, self.baseline.forwarded())?;
+            .authorization(&self.policy, request, names, self.baseline.forwarded())?;
         Ok(Stage::Edits)
     }
 

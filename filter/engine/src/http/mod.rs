@@ -17,7 +17,7 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// Iterates over the values of every line of that name, whatever its case.
-    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.headers
             .iter()
             .filter(move |(sent, _)| sent.eq_ignore_ascii_case(name))
@@ -48,6 +48,11 @@ impl RequestHead {
             };
         }
         joined
+    }
+
+    /// Returns `:method`.
+    pub(crate) fn method(&self) -> Option<&[u8]> {
+        self.values(b":method").next()
     }
 
     /// Returns `:path`, with its query.
