@@ -21,6 +21,9 @@ pub(crate) const PORT_SHIFT: u16 = 10_000;
 /// Where Envoy writes one JSON object per request, in a container as well as here.
 const ACCESS_LOG: &str = "/dev/stdout";
 
+/// What the proxies' own systems trust, where Debian and Alpine keep it.
+const SYSTEM_TRUST: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Everything beside the manifests that decides what is served.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -116,6 +119,7 @@ pub(crate) fn translate(mut loaded: Loaded, settings: &Settings) -> Evaluation {
             wasm: settings.wasm.clone(),
             privileged_port_shift: settings.port_shift,
             backend_overrides: settings.backends.clone(),
+            system_trust: SYSTEM_TRUST.to_owned(),
             access_log: Some(ACCESS_LOG.to_owned()),
             none: effective::none(&options),
         },
@@ -156,6 +160,8 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         security_policies,
         access_policies,
         broken_policies,
+        client_traffic_policies,
+        broken_client_traffic_policies,
         backends,
         backend_tls_policies,
         config_maps,
@@ -171,6 +177,8 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     security_policies.retain(|object| kept(&object.metadata));
     access_policies.retain(|object| kept(&object.metadata));
     broken_policies.retain(|object| kept(&object.metadata));
+    client_traffic_policies.retain(|object| kept(&object.metadata));
+    broken_client_traffic_policies.retain(|object| kept(&object.metadata));
     backends.retain(|object| kept(&object.metadata));
     backend_tls_policies.retain(|object| kept(&object.metadata));
     config_maps.retain(|object| kept(&object.metadata));

@@ -5,12 +5,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{access_policy::AccessPolicy, backend::Backend, security_policy::SecurityPolicy};
+use crate::{
+    access_policy::AccessPolicy, backend::Backend, client_traffic_policy::ClientTrafficPolicy,
+    security_policy::SecurityPolicy,
+};
 
 /// Lists the definitions of all custom resources, sorted by name.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![AccessPolicy::crd(), Backend::crd(), SecurityPolicy::crd()];
+    let mut crds = vec![
+        AccessPolicy::crd(),
+        Backend::crd(),
+        ClientTrafficPolicy::crd(),
+        SecurityPolicy::crd(),
+    ];
     for crd in &mut crds {
         for version in &mut crd.spec.versions {
             if let Some(schema) = version

@@ -9,6 +9,7 @@ mod crd;
 
 pub mod access_policy;
 pub mod backend;
+pub mod client_traffic_policy;
 pub mod cluster_settings;
 mod pattern;
 pub mod reference;

@@ -110,6 +110,10 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-backend-override",
         "An endpoint on the command line is not an address and a port.",
     ),
+    (
+        "invalid-backend-tls",
+        "How a backend proves itself cannot be followed, so nothing is sent to it.",
+    ),
     ("invalid-base64", "The data of a Secret is not base64."),
     (
         "invalid-certificate",
@@ -215,6 +219,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("missing-name", "An object has no name."),
     ("no-api-key", "No Secret holds an API key, so every request is refused."),
     ("no-endpoints", "A backend has no endpoint that is ready."),
+    ("no-gateway", "No Gateway belongs to this controller."),
     (
         "no-key-source",
         "API keys are wanted, but no place to look for them is named.",

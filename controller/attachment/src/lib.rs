@@ -13,7 +13,7 @@ pub mod object;
 mod policy_status;
 mod reference;
 mod route;
-mod selector;
+pub mod selector;
 pub mod snapshot;
 pub mod status;
 mod target;

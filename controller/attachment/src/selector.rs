@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// One term of `matchExpressions`: key, operator and values.
-pub(crate) type Expression<'a> = (&'a str, &'a str, &'a [String]);
+pub type Expression<'a> = (&'a str, &'a str, &'a [String]);
 
 /// Whether labels satisfy a selector of any of the types that the APIs have for one.
 macro_rules! selects {
@@ -19,7 +19,8 @@ macro_rules! selects {
 pub(crate) use selects;
 
 /// Whether labels satisfy every term; an unknown operator is satisfied by nothing.
-pub(crate) fn matches<'a>(
+#[must_use]
+pub fn matches<'a>(
     labels: &BTreeMap<String, String>,
     exact: Option<&BTreeMap<String, String>>,
     expressions: impl IntoIterator<Item = Expression<'a>>,

@@ -16,6 +16,7 @@ use k8s_openapi::{
 use portcullis_api::{
     access_policy::AccessPolicy,
     backend::Backend,
+    client_traffic_policy::ClientTrafficPolicy,
     security_policy::{SecurityPolicy, TargetSelector},
 };
 
@@ -42,6 +43,10 @@ pub struct Snapshot {
     pub access_policies: Vec<Arc<AccessPolicy>>,
     /// Policies of any kind that could not be read whole, but whose targets could.
     pub broken_policies: Vec<Arc<BrokenPolicy>>,
+    /// Policies on how clients' addresses are found out.
+    pub client_traffic_policies: Vec<Arc<ClientTrafficPolicy>>,
+    /// Such policies that could not be read whole, but whose targets could.
+    pub broken_client_traffic_policies: Vec<Arc<BrokenPolicy>>,
     /// Backends outside Kubernetes.
     pub backends: Vec<Arc<Backend>>,
     /// How backends are spoken to in TLS.
@@ -58,7 +63,8 @@ pub struct Snapshot {
     pub namespaces: Vec<Arc<Namespace>>,
 }
 
-/// A policy that does not fit its schema; its targets answer 500.
+/// A policy that does not fit its schema: the targets of a SecurityPolicy answer 500, at those of a ClientTrafficPolicy the
+/// address of every client is unknown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BrokenPolicy {
     /// Its kind.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use gateway_api::httproutes::HttpRouteRulesBackendRefs;
@@ -17,6 +18,7 @@ use portcullis_attachment::{
 };
 
 use crate::{
+    backend_tls::{BackendTls, Trust},
     cluster::{Destination, Discovery, Upstream},
     grants::{End, Grants},
     report::{Fault, ignored},
@@ -50,12 +52,18 @@ pub(crate) struct Backends<'a> {
     services: HashMap<Key<'a>, &'a Service>,
     slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>>,
     backends: HashMap<Key<'a>, &'a Backend>,
+    tls: &'a BackendTls<'a>,
     /// Every upstream that some reference led to.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
 }
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, grants: &'a Grants<'a>, overrides: &'a BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        grants: &'a Grants<'a>,
+        tls: &'a BackendTls<'a>,
+        overrides: &'a BTreeMap<String, String>,
+    ) -> Self {
         let services = snapshot.services.iter().map(|service| {
             let metadata = &service.metadata;
             ((object::namespace(metadata), object::name(metadata)), service.as_ref())
@@ -78,6 +86,7 @@ impl<'a> Backends<'a> {
             services: services.collect(),
             slices,
             backends: backends.collect(),
+            tls,
             upstreams: BTreeMap::new(),
         }
     }
@@ -190,6 +199,7 @@ impl<'a> Backends<'a> {
                 ),
             });
         };
+        let tls = self.trust(("", "Service", namespace, name), Some(found))?;
         let destinations = self.endpoints(namespace, name, found);
         let empty = destinations.iter().all(|destination| destination.draining);
         let warnings = if empty {
@@ -210,6 +220,7 @@ impl<'a> Backends<'a> {
             name: cluster.clone(),
             discovery: Discovery::Endpoints,
             http2: speaks_http2(found),
+            tls,
             destinations,
         });
         Ok(Resolved {
@@ -217,6 +228,16 @@ impl<'a> Backends<'a> {
             empty,
             warnings,
         })
+    }
+
+    /// How a port of a Service proves itself, by the policies on it.
+    fn trust(
+        &self,
+        target: (&str, &str, &str, &str),
+        port: Option<&ServicePort>,
+    ) -> Result<Option<Arc<Trust>>, Unresolved> {
+        let section = port.and_then(|port| port.name.as_deref());
+        self.tls.of(target, section.as_slice()).map_err(not_trusted)
     }
 
     fn overridden(
@@ -243,9 +264,11 @@ impl<'a> Backends<'a> {
         let ports = service
             .and_then(|service| service.spec.as_ref()?.ports.as_deref())
             .unwrap_or_default();
+        let named = ports.iter().find(|candidate| candidate.port == i32::from(port));
         Ok(Some(Upstream {
             name: cluster.to_owned(),
             discovery: Upstream::discovery_of(&destination.host),
+            tls: self.trust(("", "Service", namespace, name), named)?,
             http2: ports
                 .iter()
                 .any(|candidate| candidate.port == i32::from(port) && speaks_http2(candidate)),
@@ -306,6 +329,40 @@ impl<'a> Backends<'a> {
         }
     }
 
+    /// How a Backend proves itself: a policy on it beats its own settings.
+    fn trust_of(
+        &self,
+        backend: &Backend,
+        namespace: &str,
+        name: &str,
+        destinations: &[Destination],
+    ) -> Result<Option<Arc<Trust>>, Unresolved> {
+        let target = (POLICY_GROUP, "Backend", namespace, name);
+        let mut ports: Vec<String> = destinations.iter().map(|to| to.port.to_string()).collect();
+        ports.sort();
+        ports.dedup();
+        let mut found: Vec<Option<Arc<Trust>>> = Vec::new();
+        for port in &ports {
+            let of_port = self.tls.of(target, &[port]).map_err(not_trusted)?;
+            if !found.contains(&of_port) {
+                found.push(of_port);
+            }
+        }
+        if found.len() > 1 {
+            let message = format!("the ports of Backend {namespace}/{name} are to prove themselves in different ways");
+            return Err(not_trusted(message));
+        }
+        match (found.pop().flatten(), &backend.spec.tls) {
+            (Some(trust), _) => Ok(Some(trust)),
+            (None, Some(settings)) => {
+                let own = self.tls.of_settings(namespace, settings, &backend.spec.endpoints);
+                own.map(Some)
+                    .map_err(|why| not_trusted(format!("Backend {namespace}/{name} {why}")))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
     fn backend(&mut self, route_namespace: &str, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
         let unsupported = |what: &str| Unresolved {
             reason: "UnsupportedValue",
@@ -334,10 +391,6 @@ impl<'a> Backends<'a> {
         let spec = &backend.spec;
         if spec.r#type != BackendType::Endpoints {
             return Err(unsupported("is of a type that is not supported; list its endpoints"));
-        }
-        if spec.tls.is_some() {
-            // Sending in clear what its author wants encrypted is no fallback.
-            return Err(unsupported("sets tls, which is not supported yet"));
         }
         let mut destinations = Vec::new();
         let mut discovery = None;
@@ -371,6 +424,7 @@ impl<'a> Backends<'a> {
         }
         destinations.sort();
         destinations.dedup();
+        let tls = self.trust_of(backend, namespace, name, &destinations)?;
         let mut warnings = Vec::new();
         if destinations.is_empty() {
             warnings.push(Fault::new(
@@ -409,6 +463,7 @@ impl<'a> Backends<'a> {
             name: cluster.clone(),
             discovery: discovery.unwrap_or(Discovery::Static),
             http2: spec.app_protocols.contains(&AppProtocol::H2c),
+            tls,
             destinations,
         });
         Ok(Resolved {
@@ -416,6 +471,14 @@ impl<'a> Backends<'a> {
             empty,
             warnings,
         })
+    }
+}
+
+/// Sending in clear what somebody wants encrypted is no fallback.
+fn not_trusted(message: String) -> Unresolved {
+    Unresolved {
+        reason: "InvalidBackendTLS",
+        fault: Fault::new("invalid-backend-tls", "name", message),
     }
 }
 

@@ -47,6 +47,7 @@ use prost::Name;
 
 use crate::{
     Options,
+    detection::Peers,
     xds::{ads, any, merged, milliseconds, number, yes},
 };
 
@@ -105,8 +106,13 @@ const ACCESS_LOG: [(&str, &str); 20] = [
 ];
 
 /// The connection manager that serves one route table.
-pub(crate) fn connection_manager(stat_prefix: &str, table: &str, options: &Options) -> HttpConnectionManager {
-    HttpConnectionManager {
+pub(crate) fn connection_manager(
+    stat_prefix: &str,
+    table: &str,
+    peers: &Peers<'_>,
+    options: &Options,
+) -> HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: ads(),
@@ -127,7 +133,6 @@ pub(crate) fn connection_manager(stat_prefix: &str, table: &str, options: &Optio
         access_log: options.access_log.iter().map(|path| access_log(path)).collect(),
         // Frees streams whose virtual machine died while they waited.
         stream_idle_timeout: milliseconds(300_000),
-        use_remote_address: yes(),
         forward_client_cert_details: ForwardClientCertDetails::Sanitize.into(),
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
         normalize_path: yes(),
@@ -140,7 +145,9 @@ pub(crate) fn connection_manager(stat_prefix: &str, table: &str, options: &Optio
             ..UpgradeConfig::default()
         }],
         ..HttpConnectionManager::default()
-    }
+    };
+    peers.apply(&mut manager);
+    manager
 }
 
 fn filters(options: &Options) -> Vec<HttpFilter> {

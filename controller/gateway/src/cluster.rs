@@ -1,6 +1,6 @@
 //! Clusters and their endpoints.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use envoy_types::pb::envoy::{
     config::{
@@ -8,11 +8,15 @@ use envoy_types::pb::envoy::{
             Cluster,
             cluster::{ClusterDiscoveryType, CustomClusterType, DiscoveryType, EdsClusterConfig, LbPolicy},
         },
-        core::v3::{HealthStatus, Http2ProtocolOptions},
+        core::v3::{DataSource, HealthStatus, Http2ProtocolOptions, TransportSocket, data_source, transport_socket},
         endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
     },
     extensions::{
         clusters::{common::dns::v3::DnsLookupFamily, dns::v3::DnsCluster},
+        transport_sockets::tls::v3::{
+            CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
+            common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType, tls_parameters::TlsProtocol,
+        },
         upstreams::http::v3::{
             HttpProtocolOptions,
             http_protocol_options::{
@@ -20,13 +24,15 @@ use envoy_types::pb::envoy::{
             },
         },
     },
+    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
 };
 use prost::{Message, Name};
 
 use crate::{
     Resource,
+    backend_tls::{Authorities, Name as CertificateName, Trust},
     resource::{CLUSTER, LOAD_ASSIGNMENT},
-    xds::{ads, any, milliseconds, number, socket},
+    xds::{ads, any, inline, milliseconds, number, socket},
 };
 
 /// Where a cluster's endpoints come from.
@@ -55,6 +61,8 @@ pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) discovery: Discovery,
     pub(crate) http2: bool,
+    /// How it proves itself; connections are not encrypted if absent.
+    pub(crate) tls: Option<Arc<Trust>>,
     /// Sorted and without repetition.
     pub(crate) destinations: Vec<Destination>,
 }
@@ -81,6 +89,7 @@ impl Upstream {
             connect_timeout: milliseconds(10_000),
             lb_policy: LbPolicy::LeastRequest.into(),
             typed_extension_protocol_options: self.protocol(),
+            transport_socket: self.tls.as_deref().map(encrypt),
             ..Cluster::default()
         };
         let kind = |kind: DiscoveryType| Some(ClusterDiscoveryType::Type(kind.into()));
@@ -160,5 +169,51 @@ impl Upstream {
             ..HttpProtocolOptions::default()
         };
         HashMap::from([(HttpProtocolOptions::full_name(), any(&options))])
+    }
+}
+
+/// TLS that ends the connection unless the backend proves itself.
+fn encrypt(trust: &Trust) -> TransportSocket {
+    let names = trust.names.iter().map(|name| {
+        let (kind, name) = match name {
+            CertificateName::Dns(name) => (SanType::Dns, name),
+            CertificateName::Uri(name) => (SanType::Uri, name),
+        };
+        SubjectAltNameMatcher {
+            san_type: kind.into(),
+            matcher: Some(StringMatcher {
+                match_pattern: Some(MatchPattern::Exact(name.clone())),
+                ..StringMatcher::default()
+            }),
+            ..SubjectAltNameMatcher::default()
+        }
+    });
+    let validation = CertificateValidationContext {
+        trusted_ca: match &trust.authorities {
+            Authorities::Pem(pem) => inline(pem.clone()),
+            Authorities::File(path) => Some(DataSource {
+                specifier: Some(data_source::Specifier::Filename(path.clone())),
+                ..DataSource::default()
+            }),
+        },
+        match_typed_subject_alt_names: names.collect(),
+        ..CertificateValidationContext::default()
+    };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                ..TlsParameters::default()
+            }),
+            validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+            ..CommonTlsContext::default()
+        }),
+        sni: trust.server_name.clone(),
+        ..UpstreamTlsContext::default()
+    };
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
     }
 }

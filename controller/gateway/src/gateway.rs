@@ -18,6 +18,7 @@ use crate::{
     BoundPort, Configuration, Options, Resource,
     backends::Backends,
     certificate::{self, Secrets},
+    client_policy::ClientPolicies,
     grants::Grants,
     listener,
     report::{Fault, condition, ignored},
@@ -50,6 +51,7 @@ struct Judged<'a> {
 pub(crate) fn translate(
     gateway: &Gateway,
     world: &World<'_>,
+    clients: &mut ClientPolicies<'_>,
     findings: &mut Vec<Finding>,
 ) -> (Configuration, ObjectStatus) {
     let namespace = object::namespace(&gateway.metadata);
@@ -62,9 +64,9 @@ pub(crate) fn translate(
     );
     let judged: Vec<Judged<'_>> = listeners(gateway)
         .into_iter()
-        .map(|listener| judge(listener, gateway, namespace, world, &object, findings))
+        .map(|listener| judge(listener, gateway, namespace, world, clients, &object, findings))
         .collect();
-    let configuration = configure(&judged, format!("{namespace}/{name}"), world);
+    let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients);
     let status = status(gateway, object, &judged, world.routes);
     (configuration, status)
 }
@@ -74,6 +76,7 @@ fn judge<'a>(
     gateway: &Gateway,
     namespace: &str,
     world: &World<'_>,
+    clients: &ClientPolicies<'_>,
     object: &ObjectRef,
     findings: &mut Vec<Finding>,
 ) -> Judged<'a> {
@@ -138,6 +141,14 @@ fn judge<'a>(
             return judged;
         }
     }
+    if clients.asks_for_client_certificates(&judged.listener.reference) {
+        let message =
+            "its ClientTrafficPolicy asks for client certificates (spec.tls.clientValidation), which are not supported yet"
+                .to_owned();
+        findings.push(Fault::new("unsupported-field", path, message.clone()).finding(Severity::Error, object));
+        judged.down = Some(("UnsupportedValue", message));
+        return judged;
+    }
     let tls = spec.tls.as_ref();
     if tls.is_some_and(|tls| tls.options.as_ref().is_some_and(|options| !options.is_empty())) {
         findings.push(ignored(&format!("{path}.tls.options"), "no option is known").finding(Severity::Warning, object));
@@ -199,7 +210,7 @@ fn unused(gateway: &Gateway) -> Vec<Fault> {
         faults.push(ignored("spec.infrastructure", "no infrastructure is created"));
     }
     if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
-        faults.push(ignored("spec.tls.backend", "connections to backends use no TLS"));
+        faults.push(ignored("spec.tls.backend", "no certificate is shown to backends"));
     }
     let allows = spec
         .allowed_listeners
@@ -211,7 +222,12 @@ fn unused(gateway: &Gateway) -> Vec<Fault> {
     faults
 }
 
-fn configure(judged: &[Judged<'_>], gateway: String, world: &World<'_>) -> Configuration {
+fn configure(
+    judged: &[Judged<'_>],
+    gateway: String,
+    world: &World<'_>,
+    clients: &mut ClientPolicies<'_>,
+) -> Configuration {
     let mut ports: BTreeMap<u16, Vec<&Judged<'_>>> = BTreeMap::new();
     for each in judged.iter().filter(|each| each.down.is_none()) {
         if let Ok(port) = u16::try_from(each.listener.spec.port) {
@@ -269,6 +285,7 @@ fn configure(judged: &[Judged<'_>], gateway: String, world: &World<'_>) -> Confi
                     name: &each.listener.spec.name,
                     hostname: &each.listener.hostname,
                     certificates: each.certificates.iter().map(|secret| secret.name.clone()).collect(),
+                    detection: clients.detection(&each.listener.reference),
                 })
                 .collect();
             keep(listener::secure(port, bound, &secure, world.options));
@@ -284,7 +301,9 @@ fn configure(judged: &[Judged<'_>], gateway: String, world: &World<'_>) -> Confi
                 serve(&mut table, each);
             }
             keep(table.finish());
-            keep(listener::plain(port, bound, world.options));
+            let sharing: Vec<&ListenerRef> = group.iter().map(|each| &each.listener.reference).collect();
+            let detection = clients.shared_detection(port, &sharing);
+            keep(listener::plain(port, bound, &detection, world.options));
         }
         bound_ports.push(BoundPort {
             listeners: group.iter().map(|each| each.listener.spec.name.clone()).collect(),

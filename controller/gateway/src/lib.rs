@@ -1,10 +1,13 @@
 //! Gateway API resources to Envoy's listeners, route tables, clusters, endpoints and secrets. Pure.
 
+mod backend_tls;
 mod backends;
 mod bootstrap;
 mod certificate;
 mod chain;
+mod client_policy;
 mod cluster;
+mod detection;
 mod gateway;
 mod grants;
 mod listener;
@@ -30,7 +33,9 @@ use portcullis_attachment::{
 };
 
 use crate::{
+    backend_tls::BackendTls,
     backends::Backends,
+    client_policy::{ClientPolicies, Target},
     gateway::World,
     grants::Grants,
     report::{Fault, condition, ignored},
@@ -53,6 +58,8 @@ pub struct Options {
     pub privileged_port_shift: u16,
     /// Endpoints for Services that have no EndpointSlices: `namespace/name` to `host:port`.
     pub backend_overrides: std::collections::BTreeMap<String, String>,
+    /// The file of certificates that the proxies' own systems trust, as Envoy sees it.
+    pub system_trust: String,
     /// The file that Envoy writes one JSON object per request to, such as `/dev/stdout`; none writes nothing.
     pub access_log: Option<String>,
     /// The policy of everything that no route serves: `portcullis_attachment::effective::none`.
@@ -112,7 +119,8 @@ pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachme
     classes(snapshot, options, &mut translation);
     let grants = Grants::new(snapshot);
     let secrets = certificate::secrets(snapshot);
-    let mut backends = Backends::new(snapshot, &grants, &options.backend_overrides);
+    let tls = BackendTls::new(snapshot, &options.system_trust, &mut translation.findings);
+    let mut backends = Backends::new(snapshot, &grants, &tls, &options.backend_overrides);
     let routes = Routes::read(snapshot, bindings, &mut backends, &mut translation.findings);
     let world = World {
         grants: &grants,
@@ -122,17 +130,64 @@ pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachme
         routes: &routes,
         backends: &backends,
     };
-    for gateway in managed_gateways(snapshot, &options.controller_name) {
-        let (configuration, status) = gateway::translate(gateway, &world, &mut translation.findings);
+    let gateways = managed_gateways(snapshot, &options.controller_name);
+    if gateways.is_empty() {
+        translation.findings.extend(nothing_served(snapshot, options));
+    }
+    let targets: Vec<Target<'_>> = gateways
+        .iter()
+        .map(|gateway| Target {
+            kind: "Gateway",
+            metadata: &gateway.metadata,
+            gateway: (object::namespace(&gateway.metadata), object::name(&gateway.metadata)),
+            listeners: gateway
+                .spec
+                .listeners
+                .iter()
+                .map(|listener| listener.name.as_str())
+                .collect(),
+        })
+        .collect();
+    let mut clients = ClientPolicies::new(snapshot, &targets, &mut translation.findings);
+    for gateway in gateways {
+        let (configuration, status) = gateway::translate(gateway, &world, &mut clients, &mut translation.findings);
         translation.configurations.push(configuration);
         translation.statuses.push(status);
     }
+    translation.statuses.extend(clients.statuses(&mut translation.findings));
     translation
         .configurations
         .sort_by(|one, other| one.gateway.cmp(&other.gateway));
+    translation.statuses.extend(tls.statuses(snapshot, bindings));
     translation.statuses.extend(routes.statuses(bindings));
     translation.statuses.sort_by(|one, other| one.object.cmp(&other.object));
     translation
+}
+
+/// What is said where all Gateways belong to others, as with a controller's name that was forgotten.
+fn nothing_served(snapshot: &Snapshot, options: &Options) -> Option<Finding> {
+    let mut gateways: Vec<_> = snapshot.gateways.iter().collect();
+    gateways.sort_by_key(|gateway| (object::namespace(&gateway.metadata), object::name(&gateway.metadata)));
+    gateways.into_iter().find_map(|gateway| {
+        let wanted = gateway.spec.gateway_class_name.as_str();
+        let mut classes = snapshot.gateway_classes.iter();
+        let class = classes.find(|class| object::name(&class.metadata) == wanted)?;
+        let metadata = &gateway.metadata;
+        let object = ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata));
+        let fault = Fault::new(
+            "no-gateway",
+            "spec.gatewayClassName",
+            format!(
+                "no Gateway belongs to controller {:?}, so nothing is served",
+                options.controller_name
+            ),
+        );
+        let fix = format!(
+            "add --controller-name {:?}, whose class {wanted:?} is",
+            class.spec.controller_name
+        );
+        Some(fault.fix(fix).finding(Severity::Warning, &object))
+    })
 }
 
 fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation) {

@@ -18,6 +18,7 @@ use prost::Message;
 use crate::{
     Options, Resource,
     chain::connection_manager,
+    detection::{Detection, Peers},
     resource::LISTENER,
     xds::{ads, any, number, socket},
 };
@@ -28,6 +29,8 @@ pub(crate) struct Secure<'a> {
     pub(crate) hostname: &'a str,
     /// The names of its certificates' secrets.
     pub(crate) certificates: Vec<String>,
+    /// How it finds out the address of a client.
+    pub(crate) detection: Detection,
 }
 
 /// The route table that all HTTP listeners of a port share.
@@ -41,50 +44,65 @@ pub(crate) fn secure_table(port: u16, listener: &str) -> String {
 }
 
 /// The socket of a port whose listeners speak HTTP.
-pub(crate) fn plain(port: u16, bound: u16, options: &Options) -> Resource {
+pub(crate) fn plain(port: u16, bound: u16, detection: &Detection, options: &Options) -> Resource {
     let name = plain_table(port);
-    let chain = FilterChain {
-        filters: vec![http(&name, &name, options)],
-        name: name.clone(),
+    let chain = |peers: Peers<'_>| FilterChain {
+        filters: vec![http(&name, &name, &peers, options)],
+        name: chain_name(&name, &peers),
+        filter_chain_match: peers.networks.map(|networks| FilterChainMatch {
+            direct_source_prefix_ranges: networks,
+            ..FilterChainMatch::default()
+        }),
         ..FilterChain::default()
     };
     finish(Listener {
-        filter_chains: vec![chain],
-        ..base(name, bound)
+        filter_chains: detection.peers().into_iter().map(chain).collect(),
+        ..base(name.clone(), bound)
     })
 }
 
 /// The socket of a port whose listeners speak HTTPS, told apart by the name in the TLS greeting.
 pub(crate) fn secure(port: u16, bound: u16, listeners: &[Secure<'_>], options: &Options) -> Resource {
     let name = format!("https-{port}");
-    let chains = listeners.iter().map(|listener| {
-        let names = if listener.hostname == hostname::ANY {
-            Vec::new()
-        } else {
-            vec![listener.hostname.to_owned()]
-        };
-        FilterChain {
-            filter_chain_match: Some(FilterChainMatch {
-                server_names: names,
-                transport_protocol: "tls".to_owned(),
-                ..FilterChainMatch::default()
-            }),
-            filters: vec![http(&name, &secure_table(port, listener.name), options)],
-            transport_socket: Some(terminate(&listener.certificates)),
-            name: listener.name.to_owned(),
-            ..FilterChain::default()
-        }
-    });
+    let chains: Vec<FilterChain> = listeners
+        .iter()
+        .flat_map(|listener| {
+            let names = if listener.hostname == hostname::ANY {
+                Vec::new()
+            } else {
+                vec![listener.hostname.to_owned()]
+            };
+            let name = &name;
+            let chain = move |peers: Peers<'_>| FilterChain {
+                filters: vec![http(name, &secure_table(port, listener.name), &peers, options)],
+                transport_socket: Some(terminate(&listener.certificates)),
+                name: chain_name(listener.name, &peers),
+                filter_chain_match: Some(FilterChainMatch {
+                    server_names: names.clone(),
+                    transport_protocol: "tls".to_owned(),
+                    direct_source_prefix_ranges: peers.networks.unwrap_or_default(),
+                    ..FilterChainMatch::default()
+                }),
+                ..FilterChain::default()
+            };
+            listener.detection.peers().into_iter().map(chain)
+        })
+        .collect();
     let inspector = ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(any(&TlsInspector::default()))),
         ..ListenerFilter::default()
     };
     finish(Listener {
-        filter_chains: chains.collect(),
+        filter_chains: chains,
         listener_filters: vec![inspector],
         ..base(name.clone(), bound)
     })
+}
+
+fn chain_name(name: &str, peers: &Peers<'_>) -> String {
+    let suffix = peers.suffix.map(|suffix| format!("/{suffix}"));
+    format!("{name}{}", suffix.unwrap_or_default())
 }
 
 fn base(name: String, bound: u16) -> Listener {
@@ -104,14 +122,11 @@ fn finish(listener: Listener) -> Resource {
     }
 }
 
-fn http(stat_prefix: &str, table: &str, options: &Options) -> Filter {
+fn http(stat_prefix: &str, table: &str, peers: &Peers<'_>, options: &Options) -> Filter {
+    let manager = connection_manager(stat_prefix, table, peers, options);
     Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(any(&connection_manager(
-            stat_prefix,
-            table,
-            options,
-        )))),
+        config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 
 use gateway_api::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+    listenersets::ListenerSet, referencegrants::ReferenceGrant,
 };
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -41,10 +42,14 @@ pub(crate) struct Kind {
 pub(crate) enum Which {
     AccessPolicy,
     Backend,
+    BackendTlsPolicy,
+    ClientTrafficPolicy,
+    ConfigMap,
     EndpointSlice,
     Gateway,
     GatewayClass,
     HttpRoute,
+    ListenerSet,
     Namespace,
     ReferenceGrant,
     Secret,
@@ -89,6 +94,33 @@ pub(crate) static KINDS: &[Kind] = &[
         schema: &BACKEND,
     },
     Kind {
+        name: "BackendTLSPolicy",
+        group: GATEWAY_API,
+        versions: &["v1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::BackendTlsPolicy,
+        schema: &BACKEND_TLS_POLICY,
+    },
+    Kind {
+        name: "ClientTrafficPolicy",
+        group: ENVOY_GATEWAY,
+        versions: &["v1alpha1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::ClientTrafficPolicy,
+        schema: &CLIENT_TRAFFIC_POLICY,
+    },
+    Kind {
+        name: "ConfigMap",
+        group: "",
+        versions: &["v1"],
+        namespaced: true,
+        built_in: true,
+        which: Which::ConfigMap,
+        schema: &CONFIG_MAP,
+    },
+    Kind {
         name: "EndpointSlice",
         group: "discovery.k8s.io",
         versions: &["v1"],
@@ -123,6 +155,15 @@ pub(crate) static KINDS: &[Kind] = &[
         built_in: false,
         which: Which::HttpRoute,
         schema: &HTTP_ROUTE,
+    },
+    Kind {
+        name: "ListenerSet",
+        group: GATEWAY_API,
+        versions: &["v1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::ListenerSet,
+        schema: &LISTENER_SET,
     },
     Kind {
         name: "Namespace",
@@ -173,10 +214,15 @@ pub(crate) static KINDS: &[Kind] = &[
 
 static ACCESS_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("AccessPolicy"));
 static BACKEND: LazyLock<Schema> = LazyLock::new(|| ours("Backend"));
+static BACKEND_TLS_POLICY: LazyLock<Schema> =
+    LazyLock::new(|| limited(&BackendTlsPolicy::crd(), limits::BACKEND_TLS_POLICY));
+static CLIENT_TRAFFIC_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("ClientTrafficPolicy"));
+static CONFIG_MAP: LazyLock<Schema> = LazyLock::new(built_in::<ConfigMap>);
 static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
-static GATEWAY: LazyLock<Schema> = LazyLock::new(|| limited(&Gateway::crd(), limits::GATEWAY));
+static GATEWAY: LazyLock<Schema> = LazyLock::new(|| with_listeners(&Gateway::crd(), limits::GATEWAY));
 static GATEWAY_CLASS: LazyLock<Schema> = LazyLock::new(|| limited(&GatewayClass::crd(), limits::GATEWAY_CLASS));
 static HTTP_ROUTE: LazyLock<Schema> = LazyLock::new(|| limited(&HttpRoute::crd(), limits::HTTP_ROUTE));
+static LISTENER_SET: LazyLock<Schema> = LazyLock::new(|| with_listeners(&ListenerSet::crd(), limits::LISTENER_SET));
 static NAMESPACE: LazyLock<Schema> = LazyLock::new(built_in::<Namespace>);
 static REFERENCE_GRANT: LazyLock<Schema> = LazyLock::new(|| limited(&ReferenceGrant::crd(), limits::REFERENCE_GRANT));
 static SECRET: LazyLock<Schema> = LazyLock::new(built_in::<Secret>);
@@ -199,6 +245,13 @@ fn ours(kind: &str) -> Schema {
 fn limited(crd: &CustomResourceDefinition, limits: &[(&str, limits::Limit)]) -> Schema {
     let mut schema = defined(crd);
     limits::apply(&mut schema, limits);
+    schema
+}
+
+/// The schema of a kind that has listeners.
+fn with_listeners(crd: &CustomResourceDefinition, limits: &[(&str, limits::Limit)]) -> Schema {
+    let mut schema = limited(crd, limits);
+    limits::apply(&mut schema, limits::LISTENERS);
     schema
 }
 

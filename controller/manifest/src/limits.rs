@@ -47,8 +47,10 @@ pub(crate) const GATEWAY_CLASS: &[(&str, Limit)] = &[
 ];
 
 /// Gateway.
-pub(crate) const GATEWAY: &[(&str, Limit)] = &[
-    ("spec.gatewayClassName", NAME),
+pub(crate) const GATEWAY: &[(&str, Limit)] = &[("spec.gatewayClassName", NAME)];
+
+/// The listeners of Gateway and ListenerSet.
+pub(crate) const LISTENERS: &[(&str, Limit)] = &[
     ("spec.listeners", Length(1, 64)),
     ("spec.listeners", Keys(&["name"])),
     (
@@ -101,6 +103,88 @@ pub(crate) const GATEWAY: &[(&str, Limit)] = &[
     ("spec.listeners[].tls.certificateRefs[].namespace", NAMESPACE),
     ("spec.listeners[].allowedRoutes.kinds", Length(0, 8)),
     ("spec.listeners[].allowedRoutes.kinds[].kind", KIND),
+];
+
+/// ListenerSet.
+pub(crate) const LISTENER_SET: &[(&str, Limit)] = &[
+    ("spec.parentRef.group", GROUP),
+    ("spec.parentRef.kind", KIND),
+    ("spec.parentRef.name", NAME),
+    ("spec.parentRef.namespace", NAMESPACE),
+];
+
+/// BackendTLSPolicy.
+pub(crate) const BACKEND_TLS_POLICY: &[(&str, Limit)] = &[
+    ("spec.targetRefs", Length(1, 16)),
+    (
+        "spec.targetRefs",
+        Cel(
+            "self.all(p1, self.all(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name ? \
+             ((!has(p1.sectionName) || p1.sectionName == '') == (!has(p2.sectionName) || p2.sectionName == '')) : true))",
+            "sectionName must be specified when targetRefs includes 2 or more references to the same target",
+        ),
+    ),
+    (
+        "spec.targetRefs",
+        Cel(
+            "self.all(p1, self.exists_one(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && \
+             ((!has(p1.sectionName) || p1.sectionName == '') && (!has(p2.sectionName) || p2.sectionName == '') || \
+             (has(p1.sectionName) && has(p2.sectionName) && p1.sectionName == p2.sectionName))))",
+            "sectionName must be unique when targetRefs includes 2 or more references to the same target",
+        ),
+    ),
+    ("spec.targetRefs[].group", GROUP),
+    ("spec.targetRefs[].kind", KIND),
+    ("spec.targetRefs[].name", NAME),
+    ("spec.targetRefs[].sectionName", SECTION),
+    ("spec.options", Length(0, 16)),
+    (
+        "spec.validation",
+        Cel(
+            "!(has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0 && \
+             has(self.wellKnownCACertificates) && self.wellKnownCACertificates != '')",
+            "must not contain both CACertificateRefs and WellKnownCACertificates",
+        ),
+    ),
+    (
+        "spec.validation",
+        Cel(
+            "(has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0) || \
+             (has(self.wellKnownCACertificates) && self.wellKnownCACertificates != '')",
+            "must specify either CACertificateRefs or WellKnownCACertificates",
+        ),
+    ),
+    ("spec.validation.caCertificateRefs", Length(0, 8)),
+    ("spec.validation.caCertificateRefs[].group", GROUP),
+    ("spec.validation.caCertificateRefs[].kind", KIND),
+    ("spec.validation.caCertificateRefs[].name", NAME),
+    ("spec.validation.hostname", NAME),
+    ("spec.validation.hostname", PRECISE_HOSTNAME),
+    ("spec.validation.subjectAltNames", Length(0, 5)),
+    ("spec.validation.subjectAltNames[].hostname", NAME),
+    ("spec.validation.subjectAltNames[].hostname", HOSTNAME),
+    ("spec.validation.subjectAltNames[].uri", NAME),
+    (
+        "spec.validation.subjectAltNames[]",
+        Cel(
+            "self.type == 'Hostname' ? has(self.hostname) && self.hostname != '' : true",
+            "SubjectAltName element must contain Hostname, if Type is set to Hostname",
+        ),
+    ),
+    (
+        "spec.validation.subjectAltNames[]",
+        Cel(
+            "self.type == 'URI' ? has(self.uri) && self.uri != '' : true",
+            "SubjectAltName element must contain URI, if Type is set to URI",
+        ),
+    ),
+    (
+        "spec.validation.subjectAltNames[]",
+        Cel(
+            "self.type == 'Hostname' ? !has(self.uri) : !has(self.hostname)",
+            "SubjectAltName element must contain nothing of another Type",
+        ),
+    ),
 ];
 
 /// HTTPRoute.
@@ -323,7 +407,9 @@ pub(crate) fn apply(schema: &mut Schema, limits: &[(&str, Limit)]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Limit, REFERENCE_GRANT};
+    use super::{
+        BACKEND_TLS_POLICY, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, LISTENER_SET, LISTENERS, Limit, REFERENCE_GRANT,
+    };
     use crate::{kinds::KINDS, rules::Rule, schema::Pattern, schema::Schema};
 
     /// As [`Schema::at`], without the right to change it.
@@ -350,7 +436,11 @@ mod tests {
         for (name, limits) in [
             ("GatewayClass", GATEWAY_CLASS),
             ("Gateway", GATEWAY),
+            ("BackendTLSPolicy", BACKEND_TLS_POLICY),
             ("HTTPRoute", HTTP_ROUTE),
+            ("Gateway", LISTENERS),
+            ("ListenerSet", LISTENER_SET),
+            ("ListenerSet", LISTENERS),
             ("ReferenceGrant", REFERENCE_GRANT),
         ] {
             let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();

@@ -101,6 +101,10 @@ impl Objects {
                 fix: None,
             });
         }
+        if kind.which == Which::ClientTrafficPolicy && !faults.is_empty() {
+            let broken = policy::broken(PolicyKind::default(), &root, &object, &faults);
+            self.snapshot.broken_client_traffic_policies.push(broken.into());
+        }
         let policy = match kind.which {
             Which::SecurityPolicy => Some(PolicyKind::SecurityPolicy),
             Which::AccessPolicy => Some(PolicyKind::AccessPolicy),
@@ -120,10 +124,14 @@ impl Objects {
         match which {
             Which::AccessPolicy => snapshot.access_policies.push(typed(json)?),
             Which::Backend => snapshot.backends.push(typed::<_>(json)?),
+            Which::BackendTlsPolicy => snapshot.backend_tls_policies.push(typed(json)?),
+            Which::ClientTrafficPolicy => snapshot.client_traffic_policies.push(typed(json)?),
+            Which::ConfigMap => snapshot.config_maps.push(typed(json)?),
             Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
             Which::Gateway => snapshot.gateways.push(typed(json)?),
             Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
             Which::HttpRoute => snapshot.http_routes.push(typed(json)?),
+            Which::ListenerSet => snapshot.listener_sets.push(typed(json)?),
             Which::Namespace => snapshot.namespaces.push(typed(json)?),
             Which::ReferenceGrant => snapshot.reference_grants.push(typed(json)?),
             Which::Secret => snapshot.secrets.push(secret(json)?.into()),
@@ -219,16 +227,13 @@ fn recognize(root: &Node, api_version: &str, kind: &str) -> Result<&'static Kind
 
 /// Kinds of the groups above that exist and are not read: no misspellings of those that are.
 const OTHERS: &[&str] = &[
-    "BackendTLSPolicy",
     "BackendTrafficPolicy",
     "Binding",
-    "ClientTrafficPolicy",
     "EnvoyExtensionPolicy",
     "EnvoyPatchPolicy",
     "EnvoyProxy",
     "GRPCRoute",
     "HTTPRouteFilter",
-    "ListenerSet",
     "Node",
     "TCPRoute",
     "TLSRoute",

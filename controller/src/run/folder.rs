@@ -147,6 +147,19 @@ fn close(snapshot: &mut Snapshot, files: &[(String, String)]) {
                 snapshot.broken_policies.push(policy);
             }
         }
+        for policy in alone.broken_client_traffic_policies {
+            let same = |other: &ObjectMeta| {
+                (&other.namespace, &other.name) == (&policy.metadata.namespace, &policy.metadata.name)
+            };
+            let whole = snapshot.client_traffic_policies.iter();
+            let broken = snapshot.broken_client_traffic_policies.iter();
+            let known = whole
+                .map(|other| &other.metadata)
+                .chain(broken.map(|other| &other.metadata));
+            if !known.into_iter().any(same) {
+                snapshot.broken_client_traffic_policies.push(policy);
+            }
+        }
     }
 }
 

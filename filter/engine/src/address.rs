@@ -13,10 +13,13 @@ pub struct ClientAddress(IpAddr);
 impl ClientAddress {
     /// Asks the proxy; `None` when there is no address or it cannot be read.
     ///
+    /// The unspecified address (RFC 4291 §2.5.2) is none: it stands for a client of whom no trusted proxy told.
+    ///
     /// # Errors
     /// [`crate::host::Fault`] when the proxy could not answer.
     pub(crate) fn ask(host: &impl Host) -> Result<Option<Self>, crate::host::Fault> {
-        Ok(parse(&host.client_address()?).map(Self))
+        let address = parse(&host.client_address()?);
+        Ok(address.filter(|address| !address.is_unspecified()).map(Self))
     }
 }
 

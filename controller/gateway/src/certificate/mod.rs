@@ -42,6 +42,15 @@ pub(crate) fn secrets(snapshot: &Snapshot) -> Secrets<'_> {
         .collect()
 }
 
+/// Checks PEM text (RFC 7468) of authorities that are trusted.
+///
+/// # Errors
+///
+/// Says what is wrong, without repeating any of it.
+pub(crate) fn check_authorities(pem: &[u8]) -> Result<(), &'static str> {
+    pair::authorities(pem)
+}
+
 /// Follows a `certificateRef` of a Gateway; the resource is named `<namespace>/<secret>`.
 pub(crate) fn resolve(
     grants: &Grants<'_>,

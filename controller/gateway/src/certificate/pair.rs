@@ -47,6 +47,17 @@ pub(super) fn check(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// Checks PEM text of certificates that are trusted.
+pub(super) fn authorities(pem: &[u8]) -> Result<(), &'static str> {
+    let blocks = blocks(pem).ok_or("is not PEM")?;
+    let mut certificates = blocks.iter().filter(|(label, _)| label == "CERTIFICATE").peekable();
+    certificates.peek().ok_or("holds no certificate")?;
+    if certificates.any(|(_, der)| public_key(der).is_none()) {
+        return Err("holds a certificate that cannot be read");
+    }
+    Ok(())
+}
+
 /// As much of a public key as identifies it.
 #[derive(Debug, PartialEq, Eq)]
 enum Public<'a> {

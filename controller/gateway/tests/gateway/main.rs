@@ -12,4 +12,8 @@ mod properties;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
+mod traffic_clients;
+#[cfg(test)]
+mod traffic_tls;
+#[cfg(test)]
 mod world;

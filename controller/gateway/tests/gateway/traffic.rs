@@ -18,7 +18,7 @@ use crate::{
 const MANIFESTS: &str = include_str!("traffic.yaml");
 
 /// An Envoy with one listener, ended with the test.
-struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     port: u16,
     _scratch: Scratch,
@@ -32,7 +32,7 @@ impl Drop for Proxy {
 }
 
 /// Answers every request with its own name and the head that it received.
-fn backend(name: &'static str) -> u16 {
+pub(crate) fn backend(name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -59,16 +59,20 @@ fn backend(name: &'static str) -> u16 {
     port
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Drops what needs the real filter.
+/// Drops what needs the real filter, and has every answer say whose Envoy takes the request for.
 fn without_filter(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if let Some(Value::Array(filters)) = fields.get_mut("http_filters") {
                 filters.retain(|filter| filter["name"] == "envoy.filters.http.router");
+            }
+            if fields.contains_key("virtual_hosts") {
+                let client = json!({ "key": "x-client", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" });
+                fields.insert("response_headers_to_add".to_owned(), json!([{ "header": client }]));
             }
             fields.values_mut().for_each(without_filter);
         }
@@ -85,12 +89,17 @@ fn start() -> Proxy {
         .replace("WIDE", &backend("wide").to_string())
         .replace("ANYONE", &backend("anyone").to_string())
         .replace("NOBODY", &free_port().to_string());
-    let world = world(&manifests, "unused.wasm");
+    launch(&manifests, port, &["no-endpoints"])
+}
+
+/// Starts Envoy with the configuration that manifests give; only findings of some codes are expected.
+pub(crate) fn launch(manifests: &str, port: u16, expected: &[&str]) -> Proxy {
+    let world = world(manifests, "unused.wasm");
     let findings: Vec<_> = world
         .translation
         .findings
         .iter()
-        .filter(|finding| finding.code != "no-endpoints")
+        .filter(|finding| !expected.contains(&finding.code))
         .collect();
     assert!(findings.is_empty(), "{findings:#?}");
     let scratch = Scratch::new("traffic");
@@ -131,9 +140,13 @@ fn start() -> Proxy {
     }
 }
 
-/// Sends a request, given as its first line and header lines, and returns the whole answer.
 fn send(proxy: &Proxy, lines: &[&str]) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    send_to(proxy.port, lines)
+}
+
+/// Sends a request, given as its first line and header lines, and returns the whole answer.
+pub(crate) fn send_to(port: u16, lines: &[&str]) -> String {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let head: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     connection

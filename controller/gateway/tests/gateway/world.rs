@@ -45,6 +45,7 @@ pub(crate) fn world(manifests: &str, wasm: &str) -> World {
                 (name.to_owned(), endpoint.to_owned())
             })
             .collect::<BTreeMap<_, _>>(),
+        system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
         access_log: directives(manifests, "# access log ").next().map(str::to_owned),
         none: Arc::clone(&none),
     };

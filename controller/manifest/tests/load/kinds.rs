@@ -52,6 +52,34 @@ data: {{alice: a2V5}}
 apiVersion: v1
 kind: Namespace
 metadata: {{name: shop, labels: {{team: sales}}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: ca, namespace: shop}}
+data: {{ca.crt: text}}
+binaryData: {{a: a2V5}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {{name: more, namespace: shop}}
+spec:
+  parentRef: {{name: public, namespace: edge}}
+  listeners: [{{name: http, port: 81, protocol: HTTP}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: tls, namespace: shop}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: orders}}]
+  validation: {{hostname: orders.example.com, wellKnownCACertificates: System}}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {{name: clients, namespace: edge}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: public}}]
+  clientIPDetection: {{customHeader: {{name: CF-Connecting-IP}}}}
+  timeout: {{http: {{requestReceivedTimeout: 5s}}}}
 "
     ));
     assert_eq!(lines(&loaded), Vec::<String>::new());
@@ -67,8 +95,12 @@ metadata: {{name: shop, labels: {{team: sales}}}}
         snapshot.endpoint_slices.len(),
         snapshot.secrets.len(),
         snapshot.namespaces.len(),
+        snapshot.config_maps.len(),
+        snapshot.listener_sets.len(),
+        snapshot.backend_tls_policies.len(),
+        snapshot.client_traffic_policies.len(),
     ];
-    assert_eq!(counts, [1; 10]);
+    assert_eq!(counts, [1; 14]);
 }
 
 #[test]
@@ -175,11 +207,10 @@ fn a_kind_that_is_not_read_is_named_and_a_misspelt_one_is_an_error() {
         (diagnostic.code, diagnostic.level())
     };
     for (api_version, kind) in [
-        ("v1", "ConfigMap"),
+        ("v1", "ServiceAccount"),
         ("apps/v1", "Deployment"),
         ("gateway.networking.k8s.io/v1", "GRPCRoute"),
         ("gateway.networking.k8s.io/v1", "TLSRoute"),
-        ("gateway.envoyproxy.io/v1alpha1", "ClientTrafficPolicy"),
         ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"),
         ("networking.istio.io/v1", "Gateway"),
         ("serving.knative.dev/v1", "Service"),

@@ -49,7 +49,7 @@ fn a_bad_document_hides_neither_its_neighbours_nor_other_files() {
 
 #[test]
 fn a_warning_fails_no_file() {
-    let loaded = file("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b}\n");
+    let loaded = file("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x}\n");
     assert_eq!(loaded.diagnostics.len(), 1);
     assert_eq!(loaded.failed_files().count(), 0);
 }

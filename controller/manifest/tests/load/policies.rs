@@ -258,3 +258,21 @@ fn of_two_policies_of_one_name_a_shadow_stays_none_beside_one_that_restricts() {
     let loaded = files(&[("a.yaml", &shadow), ("b.yaml", &shadow)]);
     assert!(loaded.snapshot.broken_policies[0].shadow);
 }
+
+/// At what it targets no client has an address: the proxies' own must not count.
+#[test]
+fn an_unreadable_policy_on_client_addresses_keeps_its_targets() {
+    let loaded = file(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {name: clients, namespace: edge}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: public, sectionName: http}]
+  clientIPDetection: {xForwardedFor: {trustedCIDR: [10.0.0.0/8]}}
+",
+    );
+    assert!(loaded.snapshot.client_traffic_policies.is_empty());
+    let broken = &loaded.snapshot.broken_client_traffic_policies[0];
+    assert_eq!(broken.metadata.name.as_deref(), Some("clients"));
+    assert_eq!(broken.targets[0].section_name.as_deref(), Some("http"));
+}

@@ -1,0 +1,514 @@
+//! Whom connections to backends trust (Gateway API, `BackendTLSPolicy`; Envoy Gateway, `Backend.spec.tls`).
+//!
+//! A backend that is meant to be spoken to in TLS is spoken to in TLS or not at all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use gateway_api::backendtlspolicies::{
+    BackendTlsPolicy, BackendTlsPolicyValidation, BackendTlsPolicyValidationSubjectAltNamesType as NameType,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use portcullis_api::backend::{BackendEndpoint, BackendTlsSettings, TlsVersion};
+use portcullis_attachment::{
+    binding::Bindings,
+    finding::{Finding, Severity},
+    object::{self, GATEWAY_GROUP, ObjectRef, POLICY_GROUP},
+    snapshot::Snapshot,
+    status::{ObjectStatus, ParentRef, Scope, ScopeStatus},
+};
+
+use crate::{
+    certificate,
+    gateway::sentence,
+    report::{Fault, condition, ignored},
+};
+
+/// How a backend proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// The name that the backend is asked for in the TLS greeting.
+    pub(crate) server_name: String,
+    /// The names of which its certificate must hold one.
+    pub(crate) names: Vec<Name>,
+    pub(crate) authorities: Authorities,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Dns(String),
+    Uri(String),
+}
+
+/// Whose signatures count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authorities {
+    /// A file, as Envoy sees it.
+    File(String),
+    /// PEM text (RFC 7468).
+    Pem(Vec<u8>),
+}
+
+/// One policy.
+struct Policy<'a> {
+    object: ObjectRef,
+    written: &'a BackendTlsPolicy,
+    /// What `ResolvedRefs` says, if it does not hold.
+    unresolved: Option<(&'static str, String)>,
+    trust: Result<Arc<Trust>, (&'static str, String)>,
+    /// The policies that have one of its targets.
+    older: BTreeSet<usize>,
+}
+
+/// Group, kind, namespace and name of a backend.
+type Target<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// All policies and what they may refer to.
+pub(crate) struct BackendTls<'a> {
+    policies: Vec<Policy<'a>>,
+    /// Policies by target and section, oldest first.
+    targets: HashMap<Target<'a>, BTreeMap<Option<&'a str>, Vec<usize>>>,
+    sources: Sources<'a>,
+}
+
+/// Where certificates of authorities may stand.
+struct Sources<'a> {
+    config_maps: HashMap<(&'a str, &'a str), &'a ConfigMap>,
+    secrets: HashMap<(&'a str, &'a str), &'a Secret>,
+    system: &'a str,
+}
+
+impl<'a> BackendTls<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, system: &'a str, findings: &mut Vec<Finding>) -> Self {
+        let config_maps = snapshot.config_maps.iter().map(|map| {
+            let metadata = &map.metadata;
+            ((object::namespace(metadata), object::name(metadata)), map.as_ref())
+        });
+        let sources = Sources {
+            config_maps: config_maps.collect(),
+            secrets: certificate::secrets(snapshot),
+            system,
+        };
+        let mut written: Vec<&BackendTlsPolicy> = snapshot.backend_tls_policies.iter().map(AsRef::as_ref).collect();
+        written.sort_by(|one, other| object::age(&one.metadata).cmp(&object::age(&other.metadata)));
+        let mut policies: Vec<Policy<'a>> = Vec::with_capacity(written.len());
+        let mut targets: HashMap<Target<'a>, BTreeMap<Option<&'a str>, Vec<usize>>> = HashMap::new();
+        for policy in written {
+            let namespace = object::namespace(&policy.metadata);
+            let object = ObjectRef::new("BackendTLSPolicy", namespace, object::name(&policy.metadata));
+            let mut tell = |severity, fault: Fault| findings.push(fault.finding(severity, &object));
+            if policy.spec.options.as_ref().is_some_and(|options| !options.is_empty()) {
+                tell(Severity::Warning, ignored("spec.options", "no option is known"));
+            }
+            let mut unresolved = None;
+            let trust = sources.validation(namespace, &policy.spec.validation, &mut |reason, fault: Fault| {
+                unresolved.get_or_insert((reason, fault.message.clone()));
+                tell(Severity::Error, fault.below("spec.validation"));
+            });
+            let index = policies.len();
+            let mut older = BTreeSet::new();
+            for (at, target) in policy.spec.target_refs.iter().enumerate() {
+                let known = matches!(
+                    (target.group.as_str(), target.kind.as_str()),
+                    ("", "Service") | (POLICY_GROUP, "Backend")
+                );
+                if !known {
+                    let path = format!("spec.targetRefs[{at}].kind");
+                    let message = format!(
+                        "targets of kind {:?} of group {:?} are not served",
+                        target.kind, target.group
+                    );
+                    let fault = Fault::new("unsupported-target", path, message).fix("target a Service or a Backend");
+                    tell(Severity::Error, fault);
+                    continue;
+                }
+                let key = (
+                    target.group.as_str(),
+                    target.kind.as_str(),
+                    namespace,
+                    target.name.as_str(),
+                );
+                let section = target.section_name.as_deref().filter(|section| !section.is_empty());
+                let holders = targets.entry(key).or_default().entry(section).or_default();
+                if let Some(holder) = holders.first().filter(|holder| **holder != index) {
+                    older.insert(*holder);
+                    let holder = policies
+                        .get(*holder)
+                        .map(|policy: &Policy<'_>| policy.object.to_string());
+                    let path = format!("spec.targetRefs[{at}]");
+                    let message = format!(
+                        "{} {namespace}/{} already has {}, which applies",
+                        target.kind,
+                        target.name,
+                        holder.unwrap_or_default()
+                    );
+                    tell(Severity::Error, Fault::new("policy-conflict", path, message));
+                }
+                holders.push(index);
+            }
+            policies.push(Policy {
+                object,
+                written: policy,
+                unresolved,
+                trust,
+                older,
+            });
+        }
+        Self {
+            policies,
+            targets,
+            sources,
+        }
+    }
+
+    /// The trust of a backend's port, by the names that the port may have in `sectionName`; none where no policy says so.
+    ///
+    /// # Errors
+    ///
+    /// Says why the policy that applies cannot be followed.
+    pub(crate) fn of(&self, target: Target<'_>, sections: &[&str]) -> Result<Option<Arc<Trust>>, String> {
+        let Some(of_target) = self.targets.get(&target) else {
+            return Ok(None);
+        };
+        let of_section = sections.iter().find_map(|section| of_target.get(&Some(*section)));
+        let holders = of_section.or_else(|| of_target.get(&None));
+        let holder = holders.and_then(|holders| self.policies.get(*holders.first()?));
+        match holder {
+            None => Ok(None),
+            Some(Policy { trust: Ok(trust), .. }) => Ok(Some(Arc::clone(trust))),
+            Some(Policy {
+                object,
+                trust: Err((_, why)),
+                ..
+            }) => Err(format!("{object} cannot be followed: {why}")),
+        }
+    }
+
+    /// The trust of a Backend that sets it itself.
+    ///
+    /// # Errors
+    ///
+    /// Says which setting is not served.
+    pub(crate) fn of_settings(
+        &self,
+        namespace: &str,
+        settings: &BackendTlsSettings,
+        endpoints: &[BackendEndpoint],
+    ) -> Result<Arc<Trust>, String> {
+        let unsupported = [
+            (settings.insecure_skip_verify == Some(true), "insecureSkipVerify"),
+            (settings.client_certificate_ref.is_some(), "clientCertificateRef"),
+            (
+                !matches!(settings.min_version, None | Some(TlsVersion::Auto | TlsVersion::V1_2)),
+                "minVersion",
+            ),
+            (
+                !matches!(settings.max_version, None | Some(TlsVersion::Auto | TlsVersion::V1_3)),
+                "maxVersion",
+            ),
+            (!settings.ciphers.is_empty(), "ciphers"),
+            (!settings.ecdh_curves.is_empty(), "ecdhCurves"),
+            (!settings.signature_algorithms.is_empty(), "signatureAlgorithms"),
+            (!settings.alpn_protocols.is_empty(), "alpnProtocols"),
+            (!settings.fingerprints.is_empty(), "fingerprints"),
+        ];
+        if let Some((_, field)) = unsupported.iter().find(|(set, _)| *set) {
+            return Err(format!("sets tls.{field}, which is not supported"));
+        }
+        let server_name = if settings.auto_sni_from_endpoint_hostname == Some(true) {
+            let name = |endpoint: &BackendEndpoint| {
+                let own = endpoint.hostname.clone();
+                own.or_else(|| endpoint.fqdn.as_ref().map(|fqdn| fqdn.hostname.clone()))
+            };
+            let names: BTreeSet<Option<String>> = endpoints.iter().map(name).collect();
+            let only = names.first().filter(|_| names.len() == 1);
+            only.cloned().flatten()
+        } else {
+            settings.sni.clone()
+        };
+        let Some(server_name) = server_name else {
+            return Err("sets tls, but names no single host that its endpoints prove to be; set tls.sni".to_owned());
+        };
+        let references = settings.ca_certificate_refs.iter().map(|reference| {
+            (
+                reference.group.as_str(),
+                reference.kind.as_str(),
+                reference.name.as_str(),
+            )
+        });
+        let mut why = None;
+        let authorities = self.sources.authorities(
+            namespace,
+            references,
+            settings.well_known_ca_certificates.as_deref(),
+            &mut |_, fault: Fault| {
+                why.get_or_insert(fault.message);
+            },
+        );
+        match authorities {
+            Some(authorities) => Ok(Arc::new(Trust {
+                names: vec![Name::Dns(server_name.clone())],
+                server_name,
+                authorities,
+            })),
+            None => Err(format!(
+                "sets tls, but {}",
+                why.unwrap_or_else(|| "no authority is trusted".to_owned())
+            )),
+        }
+    }
+
+    /// The status of every policy, for each Gateway whose routes lead to a target of it.
+    pub(crate) fn statuses(&self, snapshot: &Snapshot, bindings: &Bindings) -> Vec<ObjectStatus> {
+        let uses = uses(snapshot, bindings);
+        let status = |policy: &Policy<'a>| {
+            let namespace = object::namespace(&policy.written.metadata);
+            let gateways: BTreeSet<&(String, String)> = policy
+                .written
+                .spec
+                .target_refs
+                .iter()
+                .filter_map(|target| {
+                    let key = (
+                        target.group.clone(),
+                        target.kind.clone(),
+                        namespace.to_owned(),
+                        target.name.clone(),
+                    );
+                    uses.get(&key)
+                })
+                .flatten()
+                .collect();
+            ObjectStatus {
+                object: policy.object.clone(),
+                observed_generation: policy.written.metadata.generation,
+                scopes: gateways
+                    .into_iter()
+                    .map(|gateway| self.scope(policy, gateway))
+                    .collect(),
+            }
+        };
+        let all = self.policies.iter().map(status);
+        all.filter(|status| !status.scopes.is_empty()).collect()
+    }
+
+    fn scope(&self, policy: &Policy<'_>, gateway: &(String, String)) -> ScopeStatus {
+        let older = policy.older.first().and_then(|older| self.policies.get(*older));
+        let accepted = match (older, &policy.trust) {
+            (Some(older), _) => {
+                let (namespace, name) = (&older.object.namespace, &older.object.name);
+                let message = format!("Policy conflicts with BackendTLSPolicy {namespace}/{name}.");
+                condition("Accepted", false, "Conflicted", message)
+            }
+            (None, Err((reason, message))) => condition("Accepted", false, reason, sentence(message)),
+            (None, Ok(_)) => condition("Accepted", true, "Accepted", "Policy has been accepted."),
+        };
+        let resolved = match &policy.unresolved {
+            Some((reason, message)) => condition("ResolvedRefs", false, reason, sentence(message)),
+            None => condition(
+                "ResolvedRefs",
+                true,
+                "ResolvedRefs",
+                "Resolved all the Object references.",
+            ),
+        };
+        ScopeStatus {
+            scope: Scope::Parent(ParentRef {
+                group: GATEWAY_GROUP.to_owned(),
+                kind: "Gateway".to_owned(),
+                namespace: gateway.0.clone(),
+                name: gateway.1.clone(),
+                section_name: None,
+                port: None,
+            }),
+            conditions: vec![accepted, resolved],
+            attached_routes: None,
+        }
+    }
+}
+
+/// Gateways by the backends that their routes lead to.
+fn uses(
+    snapshot: &Snapshot,
+    bindings: &Bindings,
+) -> HashMap<(String, String, String, String), BTreeSet<(String, String)>> {
+    let mut gateways: HashMap<(&str, &str, &str), BTreeSet<(String, String)>> = HashMap::new();
+    for parent in &bindings.parents {
+        let route = &parent.route;
+        let of_route = gateways.entry((route.kind, &route.namespace, &route.name)).or_default();
+        of_route.extend(
+            parent
+                .listeners
+                .iter()
+                .map(|bound| (bound.listener.namespace.clone(), bound.listener.gateway.clone())),
+        );
+    }
+    let mut uses: HashMap<_, BTreeSet<_>> = HashMap::new();
+    let mut add =
+        |kind: &str, metadata, group: &Option<String>, of: &Option<String>, namespace: &Option<String>, name: &str| {
+            let own = object::namespace(metadata);
+            let Some(of_route) = gateways.get(&(kind, own, object::name(metadata))) else {
+                return;
+            };
+            let key = (
+                group.clone().unwrap_or_default(),
+                of.clone().unwrap_or_else(|| "Service".to_owned()),
+                namespace.clone().unwrap_or_else(|| own.to_owned()),
+                name.to_owned(),
+            );
+            uses.entry(key).or_default().extend(of_route.iter().cloned());
+        };
+    for route in &snapshot.http_routes {
+        let rules = route.spec.rules.iter().flatten();
+        for to in rules.flat_map(|rule| rule.backend_refs.iter().flatten()) {
+            add(
+                "HTTPRoute",
+                &route.metadata,
+                &to.group,
+                &to.kind,
+                &to.namespace,
+                &to.name,
+            );
+        }
+    }
+    for route in &snapshot.grpc_routes {
+        let rules = route.spec.rules.iter().flatten();
+        for to in rules.flat_map(|rule| rule.backend_refs.iter().flatten()) {
+            add(
+                "GRPCRoute",
+                &route.metadata,
+                &to.group,
+                &to.kind,
+                &to.namespace,
+                &to.name,
+            );
+        }
+    }
+    uses
+}
+
+impl Sources<'_> {
+    fn validation(
+        &self,
+        namespace: &str,
+        validation: &BackendTlsPolicyValidation,
+        tell: &mut impl FnMut(&'static str, Fault),
+    ) -> Result<Arc<Trust>, (&'static str, String)> {
+        let references = validation.ca_certificate_refs.iter().flatten();
+        let references = references.map(|reference| {
+            (
+                reference.group.as_str(),
+                reference.kind.as_str(),
+                reference.name.as_str(),
+            )
+        });
+        let system = validation
+            .well_known_ca_certificates
+            .as_deref()
+            .filter(|known| !known.is_empty());
+        let Some(authorities) = self.authorities(namespace, references, system, tell) else {
+            let message = "no authority is trusted: none of its CA certificates can be used".to_owned();
+            return Err(("NoValidCACertificate", message));
+        };
+        let mut names: Vec<Name> = Vec::new();
+        for name in validation.subject_alt_names.iter().flatten() {
+            let named = match name.r#type {
+                NameType::Hostname => name.hostname.clone().map(Name::Dns),
+                NameType::Uri => name.uri.clone().map(Name::Uri),
+            };
+            names.extend(named);
+        }
+        if names.is_empty() {
+            names.push(Name::Dns(validation.hostname.clone()));
+        }
+        Ok(Arc::new(Trust {
+            server_name: validation.hostname.clone(),
+            names,
+            authorities,
+        }))
+    }
+
+    /// Everything that the references which can be followed hold; none where nothing does.
+    fn authorities<'r>(
+        &self,
+        namespace: &str,
+        references: impl Iterator<Item = (&'r str, &'r str, &'r str)>,
+        well_known: Option<&str>,
+        tell: &mut impl FnMut(&'static str, Fault),
+    ) -> Option<Authorities> {
+        match well_known {
+            Some("System") => return Some(Authorities::File(self.system.to_owned())),
+            Some(other) => {
+                let message = format!("{other:?} is not known");
+                let fault = Fault::new("unknown-value", "wellKnownCACertificates", message).fix("write \"System\"");
+                tell("InvalidCACertificateRef", fault);
+                return None;
+            }
+            None => {}
+        }
+        let mut pem = Vec::new();
+        for (index, (group, kind, name)) in references.enumerate() {
+            let path = format!("caCertificateRefs[{index}]");
+            let text = match (group, kind) {
+                ("", "ConfigMap") => self.config_maps.get(&(namespace, name)).map(|map| of_config_map(map)),
+                ("", "Secret") => self.secrets.get(&(namespace, name)).map(|secret| of_secret(secret)),
+                _ => {
+                    let message = format!("kind {kind:?} of group {group:?} holds no CA certificate");
+                    let fault = Fault::new("invalid-certificate-kind", format!("{path}.kind"), message);
+                    tell("InvalidKind", fault.fix("refer to a ConfigMap or a Secret"));
+                    continue;
+                }
+            };
+            let what = format!("{kind} {namespace}/{name}");
+            let checked = match text {
+                None => Err(("certificate-not-found", format!("{what} does not exist"))),
+                Some(None) => Err(("invalid-certificate", format!("{what} has no entry \"ca.crt\""))),
+                Some(Some(text)) => match certificate::check_authorities(&text) {
+                    Ok(()) => Ok(text),
+                    Err(why) => Err(("invalid-certificate", format!("{what}: {why}"))),
+                },
+            };
+            match checked {
+                Ok(text) => {
+                    pem.extend(text);
+                    pem.push(b'\n');
+                }
+                Err((code, message)) => {
+                    tell(
+                        "InvalidCACertificateRef",
+                        Fault::new(code, format!("{path}.name"), message),
+                    );
+                }
+            }
+        }
+        (!pem.is_empty()).then_some(Authorities::Pem(pem))
+    }
+}
+
+/// `ca.crt`, or `tls.crt`, or the only entry, as Envoy Gateway reads it.
+fn of_config_map(map: &ConfigMap) -> Option<Vec<u8>> {
+    let data = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.as_bytes()));
+    choose(data.collect())
+}
+
+fn of_secret(secret: &Secret) -> Option<Vec<u8>> {
+    let data = secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    choose(data.collect())
+}
+
+fn choose(entries: BTreeMap<&str, &[u8]>) -> Option<Vec<u8>> {
+    let named = entries.get("ca.crt").or_else(|| entries.get("tls.crt"));
+    let only = entries.values().next().filter(|_| entries.len() == 1);
+    named.or(only).map(|text| text.to_vec())
+}
