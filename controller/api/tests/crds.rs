@@ -80,3 +80,27 @@ fn every_schema_is_structural() {
         check(&crd.spec.names.kind, &schema);
     }
 }
+
+#[test]
+fn an_access_policy_has_every_field_and_rule_of_a_security_policy() {
+    let schema = |kind: &str| {
+        let crds = portcullis_api::crds();
+        let crd = crds.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+        let schema = crd.spec.versions[0].schema.as_ref().unwrap();
+        let schema = serde_json::to_value(schema.open_api_v3_schema.as_ref().unwrap()).unwrap();
+        schema["properties"]["spec"].clone()
+    };
+    let (security, access) = (schema("SecurityPolicy"), schema("AccessPolicy"));
+    for (name, field) in security["properties"].as_object().unwrap() {
+        assert_eq!(&access["properties"][name], field, "{name}");
+    }
+    let rules = access["x-kubernetes-validations"].as_array().unwrap();
+    for rule in security["x-kubernetes-validations"].as_array().unwrap() {
+        assert!(rules.contains(rule), "{rule}");
+    }
+    assert_eq!(access["required"], security["required"]);
+    assert_eq!(
+        access["properties"]["apiKeyExpiry"]["x-kubernetes-list-map-keys"],
+        serde_json::json!(["clientID"])
+    );
+}
