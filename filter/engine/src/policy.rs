@@ -34,9 +34,9 @@ pub struct Policy {
     /// Those of the baseline too.
     pub(crate) identity_headers: IdentityHeaders,
     /// A policy that must admit the request as well.
-    pub(crate) baseline: Option<Box<Policy>>,
+    pub(crate) baseline: Option<Box<Self>>,
     /// A policy that is evaluated and changes nothing.
-    pub(crate) shadow: Option<Arc<Policy>>,
+    pub(crate) shadow: Option<Arc<Self>>,
 }
 
 /// Why a document cannot be enforced. Its author is at fault.

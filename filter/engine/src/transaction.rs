@@ -82,7 +82,7 @@ pub struct Transaction {
     at: Party,
     outcome: Outcome,
     reason: Reason,
-    shadow: Option<Box<Transaction>>,
+    shadow: Option<Box<Self>>,
 }
 
 /// Whose checks a transaction is at.
@@ -244,7 +244,7 @@ impl Transaction {
                 .verdict()
                 .filter(|_| by_rule)
                 .and_then(|verdict| verdict.rule.as_deref()),
-            principal: at.principal().or(other.principal()).map(Principal::name),
+            principal: at.principal().or_else(|| other.principal()).map(Principal::name),
         }
     }
 

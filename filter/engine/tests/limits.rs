@@ -79,7 +79,8 @@ fn headers(count: usize, values: usize) -> Value {
 fn rule_of(count: usize, part: &Value) -> Value {
     let mut rule = json!({"name": "rule", "action": "Deny"});
     for (field, value) in part.as_object().unwrap() {
-        rule[field] = value.as_array().unwrap().iter().cycle().take(count).cloned().collect();
+        let values: Value = value.as_array().unwrap().iter().cycle().take(count).cloned().collect();
+        rule.as_object_mut().unwrap().insert(field.clone(), values);
     }
     json!({"version": 1, "policy": "a/b", "authorization": {"defaultAction": "Allow", "rules": [rule]}})
 }

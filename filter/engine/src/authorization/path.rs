@@ -116,9 +116,7 @@ impl Pattern {
     }
 
     fn matches(&self, request: &Request<'_, impl Host>, width: Width) -> Option<bool> {
-        let Some(target) = request.head.path() else {
-            return None;
-        };
+        let target = request.head.path()?;
         let test = |reading: &[u8]| match self {
             Self::Exact(values) => values.iter().any(|value| match width {
                 Width::Any => without_slash(reading) == without_slash(value),

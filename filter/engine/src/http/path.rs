@@ -158,7 +158,7 @@ pub fn normalized(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((first, after)) = rest.split_first() {
-        let octet = rest.get(..3).and_then(|escape| percent_decode(escape).nth(0));
+        let octet = rest.get(..3).and_then(|escape| percent_decode(escape).next());
         match octet {
             Some(octet) if *first == b'%' && octet != b'%' && is_decoded_by_router(octet) => {
                 decoded.push(octet);

@@ -26,18 +26,17 @@ pub(crate) fn basic(lines: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), Reason> {
         }
     }
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bits = String::new();
+    let mut bits = Vec::new();
     for digit in &digits {
         let value = alphabet.find(char::from(*digit)).ok_or(Reason::BasicMalformed)?;
-        bits.push_str(&format!("{value:06b}"));
+        bits.extend((0..6).rev().map(|place| value >> place & 1 == 1));
     }
     let rest = bits.split_off(bits.len() / 8 * 8);
-    if encoded.len() > 2048 || rest.len() > 4 || rest.contains('1') {
+    if encoded.len() > 2048 || rest.len() > 4 || rest.contains(&true) {
         return Err(Reason::BasicMalformed);
     }
-    let decoded: Vec<u8> = (0..bits.len() / 8)
-        .map(|at| u8::from_str_radix(&bits[at * 8..at * 8 + 8], 2).unwrap())
-        .collect();
+    let byte = |bits: &[bool]| bits.iter().fold(0, |byte: u8, bit| byte << 1 | u8::from(*bit));
+    let decoded: Vec<u8> = bits.chunks(8).map(byte).collect();
     let colon = decoded
         .iter()
         .position(|byte| *byte == b':')
