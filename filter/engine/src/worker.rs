@@ -98,12 +98,12 @@ impl Worker {
             Hashing::Shadow => (&mut self.shadow, SHADOW_SHARE),
             Hashing::Never => return Err(Unchecked::Busy),
         };
-        if !budget.admits(start) {
+        if !budget.admits(start, credential.policy) {
             return Err(Unchecked::Busy);
         }
         let right = check();
         let end = host.now();
-        budget.spend(start, end.unwrap_or_default(), share);
+        budget.spend(start, end.unwrap_or_default(), share, credential.policy);
         let end = end?;
         if right {
             self.verified.insert(digest, end, VERIFIED_KEPT);
@@ -150,20 +150,37 @@ impl Credential<'_> {
 struct Budget {
     since: u64,
     wait: u64,
+    /// The identity of the policy that hashed last.
+    last: Box<str>,
+    /// Whether another policy was turned away since.
+    wanted: bool,
 }
 
 impl Budget {
     /// Tells whether a hash may start now. If the clock was set back, the wait begins again: it neither ends early nor
     /// lasts until the clock has caught up.
-    fn admits(&mut self, now: u64) -> bool {
+    ///
+    /// While another policy wants to hash, the one that did last waits twice as long: guesses at the passwords of one
+    /// tenant must not keep the users of all others out.
+    fn admits(&mut self, now: u64, policy: &str) -> bool {
         self.since = self.since.min(now);
-        now - self.since >= self.wait
+        let waited = now - self.since;
+        let again = *self.last == *policy;
+        if waited < self.wait {
+            self.wanted |= !again;
+            return false;
+        }
+        !(again && self.wanted && waited < self.wait.saturating_mul(2))
     }
 
-    fn spend(&mut self, start: u64, end: u64, share: u64) {
+    fn spend(&mut self, start: u64, end: u64, share: u64, policy: &str) {
         let took = end.checked_sub(start).unwrap_or(*BELIEVED.end());
-        self.since = start;
-        self.wait = took.clamp(*BELIEVED.start(), *BELIEVED.end()).saturating_mul(share);
+        *self = Self {
+            since: start,
+            wait: took.clamp(*BELIEVED.start(), *BELIEVED.end()).saturating_mul(share),
+            last: policy.into(),
+            wanted: false,
+        };
     }
 }
 

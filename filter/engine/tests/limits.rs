@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_engine::{
     denial::Reason,
-    document::{ApiClient, Document, MAX_BYTES, Secrets},
+    document::{ApiClient, Document, MAX_BYTES, Secrets, User},
     host::{Fault, Host},
     policy::{self, Policy, PolicyError},
     seal,
@@ -93,6 +93,41 @@ fn clients(count: usize) -> Vec<ApiClient> {
             not_after: None,
         })
         .collect()
+}
+
+const HASH: &str = "$2y$10$abcdefghijklmnopqrstuuPp7HPfoAs8I2dCQCQ/fW7zEJv8I8C8e";
+
+fn users(count: usize) -> Secrets {
+    let user = |index| User {
+        name: format!("user-{index}"),
+        hash: HASH.to_owned(),
+    };
+    Secrets {
+        users: (0..count).map(user).collect(),
+        ..Secrets::default()
+    }
+}
+
+fn basic_auth() -> Value {
+    json!({"version": 1, "policy": "a/b", "basicAuth": {}})
+}
+
+#[test]
+fn users_have_a_cap_and_their_hashes_are_not_printed() {
+    let document: Document = serde_json::from_value(basic_auth()).unwrap();
+    let secrets = users(4096);
+    let policy = Policy::compile(&document, &secrets).unwrap();
+    let printed = format!("{policy:?} {secrets:?} {:?}", secrets.users);
+    assert!(printed.contains("user-4095"));
+    for secret in ["$2y$", "Pp7HPfoAs8I2", "abcdefghijklmnopqrstu"] {
+        assert!(!printed.contains(secret), "{secret}");
+    }
+    let error = Policy::compile(&document, &users(4097)).unwrap_err();
+    assert_eq!(
+        (error.path.as_str(), error.code),
+        ("basicAuth.users", "too-many"),
+        "{error}"
+    );
 }
 
 fn methods(bytes: usize) -> Value {
@@ -253,6 +288,7 @@ fn the_largest_documents_are_decoded_quickly() {
         ),
         ("headers", headers(512, 8), secrets(vec![])),
         ("clients", key, secrets(clients(2300))),
+        ("users", basic_auth(), serde_json::to_vec(&users(2600)).unwrap()),
     ] {
         let document = serde_json::to_vec(&document).unwrap();
         let h = seal::hash(&document, &secrets);

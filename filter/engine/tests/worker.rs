@@ -195,6 +195,24 @@ fn hashing_takes_a_fifth_of_the_time() {
 }
 
 #[test]
+fn guesses_at_one_policy_leave_room_for_another() {
+    let (mut place, guessed, other) = (Place::new(), basic("00"), basic("01"));
+    assert_eq!(place.ask(&guessed, "nobody", "a"), HASHED_WRONG);
+    assert_eq!(place.ask(&other, "alice", "x"), BUSY);
+    place.wait(4 * HASH);
+    for guess in ["b", "c", "d"] {
+        assert_eq!(place.ask(&guessed, "nobody", guess), BUSY, "another is waiting");
+        place.wait(HASH);
+    }
+    assert_eq!(place.ask(&other, "alice", "x"), HASHED_IN);
+    place.wait(4 * HASH);
+    assert_eq!(place.ask(&guessed, "nobody", "b"), HASHED_WRONG);
+    assert_eq!(place.ask(&other, "carol", "x"), BUSY);
+    place.wait(9 * HASH);
+    assert_eq!(place.ask(&guessed, "nobody", "c"), HASHED_WRONG, "it did not come back");
+}
+
+#[test]
 fn who_is_too_early_is_told_when_to_come_back() {
     let (mut place, policy) = (Place::new(), basic(""));
     place.ask(&policy, "alice", "x");
