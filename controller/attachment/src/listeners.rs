@@ -10,8 +10,9 @@ use gateway_api::gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRo
 use crate::{
     hostname,
     object::{self, GATEWAY_GROUP, ListenerRef},
-    route::ROUTE_KINDS,
 };
+
+pub use crate::route::ROUTE_KINDS;
 
 /// One listener of a Gateway.
 #[derive(Clone, Debug, PartialEq)]

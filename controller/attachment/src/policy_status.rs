@@ -149,6 +149,7 @@ impl Ancestors {
                 scope: Scope::Parent(ancestor),
                 conditions: status.conditions(truncated && index == last),
                 attached_routes: None,
+                supported_kinds: Vec::new(),
             });
         Some(ObjectStatus {
             object: candidate.object.clone(),

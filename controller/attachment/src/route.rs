@@ -14,7 +14,7 @@ pub(crate) const HTTP_ROUTE: &str = "HTTPRoute";
 /// The kind of gRPC routes.
 pub(crate) const GRPC_ROUTE: &str = "GRPCRoute";
 /// Every kind of route that is served.
-pub(crate) const ROUTE_KINDS: [&str; 2] = [HTTP_ROUTE, GRPC_ROUTE];
+pub const ROUTE_KINDS: [&str; 2] = [HTTP_ROUTE, GRPC_ROUTE];
 
 /// What is common to routes of every kind.
 pub(crate) struct Route<'a> {

@@ -24,6 +24,9 @@ pub struct ScopeStatus {
     /// How many routes are attached, for listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached_routes: Option<i32>,
+    /// The kinds of routes that a listener takes (`status.listeners[].supportedKinds`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supported_kinds: Vec<&'static str>,
 }
 
 /// What a set of conditions is about.

@@ -22,8 +22,7 @@ use portcullis_attachment::{
 
 use crate::{
     certificate,
-    gateway::sentence,
-    report::{Fault, condition, ignored},
+    report::{Fault, condition, ignored, sentence},
 };
 
 /// How a backend proves itself.
@@ -326,6 +325,7 @@ impl<'a> BackendTls<'a> {
             }),
             conditions: vec![accepted, resolved],
             attached_routes: None,
+            supported_kinds: Vec::new(),
         }
     }
 }

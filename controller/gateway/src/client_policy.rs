@@ -22,7 +22,7 @@ use portcullis_engine::address::parse_network;
 
 use crate::{
     detection::Detection,
-    report::{Fault, condition, ignored},
+    report::{Fault, condition, ignored, sentence},
 };
 
 /// A Gateway or a ListenerSet, or one of its listeners.
@@ -270,17 +270,27 @@ impl<'a> ClientPolicies<'a> {
             name: listener.gateway.clone(),
             section: None,
         };
-        let objects = [Some(gateway)];
+        let set = listener.set.as_ref().map(|set| Slot {
+            kind: "ListenerSet",
+            namespace: set.namespace.clone(),
+            name: set.name.clone(),
+            section: None,
+        });
+        // The listeners of a set are the Gateway's, but none of those that its policies name.
+        let of_set = set.is_some();
+        let objects = [set, Some(gateway)];
         for object in objects.into_iter().flatten() {
-            let section = Slot {
-                section: Some(listener.listener.clone()),
-                ..object.clone()
-            };
-            if let Some(holder) = self.slots.get(&section) {
-                return Ok(Some(*holder));
-            }
-            if self.lost.contains(&object) {
-                return Err(());
+            if object.kind == "ListenerSet" || !of_set {
+                let section = Slot {
+                    section: Some(listener.listener.clone()),
+                    ..object.clone()
+                };
+                if let Some(holder) = self.slots.get(&section) {
+                    return Ok(Some(*holder));
+                }
+                if self.lost.contains(&object) {
+                    return Err(());
+                }
             }
             if let Some(holder) = self.slots.get(&object) {
                 return Ok(Some(*holder));
@@ -383,7 +393,7 @@ impl<'a> ClientPolicies<'a> {
                     describe(slot)
                 ),
             ),
-            (Fate::Holds, Some(message)) => condition("Accepted", false, "Invalid", crate::gateway::sentence(message)),
+            (Fate::Holds, Some(message)) => condition("Accepted", false, "Invalid", sentence(message)),
             (Fate::Holds, None) => condition("Accepted", true, "Accepted", "Policy has been accepted."),
         });
         let overriding = self.overriding(slot);
@@ -409,6 +419,7 @@ impl<'a> ClientPolicies<'a> {
             }),
             conditions,
             attached_routes: None,
+            supported_kinds: Vec::new(),
         }
     }
 

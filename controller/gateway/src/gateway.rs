@@ -9,19 +9,22 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     effective::Attachment,
     finding::{Finding, Severity},
-    listeners::{Listener, listeners},
-    object::{self, GATEWAY_GROUP, ListenerRef, ObjectRef},
-    status::{Condition, ObjectStatus, Scope, ScopeStatus},
+    listener_set::ManagedGateway,
+    listeners::Listener,
+    object::{self, ListenerRef, ObjectRef},
+    status::ObjectStatus,
 };
 
 use crate::{
     BoundPort, Configuration, Options, Resource,
     backends::Backends,
-    certificate::{self, Secrets},
+    certificate::Secrets,
     client_policy::ClientPolicies,
+    conditions,
     grants::Grants,
+    judged::{Judged, judge, overlap},
     listener,
-    report::{Fault, condition, ignored},
+    report::{Fault, ignored},
     route::rule::Place,
     routes::Routes,
     table::{Policies, Served, Table},
@@ -37,23 +40,14 @@ pub(crate) struct World<'a> {
     pub(crate) backends: &'a Backends<'a>,
 }
 
-/// A listener and what became of it.
-struct Judged<'a> {
-    listener: Listener<'a>,
-    certificates: Vec<Resource>,
-    /// A fault of its certificates or of its kinds, for `ResolvedRefs`.
-    unresolved: Option<(&'static str, String)>,
-    /// Whether it serves nothing.
-    down: Option<(&'static str, String)>,
-}
-
-/// Translates one Gateway.
+/// Translates one Gateway: its configuration, and the statuses of it and of its ListenerSets.
 pub(crate) fn translate(
-    gateway: &Gateway,
+    managed: &ManagedGateway<'_>,
     world: &World<'_>,
     clients: &mut ClientPolicies<'_>,
     findings: &mut Vec<Finding>,
-) -> (Configuration, ObjectStatus) {
+) -> (Configuration, Vec<ObjectStatus>) {
+    let gateway = managed.gateway;
     let namespace = object::namespace(&gateway.metadata);
     let name = object::name(&gateway.metadata);
     let object = ObjectRef::new("Gateway", namespace, name);
@@ -62,138 +56,16 @@ pub(crate) fn translate(
             .into_iter()
             .map(|fault| fault.finding(Severity::Warning, &object)),
     );
-    let judged: Vec<Judged<'_>> = listeners(gateway)
-        .into_iter()
-        .map(|listener| judge(listener, gateway, namespace, world, clients, &object, findings))
+    let listeners = managed.listeners.iter().cloned();
+    let mut judged: Vec<Judged<'_>> = listeners
+        .map(|listener| judge(listener, gateway, world, clients, findings))
         .collect();
+    overlap(&mut judged);
     let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients);
-    let status = status(gateway, object, &judged, world.routes);
-    (configuration, status)
-}
-
-fn judge<'a>(
-    listener: Listener<'a>,
-    gateway: &Gateway,
-    namespace: &str,
-    world: &World<'_>,
-    clients: &ClientPolicies<'_>,
-    object: &ObjectRef,
-    findings: &mut Vec<Finding>,
-) -> Judged<'a> {
-    let path = format!("spec.listeners[{}]", listener.index);
-    let spec = listener.spec.clone();
-    let mut judged = Judged {
-        certificates: Vec::new(),
-        unresolved: None,
-        down: None,
-        listener,
-    };
-    if let Some(fault) = judged.listener.fault {
-        let code = if fault.is_conflict() {
-            "listener-conflict"
-        } else {
-            "invalid-listener"
-        };
-        findings.push(Fault::new(code, path, phrase(fault.message())).finding(Severity::Error, object));
-        judged.down = Some((fault.reason(), fault.message().to_owned()));
-        return judged;
-    }
-    let kinds = spec
-        .allowed_routes
-        .iter()
-        .flat_map(|allowed| allowed.kinds.iter().flatten());
-    for (index, kind) in kinds.enumerate() {
-        if kind.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP || kind.kind != "HTTPRoute" {
-            let message = format!("kind {:?} is not served by this listener", kind.kind);
-            let fault = Fault::new(
-                "invalid-route-kind",
-                format!("{path}.allowedRoutes.kinds[{index}]"),
-                message.clone(),
-            );
-            findings.push(
-                fault
-                    .fix("only HTTPRoute is supported")
-                    .finding(Severity::Error, object),
-            );
-            judged.unresolved = Some(("InvalidRouteKinds", message));
-        }
-    }
-    if spec.protocol == "HTTP" {
-        if spec.tls.is_some() {
-            findings.push(ignored(&format!("{path}.tls"), "the protocol is HTTP").finding(Severity::Warning, object));
-        }
-        return judged;
-    }
-    if let Some(frontend) = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref()) {
-        let validates = frontend.default.validation.is_some()
-            || frontend
-                .per_port
-                .iter()
-                .flatten()
-                .any(|port| port.tls.validation.is_some());
-        if validates {
-            // Serving without the client certificates that its author asks for is no fallback.
-            let message = "spec.tls.frontend asks for client certificates, which are not supported yet".to_owned();
-            findings.push(
-                Fault::new("unsupported-field", "spec.tls.frontend", message.clone()).finding(Severity::Error, object),
-            );
-            judged.down = Some(("UnsupportedValue", message));
-            return judged;
-        }
-    }
-    if clients.asks_for_client_certificates(&judged.listener.reference) {
-        let message =
-            "its ClientTrafficPolicy asks for client certificates (spec.tls.clientValidation), which are not supported yet"
-                .to_owned();
-        findings.push(Fault::new("unsupported-field", path, message.clone()).finding(Severity::Error, object));
-        judged.down = Some(("UnsupportedValue", message));
-        return judged;
-    }
-    let tls = spec.tls.as_ref();
-    if tls.is_some_and(|tls| tls.options.as_ref().is_some_and(|options| !options.is_empty())) {
-        findings.push(ignored(&format!("{path}.tls.options"), "no option is known").finding(Severity::Warning, object));
-    }
-    let references = tls.and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
-    if references.is_empty() {
-        let message = "an HTTPS listener needs a certificate".to_owned();
-        findings.push(
-            Fault::new(
-                "missing-certificate",
-                format!("{path}.tls.certificateRefs"),
-                message.clone(),
-            )
-            .finding(Severity::Error, object),
-        );
-        judged.unresolved = Some(("InvalidCertificateRef", message));
-    }
-    let mut failed = None;
-    for (index, reference) in references.iter().enumerate() {
-        match certificate::resolve(world.grants, world.secrets, namespace, reference) {
-            Ok(resource) => judged.certificates.push(resource),
-            Err(refused) => {
-                failed = Some((refused.reason, refused.fault.message.clone()));
-                let fault = refused.fault.below(&format!("{path}.tls.certificateRefs[{index}]"));
-                findings.push(fault.finding(Severity::Error, object));
-            }
-        }
-    }
-    if let Some((reason, message)) = failed {
-        let reason = if judged.certificates.is_empty() {
-            reason
-        } else {
-            "PartiallyInvalidCertificateRef"
-        };
-        judged.unresolved = Some((reason, message));
-    }
-    if judged.certificates.is_empty() {
-        let message = judged
-            .unresolved
-            .as_ref()
-            .map(|(_, message)| message.clone())
-            .unwrap_or_default();
-        judged.down = Some(("Invalid", message));
-    }
-    judged
+    let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
+    let sets = managed.sets.iter();
+    statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
+    (configuration, statuses)
 }
 
 /// Fields of a Gateway that have no effect.
@@ -211,13 +83,6 @@ fn unused(gateway: &Gateway) -> Vec<Fault> {
     }
     if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
         faults.push(ignored("spec.tls.backend", "no certificate is shown to backends"));
-    }
-    let allows = spec
-        .allowed_listeners
-        .as_ref()
-        .and_then(|allowed| allowed.namespaces.as_ref()?.from.as_ref());
-    if allows.is_some_and(|from| *from != gateway_api::gateways::GatewayAllowedListenersNamespacesFrom::None) {
-        faults.push(ignored("spec.allowedListeners", "ListenerSets are not supported"));
     }
     faults
 }
@@ -262,14 +127,11 @@ fn configure(
         if https {
             for each in &group {
                 let mut table = Table::new(
-                    listener::secure_table(port, &each.listener.spec.name),
+                    listener::secure_table(port, &each.label()),
                     Arc::clone(&world.options.none),
                 );
                 // Whoever got here by another listener's name, as with one certificate for both, is sent back.
-                for other in judged
-                    .iter()
-                    .filter(|other| i64::from(other.listener.spec.port) == i64::from(port))
-                {
+                for other in judged.iter().filter(|other| holds_hosts_of(other, port)) {
                     if other.listener.hostname != each.listener.hostname {
                         table.reserve(&other.listener.hostname, 421);
                     }
@@ -282,7 +144,7 @@ fn configure(
             let secure: Vec<_> = group
                 .iter()
                 .map(|each| listener::Secure {
-                    name: &each.listener.spec.name,
+                    name: each.label(),
                     hostname: &each.listener.hostname,
                     certificates: each.certificates.iter().map(|secret| secret.name.clone()).collect(),
                     detection: clients.detection(&each.listener.reference),
@@ -291,10 +153,7 @@ fn configure(
             keep(listener::secure(port, bound, &secure, world.options));
         } else {
             let mut table = Table::new(listener::plain_table(port), Arc::clone(&world.options.none));
-            for other in judged
-                .iter()
-                .filter(|other| i64::from(other.listener.spec.port) == i64::from(port))
-            {
+            for other in judged.iter().filter(|other| holds_hosts_of(other, port)) {
                 table.reserve(&other.listener.hostname, 404);
             }
             for each in &group {
@@ -306,7 +165,7 @@ fn configure(
             keep(listener::plain(port, bound, &detection, world.options));
         }
         bound_ports.push(BoundPort {
-            listeners: group.iter().map(|each| each.listener.spec.name.clone()).collect(),
+            listeners: group.iter().map(|each| each.label()).collect(),
             port,
             bound,
             protocol: if https { "HTTPS" } else { "HTTP" }.to_owned(),
@@ -322,6 +181,11 @@ fn configure(
         resources: resources.into_values().collect(),
         listeners: bound_ports,
     }
+}
+
+/// Whether a listener keeps its hosts on a port from wider ones, served or not.
+fn holds_hosts_of(judged: &Judged<'_>, port: u16) -> bool {
+    !judged.listener.yields && judged.listener.spec.port == i32::from(port)
 }
 
 /// Adds every route that a listener takes to a table.
@@ -369,104 +233,4 @@ fn serve<'a>(
             }
         }
     }
-}
-
-fn status(gateway: &Gateway, object: ObjectRef, judged: &[Judged<'_>], routes: &Routes) -> ObjectStatus {
-    let up = judged.iter().filter(|each| each.down.is_none()).count();
-    let all = up == judged.len() && judged.iter().all(|each| each.unresolved.is_none());
-    let accepted = if up == 0 {
-        condition("Accepted", false, "ListenersNotValid", "No listener is valid.")
-    } else if all {
-        condition("Accepted", true, "Accepted", "The Gateway is accepted.")
-    } else {
-        condition("Accepted", true, "ListenersNotValid", "Some listeners are not valid.")
-    };
-    let programmed = if up == 0 {
-        condition("Programmed", false, "Invalid", "No listener is valid.")
-    } else {
-        condition(
-            "Programmed",
-            true,
-            "Programmed",
-            "The configuration is sent to the proxies.",
-        )
-    };
-    let mut scopes = vec![ScopeStatus {
-        scope: Scope::Object,
-        conditions: vec![accepted, programmed],
-        attached_routes: None,
-    }];
-    for each in judged {
-        let reference: &ListenerRef = &each.listener.reference;
-        scopes.push(ScopeStatus {
-            scope: Scope::Listener(each.listener.spec.name.clone()),
-            conditions: conditions(each),
-            attached_routes: i32::try_from(routes.on(reference).len()).ok(),
-        });
-    }
-    ObjectStatus {
-        object,
-        observed_generation: gateway.metadata.generation,
-        scopes,
-    }
-}
-
-fn conditions(judged: &Judged<'_>) -> Vec<Condition> {
-    let fault = judged.listener.fault;
-    let conflicted = match fault.filter(|fault| fault.is_conflict()) {
-        Some(fault) => condition("Conflicted", true, fault.reason(), fault.message()),
-        None => condition(
-            "Conflicted",
-            false,
-            "NoConflicts",
-            "The listener conflicts with no other.",
-        ),
-    };
-    let resolved = match &judged.unresolved {
-        Some((reason, message)) => condition("ResolvedRefs", false, reason, sentence(message)),
-        None => condition(
-            "ResolvedRefs",
-            true,
-            "ResolvedRefs",
-            "Listener references have been resolved.",
-        ),
-    };
-    // A certificate that is missing is told by ResolvedRefs; the listener itself is well-formed (Gateway API).
-    let refused = judged.down.as_ref().filter(|(reason, _)| *reason != "Invalid");
-    let accepted = match refused {
-        Some((reason, message)) => condition("Accepted", false, reason, sentence(message)),
-        None => condition("Accepted", true, "Accepted", "The listener is accepted."),
-    };
-    let programmed = match &judged.down {
-        Some((_, message)) => condition("Programmed", false, "Invalid", sentence(message)),
-        None => condition(
-            "Programmed",
-            true,
-            "Programmed",
-            "The configuration is sent to the proxies.",
-        ),
-    };
-    vec![accepted, conflicted, programmed, resolved]
-}
-
-/// A condition's message as a finding's.
-fn phrase(message: &str) -> String {
-    let mut characters = message.trim_end_matches('.').chars();
-    let first = characters
-        .next()
-        .map(|first| first.to_lowercase().to_string())
-        .unwrap_or_default();
-    format!("{first}{}", characters.as_str())
-}
-
-/// A finding's message as a condition's.
-pub(crate) fn sentence(message: &str) -> String {
-    let mut characters = message.chars();
-    let first = characters
-        .next()
-        .map(|first| first.to_uppercase().to_string())
-        .unwrap_or_default();
-    let rest = characters.as_str();
-    let stop = if rest.ends_with('.') { "" } else { "." };
-    format!("{first}{rest}{stop}")
 }

@@ -7,9 +7,11 @@ mod certificate;
 mod chain;
 mod client_policy;
 mod cluster;
+mod conditions;
 mod detection;
 mod gateway;
 mod grants;
+mod judged;
 mod listener;
 mod quarantine;
 mod report;
@@ -24,9 +26,10 @@ mod xds;
 use std::sync::Arc;
 
 use portcullis_attachment::{
-    binding::{Bindings, managed_gateways},
+    binding::Bindings,
     effective::{Attachment, EffectivePolicy},
     finding::{Finding, Severity},
+    listener_set::{ManagedGateway, gateways},
     object::{self, ObjectRef},
     snapshot::Snapshot,
     status::{ObjectStatus, Scope, ScopeStatus},
@@ -130,29 +133,16 @@ pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachme
         routes: &routes,
         backends: &backends,
     };
-    let gateways = managed_gateways(snapshot, &options.controller_name);
+    let gateways = gateways(snapshot, &options.controller_name);
     if gateways.is_empty() {
         translation.findings.extend(nothing_served(snapshot, options));
     }
-    let targets: Vec<Target<'_>> = gateways
-        .iter()
-        .map(|gateway| Target {
-            kind: "Gateway",
-            metadata: &gateway.metadata,
-            gateway: (object::namespace(&gateway.metadata), object::name(&gateway.metadata)),
-            listeners: gateway
-                .spec
-                .listeners
-                .iter()
-                .map(|listener| listener.name.as_str())
-                .collect(),
-        })
-        .collect();
+    let targets = targets(&gateways);
     let mut clients = ClientPolicies::new(snapshot, &targets, &mut translation.findings);
-    for gateway in gateways {
-        let (configuration, status) = gateway::translate(gateway, &world, &mut clients, &mut translation.findings);
+    for gateway in &gateways {
+        let (configuration, statuses) = gateway::translate(gateway, &world, &mut clients, &mut translation.findings);
         translation.configurations.push(configuration);
-        translation.statuses.push(status);
+        translation.statuses.extend(statuses);
     }
     translation.statuses.extend(clients.statuses(&mut translation.findings));
     translation
@@ -162,6 +152,37 @@ pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachme
     translation.statuses.extend(routes.statuses(bindings));
     translation.statuses.sort_by(|one, other| one.object.cmp(&other.object));
     translation
+}
+
+/// What policies on clients can apply to.
+fn targets<'a>(gateways: &'a [ManagedGateway<'a>]) -> Vec<Target<'a>> {
+    let mut targets = Vec::new();
+    for managed in gateways {
+        let metadata = &managed.gateway.metadata;
+        let gateway = (object::namespace(metadata), object::name(metadata));
+        let listeners = managed.gateway.spec.listeners.iter();
+        targets.push(Target {
+            kind: "Gateway",
+            metadata,
+            gateway,
+            listeners: listeners.map(|listener| listener.name.as_str()).collect(),
+        });
+        targets.extend(managed.sets.iter().map(|attached| {
+            Target {
+                kind: "ListenerSet",
+                metadata: &attached.set.metadata,
+                gateway,
+                listeners: attached
+                    .set
+                    .spec
+                    .listeners
+                    .iter()
+                    .map(|listener| listener.name.as_str())
+                    .collect(),
+            }
+        }));
+    }
+    targets
 }
 
 /// What is said where all Gateways belong to others, as with a controller's name that was forgotten.
@@ -207,6 +228,7 @@ fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation
                 scope: Scope::Object,
                 conditions: vec![condition("Accepted", true, "Accepted", "Valid GatewayClass")],
                 attached_routes: None,
+                supported_kinds: Vec::new(),
             }],
         });
     }

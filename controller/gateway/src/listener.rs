@@ -25,7 +25,8 @@ use crate::{
 
 /// An HTTPS listener of a port.
 pub(crate) struct Secure<'a> {
-    pub(crate) name: &'a str,
+    /// Unique among the listeners of the Gateway.
+    pub(crate) name: String,
     pub(crate) hostname: &'a str,
     /// The names of its certificates' secrets.
     pub(crate) certificates: Vec<String>,
@@ -74,9 +75,9 @@ pub(crate) fn secure(port: u16, bound: u16, listeners: &[Secure<'_>], options: &
             };
             let name = &name;
             let chain = move |peers: Peers<'_>| FilterChain {
-                filters: vec![http(name, &secure_table(port, listener.name), &peers, options)],
+                filters: vec![http(name, &secure_table(port, &listener.name), &peers, options)],
                 transport_socket: Some(terminate(&listener.certificates)),
-                name: chain_name(listener.name, &peers),
+                name: chain_name(&listener.name, &peers),
                 filter_chain_match: Some(FilterChainMatch {
                     server_names: names.clone(),
                     transport_protocol: "tls".to_owned(),

@@ -58,6 +58,18 @@ pub(crate) fn join(prefix: &str, path: &str) -> String {
     }
 }
 
+/// A finding's message as a condition's.
+pub(crate) fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    let first = characters
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    let rest = characters.as_str();
+    let stop = if rest.ends_with('.') { "" } else { "." };
+    format!("{first}{rest}{stop}")
+}
+
 /// A field that is read and then has no effect.
 pub(crate) fn ignored(path: &str, why: &str) -> Fault {
     Fault::new("field-ignored", path, format!("has no effect: {why}"))

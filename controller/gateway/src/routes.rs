@@ -13,8 +13,7 @@ use portcullis_attachment::{
 
 use crate::{
     backends::Backends,
-    gateway::sentence,
-    report::{Fault, condition, ignored},
+    report::{Fault, condition, ignored, sentence},
     route::rule::{Notes, Rule},
 };
 
@@ -98,6 +97,7 @@ impl Routes {
                 scope: Scope::Parent(parent.parent.clone()),
                 conditions: route.conditions(&parent.accepted),
                 attached_routes: None,
+                supported_kinds: Vec::new(),
             });
         }
         self.all

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, Tls
 use gateway_api::gateways::GatewayListenersTlsCertificateRefs;
 use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
 use portcullis_attachment::{
-    object::{self, GATEWAY_GROUP},
+    object::{self, GATEWAY_GROUP, ObjectRef},
     snapshot::Snapshot,
 };
 use prost::Message;
@@ -51,11 +51,11 @@ pub(crate) fn check_authorities(pem: &[u8]) -> Result<(), &'static str> {
     pair::authorities(pem)
 }
 
-/// Follows a `certificateRef` of a Gateway; the resource is named `<namespace>/<secret>`.
+/// Follows a `certificateRef` of a Gateway or a ListenerSet; the resource is named `<namespace>/<secret>`.
 pub(crate) fn resolve(
     grants: &Grants<'_>,
     secrets: &Secrets<'_>,
-    gateway_namespace: &str,
+    owner: &ObjectRef,
     reference: &GatewayListenersTlsCertificateRefs,
 ) -> Result<Resource, Refused> {
     let invalid = |fault| Refused {
@@ -64,7 +64,7 @@ pub(crate) fn resolve(
     };
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Secret");
-    let namespace = reference.namespace.as_deref().unwrap_or(gateway_namespace);
+    let namespace = reference.namespace.as_deref().unwrap_or(&owner.namespace);
     let name = reference.name.as_str();
     if !group.is_empty() || kind != "Secret" {
         return Err(invalid(
@@ -78,8 +78,8 @@ pub(crate) fn resolve(
     }
     let from = End {
         group: GATEWAY_GROUP,
-        kind: "Gateway",
-        namespace: gateway_namespace,
+        kind: owner.kind,
+        namespace: &owner.namespace,
     };
     let to = End { group, kind, namespace };
     if !grants.permits(from, to, name) {
@@ -93,7 +93,8 @@ pub(crate) fn resolve(
                 ),
             )
             .fix(format!(
-                "add a ReferenceGrant to namespace {namespace} from Gateway of {gateway_namespace} to Secret {name}"
+                "add a ReferenceGrant to namespace {namespace} from {} of {} to Secret {name}",
+                owner.kind, owner.namespace
             )),
         });
     }

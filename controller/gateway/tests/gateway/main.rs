@@ -8,6 +8,8 @@ mod envoy;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
+mod listener_fields;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod traffic;

@@ -4,7 +4,9 @@ use crate::traffic::{backend, free_port, launch, send_to};
 
 const MANIFESTS: &str = include_str!("traffic-clients.yaml");
 
-const LISTENERS: [&str; 7] = ["PEER", "HOPS", "PROXIES", "STRANGER", "HEADER", "CLOSED", "UNKNOWN"];
+const LISTENERS: [&str; 8] = [
+    "PEER", "HOPS", "PROXIES", "STRANGER", "HEADER", "CLOSED", "UNKNOWN", "SET",
+];
 
 /// A listener, header lines, the status, the address, and what the backend reads; `!` before what it must not.
 type Case = (
@@ -111,6 +113,8 @@ const CASES: &[Case] = &[
     ("CLOSED", &["cf-connecting-ip: 192.0.2.1"], 200, "192.0.2.1", &[]),
     ("CLOSED", &["cf-connecting-ip: junk"], 403, "", &[]),
     ("CLOSED", &[], 403, "", &[]),
+    // A listener of a ListenerSet, by the set's policy.
+    ("SET", &["x-forwarded-for: 192.0.2.1, 192.0.2.2"], 200, "192.0.2.2", &[]),
     // A policy that cannot be followed.
     (
         "UNKNOWN",

@@ -1,0 +1,149 @@
+//! Conditions of Gateways, ListenerSets and their listeners.
+
+use gateway_api::gateways::Gateway;
+use portcullis_attachment::{
+    listener_set::AttachedSet,
+    object::{self, ObjectRef},
+    status::{Condition, ObjectStatus, Scope, ScopeStatus},
+};
+
+use crate::{
+    judged::Judged,
+    report::{condition, sentence},
+    routes::Routes,
+};
+
+/// The status of a Gateway, from its own listeners.
+pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Routes) -> ObjectStatus {
+    let metadata = &gateway.metadata;
+    let own: Vec<&Judged<'_>> = judged
+        .iter()
+        .filter(|each| each.listener.reference.set.is_none())
+        .collect();
+    let (accepted, programmed) = whole(&own, "The Gateway is accepted.");
+    ObjectStatus {
+        object: ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata)),
+        observed_generation: metadata.generation,
+        scopes: scopes(vec![accepted, programmed], &own, routes),
+    }
+}
+
+/// The status of a ListenerSet.
+pub(crate) fn of_set(
+    attached: &AttachedSet<'_>,
+    gateway: &Gateway,
+    judged: &[Judged<'_>],
+    routes: &Routes,
+) -> ObjectStatus {
+    let metadata = &attached.set.metadata;
+    let reference = attached.reference();
+    let own: Vec<&Judged<'_>> = judged
+        .iter()
+        .filter(|each| each.listener.reference.set.as_ref() == Some(&reference))
+        .collect();
+    let (accepted, programmed) = if attached.allowed {
+        whole(&own, "The ListenerSet is accepted.")
+    } else {
+        let message = format!(
+            "ListenerSet attachment from namespace {} not allowed by Gateway {}/{}",
+            reference.namespace,
+            object::namespace(&gateway.metadata),
+            object::name(&gateway.metadata)
+        );
+        (
+            condition("Accepted", false, "NotAllowed", message.clone()),
+            condition("Programmed", false, "NotAllowed", message),
+        )
+    };
+    ObjectStatus {
+        object: ObjectRef::new("ListenerSet", reference.namespace, reference.name),
+        observed_generation: metadata.generation,
+        scopes: scopes(vec![accepted, programmed], &own, routes),
+    }
+}
+
+/// `Accepted` and `Programmed` of an object with listeners.
+fn whole(own: &[&Judged<'_>], message: &str) -> (Condition, Condition) {
+    let up = own.iter().filter(|each| each.down.is_none()).count();
+    let all = up == own.len() && own.iter().all(|each| each.unresolved.is_none());
+    let accepted = if up == 0 {
+        condition("Accepted", false, "ListenersNotValid", "No listener is valid.")
+    } else if all {
+        condition("Accepted", true, "Accepted", message)
+    } else {
+        condition("Accepted", true, "ListenersNotValid", "Some listeners are not valid.")
+    };
+    let programmed = if up == 0 {
+        condition("Programmed", false, "Invalid", "No listener is valid.")
+    } else {
+        condition(
+            "Programmed",
+            true,
+            "Programmed",
+            "The configuration is sent to the proxies.",
+        )
+    };
+    (accepted, programmed)
+}
+
+fn scopes(conditions: Vec<Condition>, own: &[&Judged<'_>], routes: &Routes) -> Vec<ScopeStatus> {
+    let mut scopes = vec![ScopeStatus {
+        scope: Scope::Object,
+        conditions,
+        attached_routes: None,
+        supported_kinds: Vec::new(),
+    }];
+    scopes.extend(own.iter().map(|each| ScopeStatus {
+        scope: Scope::Listener(each.listener.spec.name.clone()),
+        conditions: of_listener(each),
+        attached_routes: i32::try_from(routes.on(&each.listener.reference).len()).ok(),
+        supported_kinds: each.listener.kinds().collect(),
+    }));
+    scopes
+}
+
+fn of_listener(judged: &Judged<'_>) -> Vec<Condition> {
+    let fault = judged.listener.fault;
+    let conflicted = match fault.filter(|fault| fault.is_conflict()) {
+        Some(fault) => condition("Conflicted", true, fault.reason(), fault.message()),
+        None => condition(
+            "Conflicted",
+            false,
+            "NoConflicts",
+            "The listener conflicts with no other.",
+        ),
+    };
+    let resolved = match &judged.unresolved {
+        Some((reason, message)) => condition("ResolvedRefs", false, reason, sentence(message)),
+        None => condition(
+            "ResolvedRefs",
+            true,
+            "ResolvedRefs",
+            "Listener references have been resolved.",
+        ),
+    };
+    // A certificate that is missing is told by ResolvedRefs; the listener itself is well-formed (Gateway API).
+    let refused = judged.down.as_ref().filter(|(reason, _)| *reason != "Invalid");
+    let accepted = match refused {
+        Some((reason, message)) => condition("Accepted", false, reason, sentence(message)),
+        None => condition("Accepted", true, "Accepted", "The listener is accepted."),
+    };
+    let programmed = match &judged.down {
+        Some((_, message)) => condition("Programmed", false, "Invalid", sentence(message)),
+        None => condition(
+            "Programmed",
+            true,
+            "Programmed",
+            "The configuration is sent to the proxies.",
+        ),
+    };
+    let mut conditions = vec![accepted, conflicted];
+    if let Some(other) = &judged.overlaps {
+        let message = format!(
+            "Hosts of this listener are also hosts of listener {other}: a connection for one that asks for the other gets 421."
+        );
+        conditions.push(condition("OverlappingTLSConfig", true, "OverlappingHostnames", message));
+    }
+    conditions.extend([programmed, resolved]);
+    conditions
+}

@@ -1,0 +1,204 @@
+//! Whether a listener is served, and why not.
+
+use gateway_api::gateways::Gateway;
+use portcullis_attachment::{
+    finding::{Finding, Severity},
+    hostname,
+    listeners::{Listener, ROUTE_KINDS},
+    object::{GATEWAY_GROUP, ObjectRef},
+};
+
+use crate::{
+    Resource, certificate,
+    client_policy::ClientPolicies,
+    gateway::World,
+    report::{Fault, ignored},
+};
+
+/// A listener and what became of it.
+pub(crate) struct Judged<'a> {
+    pub(crate) listener: Listener<'a>,
+    pub(crate) certificates: Vec<Resource>,
+    /// A fault of its certificates or of its kinds, for `ResolvedRefs`.
+    pub(crate) unresolved: Option<(&'static str, String)>,
+    /// Why it serves nothing, if it does not.
+    pub(crate) down: Option<(&'static str, String)>,
+    /// Another listener of the port whose hosts it shares in part.
+    pub(crate) overlaps: Option<String>,
+}
+
+impl Judged<'_> {
+    /// The object that it stands in.
+    pub(crate) fn owner(&self) -> ObjectRef {
+        let reference = &self.listener.reference;
+        match &reference.set {
+            Some(set) => ObjectRef::new("ListenerSet", &set.namespace, &set.name),
+            None => ObjectRef::new("Gateway", &reference.namespace, &reference.gateway),
+        }
+    }
+
+    /// Its name among all listeners of the Gateway, the same whatever else listens.
+    pub(crate) fn label(&self) -> String {
+        let reference = &self.listener.reference;
+        match &reference.set {
+            Some(set) => format!("{}/{}/{}", set.namespace, set.name, reference.listener),
+            None => reference.listener.clone(),
+        }
+    }
+}
+
+/// Judges one listener.
+pub(crate) fn judge<'a>(
+    listener: Listener<'a>,
+    gateway: &Gateway,
+    world: &World<'_>,
+    clients: &ClientPolicies<'_>,
+    findings: &mut Vec<Finding>,
+) -> Judged<'a> {
+    let path = format!("spec.listeners[{}]", listener.index);
+    let mut judged = Judged {
+        certificates: Vec::new(),
+        unresolved: None,
+        down: None,
+        overlaps: None,
+        listener,
+    };
+    let object = judged.owner();
+    let mut tell = |severity, fault: Fault| findings.push(fault.finding(severity, &object));
+    if let Some(fault) = judged.listener.fault {
+        let code = if fault.is_conflict() {
+            "listener-conflict"
+        } else {
+            "invalid-listener"
+        };
+        tell(Severity::Error, Fault::new(code, path, phrase(fault.message())));
+        judged.down = Some((fault.reason(), fault.message().to_owned()));
+        return judged;
+    }
+    let spec = judged.listener.spec.as_ref();
+    let kinds = spec
+        .allowed_routes
+        .iter()
+        .flat_map(|allowed| allowed.kinds.iter().flatten());
+    for (index, kind) in kinds.enumerate() {
+        let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
+        if group != GATEWAY_GROUP || !ROUTE_KINDS.contains(&kind.kind.as_str()) {
+            let message = format!("kind {:?} is not served by this listener", kind.kind);
+            let at = format!("{path}.allowedRoutes.kinds[{index}]");
+            let fix = format!("write one of {}", ROUTE_KINDS.join(", "));
+            tell(
+                Severity::Error,
+                Fault::new("invalid-route-kind", at, message.clone()).fix(fix),
+            );
+            judged.unresolved = Some(("InvalidRouteKinds", message));
+        }
+    }
+    if spec.protocol == "HTTP" {
+        if spec.tls.is_some() {
+            tell(
+                Severity::Warning,
+                ignored(&format!("{path}.tls"), "the protocol is HTTP"),
+            );
+        }
+        return judged;
+    }
+    if let Some((at, message)) = client_certificates(gateway, &judged, clients) {
+        let at = if at.is_empty() { path } else { at.to_owned() };
+        tell(Severity::Error, Fault::new("unsupported-field", at, message.clone()));
+        judged.down = Some(("UnsupportedValue", message));
+        return judged;
+    }
+    let tls = spec.tls.as_ref();
+    if tls.is_some_and(|tls| tls.options.as_ref().is_some_and(|options| !options.is_empty())) {
+        tell(
+            Severity::Warning,
+            ignored(&format!("{path}.tls.options"), "no option is known"),
+        );
+    }
+    let references = tls.and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
+    let mut failed = None;
+    if references.is_empty() {
+        let message = "an HTTPS listener needs a certificate".to_owned();
+        let at = format!("{path}.tls.certificateRefs");
+        tell(Severity::Error, Fault::new("missing-certificate", at, message.clone()));
+        failed = Some(("InvalidCertificateRef", message));
+    }
+    let mut certificates: Vec<Resource> = Vec::with_capacity(references.len());
+    for (index, reference) in references.iter().enumerate() {
+        match certificate::resolve(world.grants, world.secrets, &object, reference) {
+            Ok(resource) if certificates.contains(&resource) => {}
+            Ok(resource) => certificates.push(resource),
+            Err(refused) => {
+                failed = Some((refused.reason, refused.fault.message.clone()));
+                let fault = refused.fault.below(&format!("{path}.tls.certificateRefs[{index}]"));
+                tell(Severity::Error, fault);
+            }
+        }
+    }
+    if let Some((reason, message)) = failed {
+        let reason = if certificates.is_empty() {
+            judged.down = Some(("Invalid", message.clone()));
+            reason
+        } else {
+            "PartiallyInvalidCertificateRef"
+        };
+        judged.unresolved = Some((reason, message));
+    }
+    judged.certificates = certificates;
+    judged
+}
+
+/// Who asks for client certificates of an HTTPS listener: where, and the message. Serving without them is no fallback.
+fn client_certificates(
+    gateway: &Gateway,
+    judged: &Judged<'_>,
+    clients: &ClientPolicies<'_>,
+) -> Option<(&'static str, String)> {
+    if clients.asks_for_client_certificates(&judged.listener.reference) {
+        let message = "its ClientTrafficPolicy asks for client certificates (spec.tls.clientValidation), which are not supported yet";
+        return Some(("", message.to_owned()));
+    }
+    let frontend = gateway.spec.tls.as_ref()?.frontend.as_ref()?;
+    let validates = frontend.default.validation.is_some()
+        || frontend
+            .per_port
+            .iter()
+            .flatten()
+            .any(|port| port.tls.validation.is_some());
+    let at = if judged.listener.reference.set.is_none() {
+        "spec.tls.frontend"
+    } else {
+        ""
+    };
+    let message = "spec.tls.frontend of the Gateway asks for client certificates, which are not supported yet";
+    validates.then(|| (at, message.to_owned()))
+}
+
+/// Tells HTTPS listeners whose hosts one wildcard certificate may cover together.
+pub(crate) fn overlap(judged: &mut [Judged<'_>]) {
+    let served: Vec<(i32, String, String)> = judged
+        .iter()
+        .filter(|each| each.down.is_none() && each.listener.spec.protocol == "HTTPS")
+        .map(|each| (each.listener.spec.port, each.listener.hostname.clone(), each.label()))
+        .collect();
+    for each in judged {
+        if each.down.is_some() || each.listener.spec.protocol != "HTTPS" {
+            continue;
+        }
+        let own = (each.listener.spec.port, &each.listener.hostname, each.label());
+        let other = served.iter().find(|(port, host, label)| {
+            *port == own.0 && *label != own.2 && hostname::intersection(host, own.1).is_some()
+        });
+        each.overlaps = other.map(|(_, _, label)| label.clone());
+    }
+}
+
+/// A condition's message as a finding's.
+fn phrase(message: &str) -> String {
+    let mut characters = message.trim_end_matches('.').chars();
+    let first = characters
+        .next()
+        .map(|first| first.to_lowercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}", characters.as_str())
+}
