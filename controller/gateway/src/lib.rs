@@ -13,6 +13,7 @@ mod gateway;
 mod grants;
 mod judged;
 mod listener;
+pub mod lookup;
 mod quarantine;
 mod report;
 pub mod resource;

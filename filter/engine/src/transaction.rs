@@ -75,6 +75,7 @@ impl fmt::Display for Stage {
 pub struct Transaction {
     policy: Arc<Policy>,
     stage: Stage,
+    ended: Stage,
     edits: RequestEdits,
     cors: Option<Exchange>,
     own: Checks,
@@ -99,6 +100,7 @@ impl Transaction {
         Self {
             policy,
             stage: Stage::StripIdentity,
+            ended: Stage::StripIdentity,
             edits: RequestEdits {
                 headers: Vec::new(),
                 clear_route_cache: false,
@@ -117,6 +119,15 @@ impl Transaction {
     #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// Returns the stage that refused or answered the request; [`Stage::Allowed`] if it went on.
+    #[must_use]
+    pub const fn ended(&self) -> Stage {
+        match self.stage {
+            Stage::Replied => self.ended,
+            stage => stage,
+        }
     }
 
     /// Decides the request. A second head is refused with [`Reason::HostFault`]: no proxy sends one.
@@ -302,6 +313,7 @@ impl Transaction {
     }
 
     fn reply(&mut self, reply: LocalReply) -> Step {
+        self.ended = self.stage;
         self.stage = Stage::Replied;
         self.outcome = if reply.reason == Reason::CorsPreflight {
             Outcome::Answer

@@ -1,0 +1,208 @@
+//! The decision of a route's policy, by the engine that the filter runs.
+
+use std::{net::IpAddr, sync::Arc};
+
+use portcullis_engine::{
+    denial::Reason,
+    document::Document,
+    host::{Fault, Host},
+    http::RequestHead,
+    policy,
+    step::{Facts, LocalReply, Outcome, RequestEdits, Step},
+    transaction::{self, ResponseHead, Stage, Transaction},
+    worker::Worker,
+};
+
+use super::{
+    forward::{Lines, edit},
+    matching::is_opaque,
+    table::Selected,
+    unclear::Unclear,
+};
+
+/// What a policy decided, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The policy's identity, `namespace/name`, or `none`; of a baseline and the route's own policy the one that decided.
+    pub policy: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The authorization rule that decided, if one did.
+    pub rule: Option<String>,
+    /// The verified identity, if there is one.
+    pub principal: Option<String>,
+    /// The stage that refused or answered the request; [`Stage::Allowed`] if none did.
+    pub stage: Stage,
+    /// What is enforced on the route; nothing if it could not be read.
+    pub document: Option<Document>,
+    /// What the policy in shadow would have done, if there is one.
+    pub shadow: Option<Shadow>,
+    /// The header changes on the way to the backend, of the policy alone.
+    pub edits: RequestEdits,
+}
+
+/// What a policy in shadow would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Its identity.
+    pub policy: String,
+    /// How the request would have ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The rule that would have decided, if one had.
+    pub rule: Option<String>,
+}
+
+/// A decision with what is needed to finish the answer.
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    /// The answer, unless the request goes on.
+    pub(crate) reply: Option<LocalReply>,
+    transaction: Option<Transaction>,
+}
+
+impl Decided {
+    /// Writes the policy's headers into an answer.
+    pub(crate) fn respond(&self, status: u16, lines: &mut Lines) {
+        if let Some(transaction) = &self.transaction {
+            edit(&transaction.on_response(&ResponseHead { status }).headers, lines);
+        }
+    }
+}
+
+/// The proxy of one request.
+struct Proxy {
+    client: IpAddr,
+    port: u16,
+    now: u64,
+}
+
+impl Host for Proxy {
+    fn client_address(&self) -> Result<Vec<u8>, Fault> {
+        Ok(self.client.to_string().into_bytes())
+    }
+
+    fn port(&self) -> Result<Option<u16>, Fault> {
+        Ok(Some(self.port))
+    }
+
+    fn now(&self) -> Result<u64, Fault> {
+        Ok(self.now)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        // What depends on chance is refused before.
+        Ok(0)
+    }
+}
+
+/// Decides a request by the policy of its route; `now` in nanoseconds since 1970.
+///
+/// # Errors
+///
+/// The policy depends on what only Envoy knows.
+pub(crate) fn decide(
+    selected: Selected<'_>,
+    head: &RequestHead,
+    client: IpAddr,
+    port: u16,
+    now: u64,
+) -> Result<Decided, Unclear> {
+    let Some(hash) = selected.hash() else {
+        return Ok(refused(Reason::PolicyMissing, None));
+    };
+    let Some((document, secrets)) = selected.policy(hash) else {
+        return Ok(refused(Reason::PolicyUnknown, None));
+    };
+    let read = serde_json::from_str::<Document>(&document).ok();
+    let policy = match policy::decode(hash, document.as_bytes(), &secrets) {
+        Ok(policy) => Arc::new(policy),
+        Err(reason) => return Ok(refused(reason, read)),
+    };
+    if let Some(document) = &read {
+        known(document)?;
+    }
+    let mut transaction = Transaction::new(policy);
+    let step = transaction.on_request(head, &Proxy { client, port, now }, &mut Worker::default());
+    let Facts {
+        policy,
+        outcome,
+        reason,
+        rule,
+        principal,
+        ..
+    } = transaction.facts();
+    let mut decision = Decision {
+        policy: policy.to_owned(),
+        outcome,
+        reason,
+        rule: rule.map(ToOwned::to_owned),
+        principal: principal.map(ToOwned::to_owned),
+        stage: transaction.ended(),
+        document: read,
+        shadow: transaction.shadow().map(|facts| Shadow {
+            policy: facts.policy.to_owned(),
+            outcome: facts.outcome,
+            reason: facts.reason,
+            rule: facts.rule.map(ToOwned::to_owned),
+        }),
+        edits: RequestEdits::default(),
+    };
+    let reply = match step {
+        Step::Continue(edits) => {
+            decision.edits = edits;
+            None
+        }
+        Step::Reply(reply) => Some(reply),
+    };
+    Ok(Decided {
+        decision,
+        reply,
+        transaction: Some(transaction),
+    })
+}
+
+fn refused(reason: Reason, document: Option<Document>) -> Decided {
+    Decided {
+        decision: Decision {
+            policy: "unknown".to_owned(),
+            outcome: Outcome::Deny,
+            reason,
+            rule: None,
+            principal: None,
+            stage: Stage::StripIdentity,
+            document,
+            shadow: None,
+            edits: RequestEdits::default(),
+        },
+        reply: Some(transaction::refuse(reason)),
+        transaction: None,
+    }
+}
+
+/// Refuses a policy whose answer is a matter of chance, or of headers that Envoy makes up.
+fn known(document: &Document) -> Result<(), Unclear> {
+    let fraction = document.csrf.as_ref().and_then(|csrf| csrf.shadow_fraction.as_ref());
+    if fraction.is_some_and(|fraction| fraction.numerator > 0 && fraction.numerator < fraction.denominator) {
+        return Err(Unclear::new(format!(
+            "{} lets a share of the requests through: csrf.shadowFraction",
+            document.policy
+        )));
+    }
+    let rules = document
+        .authorization
+        .iter()
+        .flat_map(|authorization| &authorization.rules);
+    let mut headers = rules.flat_map(|rule| &rule.headers);
+    if let Some(header) = headers.find(|header| is_opaque(&header.name.to_ascii_lowercase())) {
+        return Err(Unclear::new(format!(
+            "{} has a rule on the header {:?}, which Envoy itself writes",
+            document.policy, header.name
+        )));
+    }
+    let nested = [document.baseline.as_deref(), document.shadow.as_deref()];
+    nested.into_iter().flatten().try_for_each(known)
+}
