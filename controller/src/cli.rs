@@ -14,7 +14,7 @@ pub(crate) const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";
     version,
     disable_help_subcommand = true,
     max_term_width = 120,
-    after_help = "exit codes: 0 yes, 1 no (errors; warnings with --strict), 2 cannot tell (usage, unreadable, unreachable)"
+    after_help = "exit codes: 0 yes, 1 no (errors; warnings with --strict; a failed case; denied), 2 cannot tell (usage, unreadable, unreachable)"
 )]
 pub(crate) struct Cli {
     /// How data is printed on stdout.
@@ -59,6 +59,12 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Print what Envoy is given for a Gateway.
     Render(RenderArgs),
+    /// Run test cases: requests with the answers that they must get, decided without an Envoy.
+    Test(TestArgs),
+    /// Say which policy covers a route, what becomes of a request, or what a reason means.
+    Explain(ExplainArgs),
+    /// Print the statuses of policies, routes and Gateways, the worst first.
+    Status(StatusArgs),
     /// Print the custom resource definitions.
     Crds,
     /// Print the version and the policy documents that this build writes.
@@ -162,6 +168,112 @@ pub(crate) struct RenderArgs {
     pub filter: FilterArgs,
 }
 
+/// `test`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TestArgs {
+    /// Files with PolicyTests, or folders that hold some, their folders included.
+    #[arg(value_name = "CASES", required = true)]
+    pub cases: Vec<PathBuf>,
+    /// Run only the cases whose names match this regular expression.
+    #[arg(long, value_name = "REGEX")]
+    pub run: Option<String>,
+    /// Manifests beside those that the files name.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+}
+
+/// `explain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainArgs {
+    /// What to explain.
+    #[command(subcommand)]
+    pub what: Explain,
+}
+
+/// What to explain.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Explain {
+    /// Which policy covers each place of a route, and what it enforces there.
+    Route(ExplainRouteArgs),
+    /// What becomes of a request, and why: 0 allowed, 1 denied.
+    Request(ExplainRequestArgs),
+    /// What a reason of logs, metrics and tests means, and what to do about it.
+    Reason(ExplainReasonArgs),
+}
+
+/// `explain route`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainRouteArgs {
+    /// The route and perhaps one of its rules, by name or index.
+    #[arg(value_name = "NAMESPACE/NAME[/RULE]")]
+    pub route: String,
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+}
+
+/// `explain request`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainRequestArgs {
+    /// The method.
+    pub method: String,
+    /// The URL: http://HOST/PATH or https://HOST/PATH.
+    pub url: String,
+    /// A header line; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<HeaderLine>,
+    /// The address that the request comes from.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<std::net::IpAddr>,
+    /// The Gateway, where several serve the host.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub gateway: Option<String>,
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+}
+
+/// `explain reason`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainReasonArgs {
+    /// The reason, as in a log, a metric or `portcullis_REASON`; without one all are listed.
+    pub code: Option<String>,
+}
+
+/// `status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    /// Only objects of this name.
+    pub name: Option<String>,
+    /// Objects of every namespace, which is what is shown unless -n names some.
+    #[arg(short = 'A', long, conflicts_with = "namespaces")]
+    pub all_namespaces: bool,
+    /// Which manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+}
+
+/// `NAME: VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeaderLine {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+impl FromStr for HeaderLine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once(':').ok_or("write 'NAME: VALUE'")?;
+        Ok(Self {
+            name: name.trim().to_owned(),
+            value: value.trim().to_owned(),
+        })
+    }
+}
+
 /// `version`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct VersionArgs {
@@ -201,6 +313,15 @@ impl FromStr for Ready {
             return Ok(Self::AdminPipe(PathBuf::from(path)));
         }
         let Some(rest) = text.strip_prefix("http://") else {
+            let port = text
+                .rsplit_once(':')
+                .map(|(_, port)| port)
+                .filter(|_| !text.contains('/'));
+            if port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+                return Err(format!(
+                    "`{text}` is neither a socket's path nor a URL; write http://{text} for Envoy's admin interface, or ./{text} for a path"
+                ));
+            }
             return Ok(Self::Controller(PathBuf::from(text)));
         };
         let address = rest.split_once('/').map_or(rest, |(address, _)| address);
@@ -334,5 +455,7 @@ mod tests {
             Ok(Ready::Admin(SocketAddr::from(([127, 0, 0, 1], 9901))))
         );
         assert!("http://nowhere".parse::<Ready>().is_err());
+        assert!("foo:1".parse::<Ready>().is_err_and(|why| why.contains("http://foo:1")));
+        assert!("./foo:1".parse::<Ready>().is_ok());
     }
 }

@@ -88,6 +88,17 @@ impl Evaluation {
     }
 }
 
+impl Evaluation {
+    /// The diagnostics of files that a Kubernetes API server would not take whole: what follows from the rest of the
+    /// manifests may be another thing once they are mended.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|diagnostic| {
+            let place = diagnostic.place.as_ref();
+            diagnostic.severity == Severity::Error && place.is_some_and(|place| self.failed_files.contains(&place.file))
+        })
+    }
+}
+
 /// Files that hold something that a Kubernetes API server would refuse.
 pub(crate) fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
     loaded.failed_files().map(ToOwned::to_owned).collect()

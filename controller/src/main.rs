@@ -1,9 +1,12 @@
 //! Portcullis: reads Gateway API resources and SecurityPolicies and serves them to Envoy over xDS.
 
 mod admin;
+mod answers;
+mod cases;
 mod check;
 mod cli;
 mod crds;
+mod explain;
 mod failure;
 mod load;
 mod ports;
@@ -13,6 +16,7 @@ mod render;
 mod run;
 mod source;
 mod state;
+mod status;
 mod version;
 mod wasm;
 
@@ -62,6 +66,9 @@ fn answer(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Run(args) => run::run(&args, style),
         Command::Check(args) => check::check(&args, style),
         Command::Render(args) => render::render(&args, style),
+        Command::Test(args) => cases::test(&args, style),
+        Command::Explain(args) => explain::explain(&args, style),
+        Command::Status(args) => status::status(&args, style),
         Command::Crds => crds::crds(style),
         Command::Version(args) => version::version(&args, style),
         Command::BecomeEnvoy(args) => Err(run::become_envoy(&args)),

@@ -98,6 +98,14 @@ fn usage_and_unreadable_paths_cannot_be_told() {
             &["render", "-f", "nowhere.yaml"],
             "nowhere.yaml: no such file or folder; check the path",
         ),
+        (
+            &["run", "-f", "nowhere.yaml", "--envoy", "/nowhere/envoy"],
+            "nowhere.yaml: no such file or folder; check the path",
+        ),
+        (
+            &["version", "--ready", "foo:1"],
+            "write http://foo:1 for Envoy's admin interface",
+        ),
         (&["run"], "no manifests; name them with -f PATH, or - for stdin"),
         (
             &["run", "--kubernetes"],

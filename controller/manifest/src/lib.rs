@@ -12,6 +12,7 @@ mod objects;
 mod pattern;
 mod place;
 mod policy;
+pub mod policy_test;
 mod rules;
 mod scalar;
 mod schema;
@@ -26,7 +27,7 @@ use portcullis_attachment::{
     snapshot::Snapshot,
 };
 
-pub use self::{diagnostic::Diagnostic, place::Place};
+pub use self::{diagnostic::Diagnostic, near::nearest, place::Place};
 use self::{
     objects::Objects,
     place::{Position, Step, steps},
@@ -66,7 +67,7 @@ pub fn load(files: &[(String, String)]) -> Loaded {
             });
         }
         for root in documents.roots {
-            if !matches!(root.value, Value::Null) {
+            if !matches!(root.value, Value::Null) && !policy_test::is_test(&root) {
                 objects.read(number, root, files);
             }
         }

@@ -1,7 +1,8 @@
 //! The name that was probably meant.
 
 /// The candidate nearest to a name, if it is near enough to be meant: another case, or a typing error in three letters.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     // Whatever differs that much in length is not near, and need not be compared: a manifest may hold any text.
     let comparable = |candidate: &&str| {

@@ -52,6 +52,12 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
         .without_time()
         .init();
     let source = check::source(&args.manifests)?;
+    // Before anything else is looked for: a mistyped path is what most likely is wrong.
+    let (_, missing) = source.files();
+    if !missing.is_empty() {
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(missing.join("\nportcullis: "), ""));
+    }
     let wasm = wasm::locate(args.filter.wasm.as_deref())?;
     let filter = Filter {
         documents: wasm::verify(&wasm)?.documents,

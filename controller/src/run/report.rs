@@ -276,7 +276,8 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
         } else {
             String::new()
         };
-        return (State::Refused, format!("{}: {}{consequence}", bad.reason, bad.message));
+        let message = on_a_line(&bad.message);
+        return (State::Refused, format!("{}: {message}{consequence}", bad.reason));
     }
     if let Some(why) = deliveries.quarantined.get(name) {
         return (
@@ -292,6 +293,12 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
     }
     delivered(&deliveries.of(reach.gateways.iter().map(String::as_str)))
         .unwrap_or_else(|| (State::Enforced, format!("on {routes}")))
+}
+
+/// A condition's message, which has a line for each fault, as part of a line.
+fn on_a_line(message: &str) -> String {
+    let faults: Vec<_> = message.lines().map(|line| line.trim_end_matches('.')).collect();
+    faults.join("; ")
 }
 
 /// At most four names.
@@ -470,6 +477,14 @@ mod tests {
         assert_eq!(deliveries.of(["a", "c"].into_iter()), Delivery::Pending);
         assert_eq!(deliveries.of(["a"].into_iter()), Delivery::Acknowledged);
         assert_eq!(deliveries.of(std::iter::empty()), Delivery::NoProxies);
+    }
+
+    #[test]
+    fn two_faults_of_a_policy_stand_on_one_line() {
+        assert_eq!(
+            on_a_line("CORS: one is wrong\nCSRF: two is wrong."),
+            "CORS: one is wrong; CSRF: two is wrong"
+        );
     }
 
     #[test]

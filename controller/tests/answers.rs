@@ -1,0 +1,509 @@
+//! `test`, `explain` and `status` of the built program: answers without an Envoy, what they print, and their exit codes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stop the test that they are called from"
+)]
+
+use std::{fs, path::Path, process::Command};
+
+mod common;
+
+use serde_json::Value;
+
+use self::common::{PORTCULLIS, edit, manifests};
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/examples");
+
+struct Told {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Told {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+fn portcullis(folder: &Path, arguments: &[&str]) -> Told {
+    let output = Command::new(PORTCULLIS)
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("NO_COLOR")
+        .output()
+        .unwrap();
+    Told {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A folder with the manifests of [`manifests`] and a test file of these cases.
+fn folder(cases: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("manifests")).unwrap();
+    fs::write(
+        folder.path().join("manifests/orders.yaml"),
+        manifests(8080, "10.0.0.0/8"),
+    )
+    .unwrap();
+    fs::write(folder.path().join("cases.yaml"), file(cases)).unwrap();
+    folder
+}
+
+fn file(cases: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: PolicyTest\nmetadata: {{name: orders}}\nmanifests: [manifests]\n{cases}"
+    )
+}
+
+const CASES: &str = "cases:
+- name: no key
+  request: {line: GET http://a.example.com/, from: 10.0.0.1}
+  expect: {status: 401, reason: api_key_missing}
+- name: alice
+  request: {line: GET http://a.example.com/, from: 10.0.0.1, headers: {x-api-key: canary-key-of-alice}}
+  expect: {allow: true, rule: office, principal: alice}
+";
+
+#[test]
+fn every_example_gets_the_answers_that_it_says() {
+    let told = portcullis(Path::new(EXAMPLES), &["test", "."]);
+    assert_eq!(told.code, 0, "{}{}", told.stdout, told.stderr);
+    assert!(!told.stdout.contains("FAIL"), "{}", told.stdout);
+    for entry in fs::read_dir(EXAMPLES).unwrap() {
+        let folder = entry.unwrap().path();
+        // Its kind is refused until it is enforced.
+        if !folder.ends_with("broken") && !folder.ends_with("access-policy") {
+            assert!(folder.join("tests").is_dir(), "{} has no test", folder.display());
+        }
+    }
+    // A test beside manifests is no manifest.
+    let told = portcullis(Path::new(EXAMPLES), &["check", "--strict", "-R", "-f", "quickstart"]);
+    assert_eq!(
+        (told.code, told.stderr.as_str()),
+        (0, "5 files: no findings\n"),
+        "{}",
+        told.stdout
+    );
+}
+
+#[test]
+fn a_case_that_holds_is_one_line() {
+    let folder = folder(CASES);
+    let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+    assert_eq!(
+        told.stdout,
+        "pass orders: no key  401 api_key_missing\npass orders: alice  allowed\n"
+    );
+    assert_eq!((told.code, told.stderr.as_str()), (0, "2 cases: 2 passed, 0 failed\n"));
+    let told = portcullis(
+        folder.path(),
+        &["test", "cases.yaml", "--run", "^al", "--color", "always"],
+    );
+    assert_eq!(
+        told.stdout,
+        "\u{1b}[32mpass\u{1b}[0m orders: alice\u{1b}[2m  allowed\u{1b}[0m\n"
+    );
+    assert_eq!(told.stderr, "\u{1b}[32m1 case: 1 passed, 0 failed\u{1b}[0m\n");
+}
+
+#[test]
+fn a_case_that_does_not_hold_says_what_is_and_why() {
+    let folder = folder(
+        &CASES
+            .replace("api_key_missing", "api_key_unknown")
+            .replace("401", "403"),
+    );
+    let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+    assert_eq!(
+        told.stdout,
+        "FAIL orders: no key\n     \
+         cases.yaml:6  GET http://a.example.com/\n     \
+         status  expected 403, is 401\n     \
+         reason  expected api_key_unknown, is api_key_missing\n     \
+         why: edge/orders refuses it in authentication: api_key_missing\n\
+         pass orders: alice  allowed\n"
+    );
+    assert_eq!((told.code, told.stderr.as_str()), (1, "2 cases: 1 passed, 1 failed\n"));
+    let told = portcullis(folder.path(), &["test", "cases.yaml", "-o", "json"]);
+    let report = told.json();
+    assert_eq!(told.code, 1);
+    assert_eq!(report["failed"], 1);
+    let case = &report["tests"][0]["cases"][0];
+    assert_eq!(case["result"], "failed");
+    assert_eq!(case["mismatches"][0]["field"], "status");
+    assert_eq!(case["answer"]["stage"], "authentication");
+    assert_eq!(case["answer"]["headers"]["www-authenticate"][0], "ApiKey realm=\"api\"");
+    let told = portcullis(folder.path(), &["test", "cases.yaml", "-o", "yaml"]);
+    assert!(told.stdout.contains("failed: 1"), "{}", told.stdout);
+}
+
+#[test]
+fn what_depends_on_what_is_not_said_is_not_guessed() {
+    let folder = folder(&CASES.replace(", from: 10.0.0.1", ""));
+    let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+    assert_eq!(told.code, 2, "{}", told.stdout);
+    assert!(
+        told.stdout
+            .contains("edge/orders has rules on addresses, and the request does not say where it comes from"),
+        "{}",
+        told.stdout
+    );
+    let told = portcullis(
+        folder.path(),
+        &["explain", "request", "GET", "http://a/", "-f", "manifests"],
+    );
+    assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{}", told.stderr);
+}
+
+#[test]
+fn test_files_at_fault_are_refused_with_place_and_fix() {
+    for (cases, expected) in [
+        (
+            "cases: []\n",
+            "cases.yaml:5:8 error[too-short] PolicyTest orders cases: ",
+        ),
+        (
+            &CASES.replace("reason:", "raeson:"),
+            "cases.yaml:8:25 error[unknown-field] PolicyTest orders cases[0].expect.raeson: is not a field here; write \"reason\"",
+        ),
+        (
+            &CASES.replace("api_key_missing", "api_key_mising"),
+            "error[unknown-value] PolicyTest orders cases[0].expect.reason: \"api_key_mising\" is not a reason; write \"api_key_missing\"",
+        ),
+        (
+            &CASES.replace("name: alice", "name: no key"),
+            "error[duplicate-entry] PolicyTest orders cases[1].name: a case before it is named \"no key\" too",
+        ),
+        (
+            &format!("tokens: {{alice: {{}}}}\n{CASES}"),
+            "cases.yaml:5:1 error[unsupported-field] PolicyTest orders tokens: belongs to tokens",
+        ),
+        (
+            &CASES.replace("{status: 401, reason: api_key_missing}", "{}"),
+            "error[too-short] PolicyTest orders cases[0].expect",
+        ),
+        (
+            &CASES.replace("expect: {status", "expect: {status: 401, status"),
+            "error[duplicate-key]",
+        ),
+        ("cases: [\n", "error[yaml-syntax]"),
+    ] {
+        let folder = folder(cases);
+        let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{cases}");
+        assert!(told.stderr.contains(expected), "{expected}\n{}", told.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_no_success() {
+    let folder = folder(CASES);
+    fs::write(folder.path().join("empty.yaml"), "").unwrap();
+    fs::write(
+        folder.path().join("none.yaml"),
+        file(CASES).replace("manifests: [manifests]", ""),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("away.yaml"),
+        file(CASES).replace("[manifests]", "[nowhere]"),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("other.yaml"),
+        file(&format!("gateway: edge/other\n{CASES}")),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("url.yaml"),
+        file(&CASES.replace("GET http://a.example.com/,", "get a.example.com,")),
+    )
+    .unwrap();
+    for (arguments, expected) in [
+        (&["empty.yaml"][..], "empty.yaml: holds no PolicyTest"),
+        (&["manifests"], "no PolicyTest in the named folders"),
+        (&["nowhere.yaml"], "nowhere.yaml: no such file or folder"),
+        (&["cases.yaml", "--run", "x"], "no case has a name that --run matches"),
+        (&["cases.yaml", "--run", "("], "--run is not a regular expression"),
+        (&["none.yaml"], "PolicyTest orders names no manifests"),
+        (&["away.yaml"], "nowhere: no such file or folder"),
+        (&["other.yaml"], "the answers of 2 cases cannot be told"),
+        (&["url.yaml"], "the answers of 2 cases cannot be told"),
+        (&[], "required arguments"),
+    ] {
+        let told = portcullis(folder.path(), &[&["test"], arguments].concat());
+        assert_eq!(told.code, 2, "{arguments:?} {}", told.stdout);
+        assert!(told.stderr.contains(expected), "{arguments:?}: {}", told.stderr);
+    }
+    // A manifest that no API server would take makes every answer a guess.
+    edit(
+        &folder.path().join("manifests/orders.yaml"),
+        "defaultAction",
+        "defaultAktion",
+    );
+    let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+    assert_eq!(told.code, 2);
+    assert!(
+        told.stderr.contains("orders.yaml cannot be taken whole"),
+        "{}",
+        told.stderr
+    );
+}
+
+#[test]
+fn a_request_is_explained_stage_by_stage() {
+    let explain = |arguments: &[&str]| {
+        let arguments = [&["explain", "request"], arguments, &["-f", "quickstart"]].concat();
+        portcullis(Path::new(EXAMPLES), &arguments)
+    };
+    let told = explain(&[
+        "GET",
+        "http://127.0.0.1:10080/orders",
+        "--from",
+        "127.0.0.1",
+        "-H",
+        "x-api-key: guess",
+    ]);
+    assert_eq!(
+        told.stdout,
+        "gateway   edge/public\n\
+         listener  port 10080, http-10080\n\
+         host      *\n\
+         route     HTTPRoute shop/orders rule 0 match 0\n\
+         client    127.0.0.1\n\
+         policy    shop/orders\n  \
+         strip-identity       passed      path and identity headers\n  \
+         preflight            passed      no preflight\n  \
+         early-authorization  passed      1 rule\n  \
+         csrf                 -\n  \
+         authentication       denied      api_key_unknown\n  \
+         authorization        not reached 1 rule\n\
+         header    content-length: 29\n\
+         header    content-type: text/plain\n\
+         header    vary: Origin\n\
+         header    www-authenticate: ApiKey realm=\"api\"\n\
+         answer    401 api_key_unknown: shop/orders refuses it in authentication: api_key_unknown\n"
+    );
+    assert_eq!(told.code, 1, "{}", told.stderr);
+    let told = explain(&[
+        "GET",
+        "http://127.0.0.1:10080/orders?a=b",
+        "--from",
+        "127.0.0.1",
+        "-H",
+        "x-api-key: quickstart-key-of-alice",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let told = told.json();
+    assert_eq!(told["upstream"]["set"]["x-client-id"], "alice");
+    assert_eq!(told["upstream"]["path"], "/orders?a=b");
+    assert_eq!(told["route"]["namespace"], "shop");
+    assert_eq!(told["stages"][4]["state"], "passed");
+    let told = explain(&["GET", "http://127.0.0.1:10080/nowhere"]);
+    assert_eq!(told.code, 1);
+    assert!(
+        told.stdout
+            .ends_with("answer    404: no policy covers it; no route takes the request\n"),
+        "{}",
+        told.stdout
+    );
+    for (arguments, expected) in [
+        (&["GET", "127.0.0.1/orders"][..], "is no URL; write http://HOST/PATH"),
+        (&["get", "http://127.0.0.1/"], "write GET"),
+        (
+            &["GET", "https://127.0.0.1/"],
+            "has no listener for https on port 443; its ports for https: none",
+        ),
+        (
+            &["GET", "http://127.0.0.1:9/"],
+            "has no listener for http on port 9; its ports for http: 10080",
+        ),
+        (
+            &["GET", "http://127.0.0.1/", "--gateway", "a/b"],
+            "no Gateway a/b of this controller is served",
+        ),
+        (&["GET", "http://127.0.0.1/", "-H", "nonsense"], "NAME: VALUE"),
+    ] {
+        let told = explain(arguments);
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(told.stderr.contains(expected), "{arguments:?}: {}", told.stderr);
+    }
+}
+
+#[test]
+fn a_route_is_explained_place_by_place() {
+    let explain = |arguments: &[&str]| {
+        let arguments = [&["explain", "route"], arguments, &["-f", "most-specific"]].concat();
+        portcullis(Path::new(EXAMPLES), &arguments)
+    };
+    let told = explain(&["shop/orders"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let expected = "HTTPRoute rule 0 \"read\"\n  \
+         shop/public/http  decided by shop/route\n                      \
+         authorization (1 rule, else Deny)  from shop/route\n\
+         HTTPRoute rule 1 \"write\"\n  \
+         shop/public/http  decided by shop/rule\n                      \
+         authorization (1 rule, else Deny)  from shop/rule\n\
+         other policies here\n";
+    assert!(told.stdout.starts_with(expected), "{}", told.stdout);
+    for overridden in ["shop/gateway  Overridden", "shop/listener  Overridden"] {
+        assert!(told.stdout.contains(overridden), "{}", told.stdout);
+    }
+    let told = explain(&["shop/orders/write", "-o", "json"]);
+    assert_eq!(told.json()["places"].as_array().unwrap().len(), 1, "{}", told.stdout);
+    for (route, expected) in [
+        ("orders", "names no route; write NAMESPACE/NAME"),
+        ("shop/other", "no served Gateway has a rule shop/other"),
+        (
+            "shop/orders/none",
+            "shop/orders has no rule \"none\"; write its index, or one of its names: read, write",
+        ),
+    ] {
+        let told = explain(&[route]);
+        assert_eq!(told.code, 2);
+        assert!(told.stderr.contains(expected), "{}", told.stderr);
+    }
+}
+
+#[test]
+fn a_reason_is_explained_or_a_near_one_named() {
+    let explain = |code: &[&str]| portcullis(Path::new("/"), &[&["explain", "reason"], code].concat());
+    let told = explain(&["portcullis_api_key_missing"]);
+    assert_eq!(
+        told.stdout,
+        "api_key_missing\n  \
+         cause   No place that apiKeyAuth.extractFrom names holds a key.\n  \
+         client  401 and a WWW-Authenticate challenge with the body \"Client authentication failed.\".\n  \
+         to do   Send the key in one of these places; `portcullis explain route` shows them.\n"
+    );
+    assert!(
+        explain(&["rbac_access_denied_matched_policy[none]"])
+            .stdout
+            .starts_with("seal\n")
+    );
+    let told = explain(&["api_key_mising"]);
+    assert_eq!((told.code, told.stdout.as_str()), (2, ""));
+    assert!(told.stderr.contains("did you mean api_key_missing?"), "{}", told.stderr);
+    assert!(explain(&[]).stdout.lines().count() > 20);
+    assert_eq!(explain(&["seal", "-o", "json"]).json()["reason"], "seal");
+}
+
+#[test]
+fn statuses_are_a_table_with_the_worst_first() {
+    let told = portcullis(Path::new(EXAMPLES), &["status", "-f", "most-specific"]);
+    assert_eq!(told.code, 0, "{}", told.stdout);
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert!(lines[0].starts_with("KIND "), "{}", told.stdout);
+    assert!(
+        lines[1].contains("Overridden") && lines[1].starts_with("SecurityPolicy  shop/"),
+        "{}",
+        told.stdout
+    );
+    assert!(told.stdout.contains("HTTPRoute       shop/orders"), "{}", told.stdout);
+    let told = portcullis(
+        Path::new(EXAMPLES),
+        &["status", "orders", "-n", "shop", "-o", "json", "-f", "most-specific"],
+    );
+    let items = told.json();
+    let item = &items["items"][0];
+    assert_eq!(item["apiVersion"], "gateway.networking.k8s.io/v1");
+    assert_eq!(item["status"]["parents"][0]["parentRef"]["name"], "public");
+    assert_eq!(item["status"]["parents"][0]["conditions"][0]["type"], "Accepted");
+    let told = portcullis(
+        Path::new(EXAMPLES),
+        &["status", "-f", "broken/gateway.yaml", "broken/invalid-cidr.yaml"],
+    );
+    assert_eq!(told.code, 1, "{}", told.stdout);
+    let told = portcullis(Path::new(EXAMPLES), &["status", "nobody", "-f", "cors"]);
+    assert_eq!(told.code, 2);
+    assert!(
+        told.stderr.contains("no object named nobody has a status"),
+        "{}",
+        told.stderr
+    );
+}
+
+/// Two routes of a host, told apart by a header that both policies set, and each with a policy of its own.
+fn spoofable() -> String {
+    let head = manifests(8080, "10.0.0.0/8");
+    let head = head
+        .split("---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute")
+        .next()
+        .unwrap();
+    let rest = head.to_owned()
+        + "---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: echo, namespace: edge}
+spec:
+  endpoints: [{ip: {address: 127.0.0.1, port: 9}}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: clients, namespace: edge}
+stringData: {alice: canary-key-of-alice}
+";
+    let route = |name: &str, matched: &str| {
+        format!(
+            "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: edge}}
+spec:
+  parentRefs: [{{name: public}}]
+  hostnames: [\"*.example.com\"]
+  rules:
+  - matches: [{{path: {{value: /}}{matched}}}]
+    backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: echo}}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {{name: {name}, namespace: edge}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {name}}}]
+  apiKeyAuth:
+    credentialRefs: [{{name: clients}}]
+    extractFrom: [{{headers: [x-api-key]}}]
+    forwardClientIDHeader: x-client-id
+"
+        )
+    };
+    rest + &route("admin", ", headers: [{name: x-client-id, value: admin}]") + &route("rest", "")
+}
+
+#[test]
+fn what_envoy_does_around_the_policy_is_answered_too() {
+    let folder = folder(
+        "cases:
+- name: a header that the policy sets does not choose the route
+  request: {line: GET http://a.example.com/, headers: {x-api-key: canary-key-of-alice, x-client-id: admin}}
+  expect: {status: 403, reason: seal, allow: false, policy: edge/admin}
+- name: without it the other route decides
+  request: {line: GET http://a.example.com/, headers: {x-api-key: canary-key-of-alice}}
+  expect: {allow: true, policy: edge/rest, upstream: {set: {x-client-id: alice}}}
+- name: a trailing dot and a port do not matter
+  request: {line: GET http://A.Example.com.:8080/, headers: {x-api-key: canary-key-of-alice}}
+  expect: {allow: true, policy: edge/rest}
+- name: a host that no route has
+  request: GET http://example.com/
+  expect: {status: 404, policy: none, allow: false}
+- name: a host with other characters
+  request: {line: GET http://a.example.com/, headers: {host: \"x,a.example.com\", x-api-key: canary-key-of-alice}}
+  expect: {status: 400, policy: none}
+- name: a gRPC caller gets its status in a header
+  request: {line: POST http://a.example.com/x.Y/Z, headers: {content-type: application/grpc}}
+  expect: {status: 200, reason: api_key_missing, headers: {grpc-status: 16, www-authenticate: ApiKey*}}
+",
+    );
+    fs::write(folder.path().join("manifests/orders.yaml"), spoofable()).unwrap();
+    let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+    assert_eq!(told.code, 0, "{}{}", told.stdout, told.stderr);
+}
