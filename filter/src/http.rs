@@ -12,6 +12,7 @@ use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transactio
 use portcullis_engine::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What counters call the policy of a request whose policy is not known.
@@ -28,6 +29,11 @@ pub(crate) struct Http {
 struct Decided {
     policy: Arc<Policy>,
     transaction: Transaction,
+}
+
+thread_local! {
+    /// One per VM, and Envoy has a VM per worker.
+    static WORKER: RefCell<Worker> = RefCell::default();
 }
 
 /// Envoy as the engine sees it during one request.
@@ -121,9 +127,21 @@ impl Http {
         #[cfg(feature = "faults")]
         crate::faults::on_request(&headers);
         let transaction = Transaction::new(Arc::clone(&policy));
-        let Decided { transaction, .. } = self.decided.insert(Decided { policy, transaction });
-        let step = transaction.on_request(&RequestHead { headers }, &Envoy, &mut Worker::default());
+        let Decided { policy, transaction } = self.decided.insert(Decided { policy, transaction });
+        let step = WORKER.with(|worker| {
+            let mut worker = worker.try_borrow_mut().map_err(|_| Reason::HostFault)?;
+            Ok(transaction.on_request(&RequestHead { headers }, &Envoy, &mut worker))
+        })?;
         let facts = transaction.facts();
+        // A baseline that refuses has its own.
+        let counters = if facts.policy == policy.name() {
+            counters
+        } else {
+            counters::of(facts.policy)
+        };
+        if let Some(shadow) = transaction.shadow() {
+            record_shadow(facts.outcome, &shadow);
+        }
         match step {
             Step::Continue(edits) => {
                 apply(&edits).map_err(fault)?;
@@ -177,6 +195,21 @@ fn record(facts: &Facts<'_>, counters: &Counters) {
         }
     }
     counters.count(facts.outcome, facts.reason);
+}
+
+/// Leaves what the policy in shadow would have done.
+fn record_shadow(enforced: Outcome, shadow: &Facts<'_>) {
+    let states = [
+        (state::SHADOW_REASON, Some(shadow.reason.as_str())),
+        (state::SHADOW_POLICY, Some(shadow.policy)),
+        (state::SHADOW_RULE, shadow.rule),
+    ];
+    for (name, value) in states {
+        if let Some(value) = value {
+            let _ = host::set_property(name, value.as_bytes());
+        }
+    }
+    counters::of(shadow.policy).count_shadow(enforced, shadow);
 }
 
 /// Refuses a request that no policy decided.

@@ -17,6 +17,24 @@ pub(crate) mod state {
     pub(crate) const PRINCIPAL: &str = "portcullis.principal";
     /// The authorization rule that decided, if one did.
     pub(crate) const RULE: &str = "portcullis.rule";
+    /// The policy in shadow, if there is one.
+    pub(crate) const SHADOW_POLICY: &str = "portcullis.shadow_policy";
+    /// Why the request would have ended as it would have under the policy in shadow.
+    pub(crate) const SHADOW_REASON: &str = "portcullis.shadow_reason";
+    /// The authorization rule that would have decided, if one would.
+    pub(crate) const SHADOW_RULE: &str = "portcullis.shadow_rule";
+
+    /// All of them.
+    pub(crate) const ALL: [&str; 8] = [
+        SEAL,
+        REASON,
+        POLICY,
+        PRINCIPAL,
+        RULE,
+        SHADOW_POLICY,
+        SHADOW_REASON,
+        SHADOW_RULE,
+    ];
 }
 
 /// The root context. It holds no policy and no source of one: everything is decided from the request's route.
@@ -27,7 +45,7 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        for name in [state::SEAL, state::REASON, state::POLICY, state::PRINCIPAL, state::RULE] {
+        for name in state::ALL {
             // A name that is declared already (the same root context configured again) is refused, and stays as it is.
             // If the seal could not be declared, it would not compare equal: the requests are refused.
             let _ = host::declare_string_property(name);

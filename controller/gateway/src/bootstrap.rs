@@ -103,15 +103,24 @@ pub(crate) fn admin(address: &str, port: u16) -> Value {
     json!({ "address": { "socket_address": { "address": address, "port_value": port } } })
 }
 
-/// Turns the filter's counters into one metric with labels: `portcullis_decisions{policy,outcome,reason}`.
+/// Turns the filter's counters into metrics with labels: `portcullis_decisions{policy,outcome,reason}` and
+/// `portcullis_shadow{policy,enforced,outcome,reason,rule}`.
 pub(crate) fn stats() -> Value {
-    let tag = |name: &str, prefix: &str| {
+    const BOTH: &str = "(?:decisions|shadow)";
+    let any = format!("{BOTH}.*?");
+    let tag = |name: &str, counters: &str| {
         json!({
             "tag_name": name,
-            "regex": format!(r"^wasmcustom\.portcullis_decisions{prefix}(;{name}=([^;]*))"),
+            "regex": format!(r"^wasmcustom\.portcullis_{counters}(;{name}=([^;]*))"),
         })
     };
-    json!({ "stats_tags": [tag("policy", ""), tag("outcome", ".*?"), tag("reason", ".*?")] })
+    json!({ "stats_tags": [
+        tag("policy", BOTH),
+        tag("enforced", "shadow.*?"),
+        tag("outcome", &any),
+        tag("reason", &any),
+        tag("rule", "shadow.*?"),
+    ] })
 }
 
 /// Regular expressions are bounded before they are sent, in time linear in the input; Envoy's own bound is far lower.

@@ -82,7 +82,7 @@ const CAPABILITIES: [&str; 26] = [
 ];
 
 /// Fields of the access log; the `wasm.portcullis.*` ones are set by the filter.
-const ACCESS_LOG: [(&str, &str); 20] = [
+const ACCESS_LOG: [(&str, &str); 23] = [
     ("authority", "%REQ(:AUTHORITY)%"),
     ("client", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
     ("details", "%RESPONSE_CODE_DETAILS%"),
@@ -100,6 +100,9 @@ const ACCESS_LOG: [(&str, &str); 20] = [
     ("route", "%ROUTE_NAME%"),
     ("rule", "%FILTER_STATE(wasm.portcullis.rule:PLAIN)%"),
     ("sent", "%BYTES_SENT%"),
+    ("shadow_policy", "%FILTER_STATE(wasm.portcullis.shadow_policy:PLAIN)%"),
+    ("shadow_reason", "%FILTER_STATE(wasm.portcullis.shadow_reason:PLAIN)%"),
+    ("shadow_rule", "%FILTER_STATE(wasm.portcullis.shadow_rule:PLAIN)%"),
     ("start", "%START_TIME%"),
     ("status", "%RESPONSE_CODE%"),
     ("upstream", "%UPSTREAM_HOST%"),
