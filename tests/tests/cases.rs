@@ -136,8 +136,21 @@ impl Attempt {
         );
         let facts = [
             ("reason", refused.map(str::to_owned).or_else(|| expect.reason.clone())),
+            ("policy", expect.policy.clone()),
             ("rule", expect.rule.clone()),
             ("principal", expect.principal.clone()),
+            (
+                "shadow_policy",
+                expect.shadow.as_ref().and_then(|shadow| shadow.policy.clone()),
+            ),
+            (
+                "shadow_reason",
+                expect.shadow.as_ref().map(|shadow| shadow.reason.clone()),
+            ),
+            (
+                "shadow_rule",
+                expect.shadow.as_ref().and_then(|shadow| shadow.rule.clone()),
+            ),
         ];
         for (field, expected) in facts {
             if let Some(expected) = expected {

@@ -194,6 +194,9 @@ pub struct Expect {
     /// The reason, [`crate::denial::Reason::as_str`].
     #[serde(default)]
     pub reason: Option<String>,
+    /// The policy that decided.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// The rule that decided; `""` for none.
     #[serde(default)]
     pub rule: Option<String>,
@@ -209,6 +212,9 @@ pub struct Expect {
     /// What the client receives.
     #[serde(default)]
     pub response: Option<Response>,
+    /// What the policy in shadow would have done.
+    #[serde(default)]
+    pub shadow: Option<Shadow>,
     /// Whether the route is selected again. Seen only by the engine.
     #[serde(default)]
     pub clear_route_cache: Option<bool>,
@@ -221,6 +227,20 @@ pub struct Expect {
     /// The policy does not compile.
     #[serde(default)]
     pub error: Option<ExpectedError>,
+}
+
+/// What the policy in shadow would have done; whatever is absent is not compared.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// The policy.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Why the request would have ended so, [`crate::denial::Reason::as_str`].
+    pub reason: String,
+    /// The rule that would have decided; `""` for none.
+    #[serde(default)]
+    pub rule: Option<String>,
 }
 
 /// Why a policy does not compile.
@@ -340,11 +360,22 @@ impl Group {
             name: name.clone(),
             hash: hash.clone(),
         };
-        Secrets {
+        let all = Secrets {
             salt: "00".repeat(16),
             api_keys: self.keys.iter().map(client).collect(),
             users: self.users.iter().map(user).collect(),
             ..Secrets::default()
+        };
+        let nested = |name| Some(Box::new(for_policy(&all, self.policy.get(name)?)));
+        let (baseline, shadow) = (nested("baseline"), nested("shadow"));
+        let own = match (&baseline, &shadow) {
+            (None, None) => all,
+            _ => for_policy(&all, &self.policy),
+        };
+        Secrets {
+            baseline,
+            shadow,
+            ..own
         }
     }
 }
@@ -365,6 +396,18 @@ impl Request {
             headers: pseudo.into_iter().chain(others).collect(),
         }
     }
+}
+
+/// What a policy needs of the secrets.
+fn for_policy(all: &Secrets, policy: &serde_json::Value) -> Secrets {
+    let mut secrets = all.clone();
+    if policy.get("apiKey").is_none() {
+        secrets.api_keys.clear();
+    }
+    if policy.get("basicAuth").is_none() {
+        secrets.users.clear();
+    }
+    secrets
 }
 
 fn get() -> Text {

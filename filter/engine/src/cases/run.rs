@@ -124,8 +124,25 @@ fn check_request(policy: &Arc<Policy>, request: &Request, expect: &Expect, check
         check.equal("reason of the reply", &facts.reason, &reply.reason);
     }
     check.named("reason", expect.reason.as_ref(), Some(facts.reason.as_str()));
+    check.named("policy", expect.policy.as_ref(), Some(facts.policy));
     check.named("rule", expect.rule.as_ref(), facts.rule);
     check.named("principal", expect.principal.as_ref(), facts.principal);
+    if let Some(expected) = &expect.shadow {
+        let shadow = transaction.shadow();
+        let shadow = shadow.as_ref();
+        let reason = shadow.map(|facts| facts.reason.as_str());
+        check.named("shadow reason", Some(&expected.reason), reason);
+        check.named(
+            "shadow policy",
+            expected.policy.as_ref(),
+            shadow.map(|facts| facts.policy),
+        );
+        check.named(
+            "shadow rule",
+            expected.rule.as_ref(),
+            shadow.and_then(|facts| facts.rule),
+        );
+    }
     if let Some(body) = &expect.body {
         check.equal("body", &body.as_bytes(), &reply.map_or(&b""[..], |reply| reply.body));
     }
