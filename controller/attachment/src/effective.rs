@@ -1,6 +1,6 @@
 //! The policy that a route ends up with.
 
-use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,16 +13,17 @@ use sha2::Sha256;
 
 use crate::{
     binding::Bindings,
-    claims::Claims,
-    document::{Author, Build, build, hex},
+    claims::{Claims, Layer},
+    document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
     finding::Finding,
     object::{self, ListenerRef, ObjectRef, PolicyKind},
     policy_status,
+    recipe::Composer,
     reference::References,
     snapshot::{BrokenPolicy, Snapshot},
     status::ObjectStatus,
-    target::{Reference, Slot, Targets},
+    target::{Aims, Object, Reference, Section, Slot, TargetKind, Targets},
 };
 
 /// What the attachment needs to know beside the objects.
@@ -58,6 +59,14 @@ pub struct EffectivePolicy {
     pub policy: String,
     /// Whether it refuses every request because the policy could not be enforced whole.
     pub refuses: bool,
+    /// The policy that it enforces, or refuses for; absent where no policy covers the place.
+    pub enforced: Option<ObjectRef>,
+    /// The policy above it that it is merged with (`spec.mergeType`).
+    pub merged: Option<ObjectRef>,
+    /// The Gateway's baseline, which must admit a request as well.
+    pub baseline: Option<ObjectRef>,
+    /// The policy that is evaluated beside it and changes nothing.
+    pub shadow: Option<ObjectRef>,
 }
 
 /// Which policy applies where, and what the policies' authors are told.
@@ -77,95 +86,106 @@ pub(crate) struct Candidate<'a> {
     pub(crate) metadata: &'a ObjectMeta,
     /// Whether it uses the deprecated `spec.targetRef`.
     pub(crate) single_target: bool,
-    pub(crate) references: Vec<Reference>,
+    /// Whether it has selectors, which may rightly hit nothing.
+    pub(crate) selects: bool,
+    pub(crate) aims: Aims,
+    /// What it comes to by itself.
     pub(crate) build: Build,
-    /// As delivered, unless it must not be.
-    whole: Option<Arc<EffectivePolicy>>,
-    refusal: OnceCell<Arc<EffectivePolicy>>,
+    /// As it was written, if it could be read.
+    pub(crate) source: Result<Source<'a>, Author<'a>>,
+    /// What it says that it is.
+    role: Layer,
 }
 
 impl Candidate<'_> {
-    fn refusal(&self) -> Arc<EffectivePolicy> {
-        let refusal = self.refusal.get_or_init(|| {
-            let (mut document, secrets) = self.build.refusal();
-            let delivered = deliver(&document, &secrets);
-            Arc::new(if size(&delivered) > document::MAX_BYTES {
-                document.cors = None;
-                deliver(&document, &secrets)
-            } else {
-                delivered
-            })
-        });
-        Arc::clone(refusal)
+    /// How the policy bears on a target. A baseline that is aimed at anything but a Gateway is at fault, and refuses there
+    /// like any policy at fault.
+    pub(crate) fn layer(&self, slot: Slot<'_>) -> Layer {
+        let on_gateway = slot.object.kind == TargetKind::Gateway && slot.section == Section::Whole;
+        if self.role == Layer::Baseline && !on_gateway {
+            Layer::Enforced
+        } else {
+            self.role
+        }
+    }
+
+    /// The word for other policies in messages; Envoy Gateway knows one kind.
+    pub(crate) fn others(&self) -> &'static str {
+        if self.object.kind == PolicyKind::SecurityPolicy.name() {
+            "securityPolicies"
+        } else {
+            "policies"
+        }
+    }
+
+    /// Whether it is to be merged with the policy above it.
+    pub(crate) fn merges(&self) -> bool {
+        self.source.is_ok_and(|source| source.spec.merge_type.is_some())
     }
 }
 
 /// Finds the policy of every bound place.
 ///
-/// The most specific policy of a place applies whole: rule, route, listener, Gateway. A policy never leaves a place more
-/// open by being wrong: the places of one that is invalid, that shares its target with another, or whose section does
-/// not exist refuse every request, unless a more specific policy covers them.
+/// The most specific policy of a place applies whole: rule, route, listener of a ListenerSet, ListenerSet, listener of a
+/// Gateway, Gateway. A policy never leaves a place more open by being wrong: the places of one that is invalid, that
+/// shares its target with another, or whose section does not exist refuse every request, unless a more specific policy
+/// covers them. That holds for the Gateway's baseline too, which nothing covers. A shadow never changes an answer.
 #[must_use]
 pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> Attachment {
     let references = References::new(snapshot);
     let targets = Targets::new(snapshot, bindings, &options.controller_name);
     let candidates = candidates(snapshot, &targets, &references, options);
     let claims = Claims::new(&candidates, &targets);
-    let mut attachment = Attachment {
-        statuses: policy_status::statuses(&candidates, &claims),
-        findings: policy_status::findings(&candidates, &claims, &targets),
-        ..Attachment::default()
-    };
-    let open = none(options);
-    let effective = |slot: Slot<'_>| {
-        let of_slot = claims.of(slot);
-        let winner = candidates.get(*of_slot.first()?)?;
-        let contested = slot.is_lost() || of_slot.len() > 1;
-        Some(match &winner.whole {
-            Some(whole) if !contested => Arc::clone(whole),
-            _ => winner.refusal(),
-        })
-    };
+    let mut composer = Composer::new(&candidates, &claims, &references, options);
+    let mut policies = BTreeMap::new();
     for parent in &bindings.parents {
-        let (namespace, route) = (parent.route.namespace.as_str(), parent.route.name.as_str());
-        for (rule, name) in targets.rules(namespace, route).into_iter().enumerate() {
-            let of_route = name
-                .and_then(|name| effective(Slot::Rule(namespace, route, name)))
-                .or_else(|| effective(Slot::LostRule(namespace, route)))
-                .or_else(|| effective(Slot::Route(namespace, route)));
+        let Some(kind) = TargetKind::of(parent.route.kind) else {
+            continue;
+        };
+        let route = Object {
+            kind,
+            namespace: &parent.route.namespace,
+            name: &parent.route.name,
+        };
+        for (rule, name) in targets.sections(route).iter().enumerate() {
             for bound in &parent.listeners {
-                let at = &bound.listener;
-                let policy = of_route
-                    .clone()
-                    .or_else(|| effective(Slot::Listener(&at.namespace, &at.gateway, &at.listener)))
-                    .or_else(|| effective(Slot::LostListener(&at.namespace, &at.gateway)))
-                    .or_else(|| effective(Slot::Gateway(&at.namespace, &at.gateway)))
-                    .unwrap_or_else(|| Arc::clone(&open));
+                let policy = composer.policy(route, *name, &bound.listener);
                 let place = Place {
-                    listener: at.clone(),
+                    listener: bound.listener.clone(),
                     route: parent.route.clone(),
                     rule,
                 };
-                attachment.policies.insert(place, policy);
+                policies.insert(place, policy);
             }
         }
     }
-    attachment
+    let outcome = composer.outcome();
+    Attachment {
+        statuses: policy_status::statuses(&candidates, &claims, &outcome),
+        findings: policy_status::findings(&candidates, &claims, &targets, &outcome),
+        policies,
+    }
 }
 
-/// The policy of places that no SecurityPolicy covers: admits every request, says so.
+/// The policy of places that no policy covers: admits every request, says so.
 #[must_use]
 pub fn none(options: &Options) -> Arc<EffectivePolicy> {
+    let (document, secrets) = open(&options.salt_key);
+    Arc::new(deliver(&document, &secrets))
+}
+
+/// The explicit `none` policy.
+pub(crate) fn open(salt_key: &[u8; 32]) -> (Document, Secrets) {
     let document = Document {
         version: document::VERSION,
         policy: "none".to_owned(),
         ..Document::default()
     };
     let secrets = Secrets {
-        salt: salt(&options.salt_key, "none"),
+        salt: salt(salt_key, "none"),
         ..Secrets::default()
     };
-    Arc::new(deliver(&document, &secrets))
+    (document, secrets)
 }
 
 /// Every policy, oldest first.
@@ -218,7 +238,7 @@ enum Body<'a> {
 fn whole<'a>(
     policy: &Written<'a>,
     spec: &'a SecurityPolicySpec,
-    extension: Option<&Extension>,
+    extension: Option<&'a Extension>,
     targets: &Targets<'a>,
     references: &References<'_>,
     options: &Options,
@@ -252,10 +272,19 @@ fn whole<'a>(
         object: named(policy.kind, policy.metadata),
         metadata: policy.metadata,
         single_target: spec.target_ref.is_some(),
-        references: targets.references(policy.kind, namespace, spec, references),
-        whole: build.faults.is_empty().then(|| Arc::new(delivered)),
+        selects: !spec.target_selectors.is_empty(),
+        aims: targets.aims(policy.kind, namespace, spec, references),
         build,
-        refusal: OnceCell::new(),
+        source: Ok(Source {
+            author,
+            spec,
+            extension,
+        }),
+        role: match extension {
+            Some(extension) if extension.baseline == Some(true) => Layer::Baseline,
+            Some(extension) if extension.shadow == Some(true) => Layer::Shadow,
+            _ => Layer::Enforced,
+        },
     }
 }
 
@@ -280,12 +309,12 @@ fn broken<'a>(
     options: &Options,
 ) -> Candidate<'a> {
     let namespace = object::namespace(&policy.metadata);
-    let named_targets = policy.targets.iter().enumerate().map(|(index, target)| Reference {
+    let named = policy.targets.iter().enumerate().map(|(index, target)| Reference {
         target: target.clone(),
         namespace: namespace.to_owned(),
         path: format!("spec.targetRefs[{index}]"),
     });
-    let selected = targets.references(
+    let mut aims = targets.aims(
         policy.kind,
         namespace,
         &SecurityPolicySpec {
@@ -294,11 +323,15 @@ fn broken<'a>(
         },
         references,
     );
+    aims.references.extend(named);
+    // Whoever found it broken tells of its selectors.
+    aims.idle.clear();
     Candidate {
-        object: named(policy.kind, &policy.metadata),
+        object: self::named(policy.kind, &policy.metadata),
         metadata: &policy.metadata,
         single_target: false,
-        references: named_targets.chain(selected).collect(),
+        selects: !policy.selectors.is_empty(),
+        aims,
         build: Build {
             document: Document {
                 version: document::VERSION,
@@ -312,8 +345,18 @@ fn broken<'a>(
             faults: vec![Fault::of_schema(&policy.message)],
             notices: Vec::new(),
         },
-        whole: None,
-        refusal: OnceCell::new(),
+        source: Err(Author {
+            kind: policy.kind,
+            namespace,
+            name: object::name(&policy.metadata),
+        }),
+        role: if policy.baseline {
+            Layer::Baseline
+        } else if policy.shadow {
+            Layer::Shadow
+        } else {
+            Layer::Enforced
+        },
     }
 }
 
@@ -322,7 +365,7 @@ fn named(kind: PolicyKind, metadata: &ObjectMeta) -> ObjectRef {
 }
 
 /// What a policy's salt is derived from: its uid, or its name where it has none.
-fn identity(kind: PolicyKind, metadata: &ObjectMeta) -> String {
+pub(crate) fn identity(kind: PolicyKind, metadata: &ObjectMeta) -> String {
     metadata.uid.clone().unwrap_or_else(|| {
         format!(
             "{}/{}/{}",
@@ -334,7 +377,7 @@ fn identity(kind: PolicyKind, metadata: &ObjectMeta) -> String {
 }
 
 /// HMAC-SHA256 of an identity under the controller's key, in hex.
-fn salt(key: &[u8; 32], identity: &str) -> String {
+pub(crate) fn salt(key: &[u8; 32], identity: &str) -> String {
     // HMAC fills a short key up with zeros itself (RFC 2104 §2); a whole block has no length to be wrong.
     let mut block = [0; 64];
     for (byte, of_key) in block.iter_mut().zip(key) {
@@ -345,7 +388,7 @@ fn salt(key: &[u8; 32], identity: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy {
+pub(crate) fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy {
     let serialized = to_json(document);
     let serialized_secrets = to_json(secrets);
     EffectivePolicy {
@@ -354,6 +397,10 @@ fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy {
         secrets: serialized_secrets,
         policy: document.policy.clone(),
         refuses: document.refuse.is_some(),
+        enforced: None,
+        merged: None,
+        baseline: None,
+        shadow: None,
     }
 }
 
@@ -364,6 +411,6 @@ fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn size(policy: &EffectivePolicy) -> usize {
+pub(crate) fn size(policy: &EffectivePolicy) -> usize {
     policy.document.len() + policy.secrets.len()
 }

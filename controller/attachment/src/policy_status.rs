@@ -3,19 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    claims::{Claims, Outcome},
+    claims::{Claims, Layer, Outcome},
+    document::Build,
     effective::Candidate,
     fault::{Fault, limited},
     finding::{self, Finding, Severity},
+    recipe::Outcomes,
     status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus},
-    target::{Slot, Targets},
+    target::{Section, Slot, Targets},
 };
 
 /// How many ancestors a status may have (Gateway API, `PolicyStatus.ancestors`).
 const ANCESTORS: usize = 16;
 
 /// The statuses of all policies that target something of ours, oldest first.
-pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Vec<ObjectStatus> {
+pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>, outcomes: &Outcomes) -> Vec<ObjectStatus> {
+    let judged = Judged {
+        candidates,
+        claims,
+        outcomes,
+    };
     candidates
         .iter()
         .enumerate()
@@ -23,6 +30,7 @@ pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Vec
             let mut ancestors = Ancestors::default();
             for hit in claims.hits(index) {
                 let section = candidate
+                    .aims
                     .references
                     .get(hit.reference)
                     .and_then(|reference| reference.target.section_name.as_deref())
@@ -30,34 +38,36 @@ pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Vec
                 match &hit.outcome {
                     Outcome::Holds(slot, of_hit) => {
                         for ancestor in of_hit {
-                            ancestors.holds(ancestor, *slot, candidate, candidates, claims);
+                            ancestors.holds(ancestor, (hit.layer, *slot), index, &judged);
                         }
                     }
-                    Outcome::Conflicted(slot, of_hit, _) => {
+                    Outcome::Conflicted(slot, of_hit, holder) => {
+                        let holder = candidates.get(*holder).map(|holder| holder.object.kind);
                         let message = format!(
-                            "Unable to target {}, another SecurityPolicy has already attached to it",
-                            slot.describe()
+                            "Unable to target {}, another {} has already attached to it",
+                            slot.describe(),
+                            holder.unwrap_or_default()
                         );
                         ancestors.refuse(of_hit, "Conflicted", &message);
                     }
                     Outcome::SectionNotFound(slot, of_hit) => {
-                        let target = match *slot {
-                            Slot::LostListener(namespace, name) => format!("Gateway {namespace}/{name}"),
-                            Slot::LostRule(namespace, name)
-                            | Slot::Rule(namespace, name, _)
-                            | Slot::Route(namespace, name)
-                            | Slot::Listener(namespace, name, _)
-                            | Slot::Gateway(namespace, name) => format!("HTTPRoute {namespace}/{name}"),
-                        };
-                        let message = format!("No section name {section} found for {target}");
+                        let message = format!("No section name {section} found for {}", slot.object.full());
                         ancestors.refuse(of_hit, "TargetNotFound", &message);
                     }
                     Outcome::Repeated | Outcome::Unsupported | Outcome::NotFound | Outcome::Foreign => {}
                 }
             }
+            ancestors.merges(index, &judged);
             ancestors.finish(candidate)
         })
         .collect()
+}
+
+/// All policies, and what became of them.
+struct Judged<'s, 'a> {
+    candidates: &'s [Candidate<'a>],
+    claims: &'s Claims<'a>,
+    outcomes: &'s Outcomes,
 }
 
 /// The ancestors of one policy, in the order in which they were met.
@@ -71,6 +81,7 @@ struct Ancestors {
 #[derive(Default)]
 struct Ancestor {
     accepted: Option<Condition>,
+    merged: Option<String>,
     overridden: Option<String>,
     /// Reasons and messages.
     warnings: BTreeSet<(&'static str, String)>,
@@ -96,34 +107,78 @@ impl Ancestors {
         }
     }
 
-    fn holds(
+    fn holds<'a>(
         &mut self,
         ancestor: &ParentRef,
-        slot: Slot<'_>,
-        candidate: &Candidate<'_>,
-        candidates: &[Candidate<'_>],
-        claims: &Claims<'_>,
+        (layer, slot): (Layer, Slot<'a>),
+        index: usize,
+        judged: &Judged<'_, 'a>,
     ) {
+        let Some(candidate) = judged.candidates.get(index) else {
+            return;
+        };
+        let outcomes = judged.outcomes;
         let status = self.of(ancestor);
-        if !candidate.build.faults.is_empty() {
-            let message = candidate.build.message(slot.on_gateway());
+        // What a policy comes to by itself does not matter where it is merged everywhere.
+        let merged = outcomes.merges.contains_key(&index) && !outcomes.alone.contains(&index);
+        if !candidate.build.faults.is_empty() && !merged {
+            let message = candidate.build.message(!slot.object.kind.is_route());
             status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
         } else if status.accepted.is_none() {
             let message = "Policy has been accepted.".to_owned();
             status.accepted = Some(condition("Accepted", ConditionStatus::True, "Accepted", message));
         }
-        if let Some(message) = claims.overriding.message(slot) {
-            status.overridden = Some(message);
+        let none = BTreeSet::new();
+        let merged_by = outcomes.merged_by.get(&index).unwrap_or(&none);
+        if !merged_by.is_empty() {
+            let mut routes: Vec<&str> = merged_by.iter().map(|(_, route)| route.as_str()).collect();
+            routes.sort_unstable();
+            status.merged = Some(format!(
+                "This policy is being merged by other {} for these routes: [{}]",
+                candidate.others(),
+                routes.join(" ")
+            ));
+        }
+        let overriding = judged.claims.overriding(layer);
+        let message = overriding.and_then(|overriding| overriding.message(slot, candidate.others(), merged_by));
+        if message.is_some() {
+            status.overridden = message;
         }
         if candidate.single_target {
             let message = "spec.targetRef is deprecated, use spec.targetRefs instead".to_owned();
             status.warnings.insert(("DeprecatedField", message));
         }
-        for notice in &candidate.build.notices {
-            status.warnings.extend(notice.condition.clone());
+        if !merged {
+            for notice in &candidate.build.notices {
+                status.warnings.extend(notice.condition.clone());
+            }
         }
-        if let Some(message) = refused(slot, candidates, claims) {
+        status
+            .warnings
+            .extend(outcomes.warnings.get(&index).into_iter().flatten().cloned());
+        if let Some(message) = refused((layer, slot), candidate, judged.candidates, judged.claims) {
             status.warnings.insert(("RoutesRefused", message));
+        }
+    }
+
+    /// Tells of a policy that is merged, by listener: that it is, or why it is not.
+    fn merges(&mut self, index: usize, judged: &Judged<'_, '_>) {
+        for (ancestor, parent) in judged.outcomes.merges.get(&index).into_iter().flatten() {
+            let build = judged.outcomes.builds.get(&(index, *parent));
+            let (Some(build), Some(parent)) = (build, judged.candidates.get(*parent)) else {
+                continue;
+            };
+            let status = self.of(ancestor);
+            if build.faults.is_empty() {
+                let message = format!("Merged with policy {}/{}", parent.object.namespace, parent.object.name);
+                status.merged = Some(message);
+                for notice in &build.notices {
+                    status.warnings.extend(notice.condition.clone());
+                }
+            } else {
+                let message = build.message(false);
+                status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
+            }
         }
     }
 
@@ -180,6 +235,9 @@ impl Ancestor {
                 format!("Ancestors have been truncated because the number of policy ancestors exceeds {ANCESTORS}.");
             conditions.push(condition("Aggregated", ConditionStatus::True, "Aggregated", message));
         }
+        if let Some(message) = self.merged {
+            conditions.push(condition("Merged", ConditionStatus::True, "Merged", message));
+        }
         if let Some(message) = self.overridden {
             conditions.push(condition("Overridden", ConditionStatus::True, "Overridden", message));
         }
@@ -205,7 +263,12 @@ fn condition(r#type: &'static str, status: ConditionStatus, reason: &'static str
 }
 
 /// Why places that the holder of a slot covers answer 500 although it is not at fault itself.
-fn refused(slot: Slot<'_>, candidates: &[Candidate<'_>], claims: &Claims<'_>) -> Option<String> {
+fn refused(
+    (layer, slot): (Layer, Slot<'_>),
+    candidate: &Candidate<'_>,
+    candidates: &[Candidate<'_>],
+    claims: &Claims<'_>,
+) -> Option<String> {
     let names = |indexes: &[usize]| {
         let names: Vec<String> = indexes
             .iter()
@@ -214,24 +277,31 @@ fn refused(slot: Slot<'_>, candidates: &[Candidate<'_>], claims: &Claims<'_>) ->
             .collect();
         names.join(" ")
     };
-    if let Some((_, losers)) = claims.of(slot).split_first()
+    if layer == Layer::Shadow {
+        return None;
+    }
+    let others = candidate.others();
+    if let Some((_, losers)) = claims.of(layer, slot).split_first()
         && !losers.is_empty()
     {
         return Some(format!(
-            "Requests that this policy covers are answered with 500 because other securityPolicies target {} as well: [{}]",
+            "Requests that this policy covers are answered with 500 because other {others} target {} as well: [{}]",
             slot.describe(),
             names(losers)
         ));
     }
-    let (lost, section) = match slot {
-        Slot::Route(namespace, route) => (Slot::LostRule(namespace, route), "rules"),
-        Slot::Gateway(namespace, gateway) => (Slot::LostListener(namespace, gateway), "listeners"),
-        _ => return None,
+    if layer == Layer::Baseline || slot.section != Section::Whole {
+        return None;
+    }
+    let sections = if slot.object.kind.is_route() {
+        "rules"
+    } else {
+        "listeners"
     };
-    let lost = claims.of(lost);
+    let lost = claims.of(layer, slot.object.slot(Section::Lost));
     (!lost.is_empty()).then(|| {
         format!(
-            "Requests that this policy covers are answered with 500 because other securityPolicies target {section} that {} does not have: [{}]",
+            "Requests that this policy covers are answered with 500 because other {others} target {sections} that {} does not have: [{}]",
             slot.describe(),
             names(lost)
         )
@@ -239,15 +309,31 @@ fn refused(slot: Slot<'_>, candidates: &[Candidate<'_>], claims: &Claims<'_>) ->
 }
 
 /// The findings of all policies, oldest first.
-pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, targets: &Targets<'_>) -> Vec<Finding> {
+pub(crate) fn findings<'a>(
+    candidates: &[Candidate<'a>],
+    claims: &Claims<'a>,
+    targets: &Targets<'a>,
+    outcomes: &Outcomes,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, candidate) in candidates.iter().enumerate() {
+        let parents: BTreeSet<usize> = outcomes
+            .merges
+            .get(&index)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .copied()
+            .collect();
+        let own = parents.is_empty() || outcomes.alone.contains(&index);
+        let merged = parents
+            .iter()
+            .filter_map(|parent| outcomes.builds.get(&(index, *parent)));
+        let builds: Vec<&Build> = own.then_some(&candidate.build).into_iter().chain(merged).collect();
         // A broken policy's findings come from who found it broken.
         findings.extend(
-            candidate
-                .build
-                .faults
+            builds
                 .iter()
+                .flat_map(|build| &build.faults)
                 .filter(|fault| !fault.is_of_schema())
                 .map(|fault| Finding {
                     severity: Severity::Error,
@@ -258,7 +344,7 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                     fix: fault.fix.clone(),
                 }),
         );
-        findings.extend(candidate.build.notices.iter().map(|notice| Finding {
+        findings.extend(builds.iter().flat_map(|build| &build.notices).map(|notice| Finding {
             severity: Severity::Warning,
             code: notice.code,
             object: candidate.object.clone(),
@@ -276,18 +362,36 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 fix: Some("write a list of one under targetRefs".to_owned()),
             });
         }
-        if candidate.references.is_empty() && !candidate.build.faults.iter().any(Fault::is_of_schema) {
+        findings.extend(candidate.aims.idle.iter().map(|idle| Finding {
+            severity: idle.severity,
+            code: idle.code,
+            object: candidate.object.clone(),
+            path: idle.path.clone(),
+            message: idle.message.clone(),
+            fix: Some(idle.fix.clone()),
+        }));
+        if candidate.aims.references.is_empty() && !candidate.build.faults.iter().any(Fault::is_of_schema) {
+            let (severity, message, fix) = if candidate.selects {
+                // What it is meant for may come later.
+                (Severity::Warning, "no target is selected", None)
+            } else {
+                (
+                    Severity::Error,
+                    "the policy targets nothing",
+                    Some("write targetRefs".to_owned()),
+                )
+            };
             findings.push(Finding {
-                severity: Severity::Error,
+                severity,
                 code: "no-target",
                 object: candidate.object.clone(),
                 path: "spec".to_owned(),
-                message: "the policy targets nothing".to_owned(),
-                fix: Some("write targetRefs".to_owned()),
+                message: message.to_owned(),
+                fix,
             });
         }
         for hit in claims.hits(index) {
-            let Some(reference) = candidate.references.get(hit.reference) else {
+            let Some(reference) = candidate.aims.references.get(hit.reference) else {
                 continue;
             };
             let target = &reference.target;
@@ -296,8 +400,13 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 Outcome::Holds(..) | Outcome::Foreign => continue,
                 Outcome::Conflicted(slot, _, holder) => {
                     let holder = candidates.get(*holder).map(|holder| holder.object.to_string());
+                    let effect = if hit.layer == Layer::Shadow {
+                        "this one is not evaluated there"
+                    } else {
+                        "what both cover answers 500"
+                    };
                     let message = format!(
-                        "{} is already targeted by {}: what both cover answers 500",
+                        "{} is already targeted by {}: {effect}",
                         slot.describe(),
                         holder.unwrap_or_default()
                     );
@@ -306,14 +415,18 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                 }
                 Outcome::SectionNotFound(slot, _) => {
                     let section = target.section_name.as_deref().unwrap_or_default();
-                    let (what, names) = if slot.on_gateway() {
-                        let names = targets.listeners(&reference.namespace, &target.name);
-                        ("listener", names)
+                    let what = if slot.object.kind.is_route() {
+                        "rule"
                     } else {
-                        let names = targets.rules(&reference.namespace, &target.name);
-                        ("rule", names.into_iter().flatten().collect())
+                        "listener"
                     };
-                    let message = format!("{named} has no {what} {section:?}: what that may stand for answers 500");
+                    let names: Vec<&str> = targets.sections(slot.object).iter().flatten().copied().collect();
+                    let effect = if hit.layer == Layer::Shadow {
+                        "it is not evaluated there"
+                    } else {
+                        "what that may stand for answers 500"
+                    };
+                    let message = format!("{named} has no {what} {section:?}: {effect}");
                     let fix = finding::one_of(&names).unwrap_or_else(|| format!("give the {what} a name"));
                     (Severity::Error, "section-not-found", ".sectionName", message, Some(fix))
                 }
@@ -332,7 +445,7 @@ pub(crate) fn findings(candidates: &[Candidate<'_>], claims: &Claims<'_>, target
                         "targets of kind {:?} of group {:?} are not served",
                         target.kind, target.group
                     );
-                    let fix = "target a Gateway or an HTTPRoute".to_owned();
+                    let fix = "target a Gateway, a ListenerSet, an HTTPRoute or a GRPCRoute".to_owned();
                     (Severity::Error, "unsupported-target", ".kind", message, Some(fix))
                 }
                 Outcome::NotFound => {

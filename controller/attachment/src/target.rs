@@ -2,56 +2,125 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use gateway_api::{gateways::Gateway, httproutes::HttpRoute};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_api::security_policy::{NamespacesFrom, PolicyTargetReference, SecurityPolicySpec, TargetSelector};
 
 use crate::{
-    binding::{Bindings, managed_gateways},
-    finding,
+    binding::Bindings,
+    finding::{self, Severity},
+    listener_set::{ManagedGateway, gateways, parent},
     object::{self, GATEWAY_GROUP, PolicyKind},
     reference::References,
+    route::{GRPC_ROUTE, HTTP_ROUTE, routes},
     selector::{self, selects},
     snapshot::{PolicyTarget, Snapshot},
     status::ParentRef,
 };
 
-/// One slot that at most one policy can take; from the most specific kind to the least.
+/// A kind that policies can target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Slot<'a> {
-    /// Every rule of that name: namespace, route, rule.
-    Rule(&'a str, &'a str, &'a str),
-    /// A rule that the route does not have; it may have been any of those that no policy names.
-    LostRule(&'a str, &'a str),
-    /// Namespace and name.
-    Route(&'a str, &'a str),
-    /// Namespace, Gateway, listener.
-    Listener(&'a str, &'a str, &'a str),
-    /// A listener that the Gateway does not have; it may have been any of those that no policy names.
-    LostListener(&'a str, &'a str),
-    /// Namespace and name.
-    Gateway(&'a str, &'a str),
+pub(crate) enum TargetKind {
+    HttpRoute,
+    GrpcRoute,
+    ListenerSet,
+    Gateway,
+}
+
+impl TargetKind {
+    pub(crate) const ALL: [Self; 4] = [Self::HttpRoute, Self::GrpcRoute, Self::ListenerSet, Self::Gateway];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::HttpRoute => HTTP_ROUTE,
+            Self::GrpcRoute => GRPC_ROUTE,
+            Self::ListenerSet => "ListenerSet",
+            Self::Gateway => "Gateway",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it is a route, whose sections are rules; sections of the others are listeners.
+    pub(crate) const fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute)
+    }
+}
+
+/// An object that policies can target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Object<'a> {
+    pub(crate) kind: TargetKind,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Object<'a> {
+    fn of(kind: TargetKind, metadata: &'a ObjectMeta) -> Self {
+        Self {
+            kind,
+            namespace: object::namespace(metadata),
+            name: object::name(metadata),
+        }
+    }
+
+    /// As Envoy Gateway's messages name it: `Kind namespace/name`.
+    pub(crate) fn full(self) -> String {
+        format!("{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
+
+    pub(crate) const fn whole(self) -> Slot<'a> {
+        self.slot(Section::Whole)
+    }
+
+    pub(crate) const fn slot(self, section: Section<'a>) -> Slot<'a> {
+        Slot { object: self, section }
+    }
+}
+
+/// A part of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Section<'a> {
+    /// Every rule, or the listener, of that name.
+    Named(&'a str),
+    /// One that the object does not have; it may have been any of those that no policy names.
+    Lost,
+    /// The object itself.
+    Whole,
+}
+
+/// What at most one policy can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slot<'a> {
+    pub(crate) object: Object<'a>,
+    pub(crate) section: Section<'a>,
 }
 
 impl Slot<'_> {
     /// The target for the message of a conflict, in Envoy Gateway's words.
     pub(crate) fn describe(self) -> String {
-        match self {
-            Self::Rule(_, route, rule) => format!("RouteRule {route}/{rule}"),
-            Self::Route(_, route) | Self::LostRule(_, route) => format!("HTTPRoute {route}"),
-            Self::Listener(_, gateway, listener) => format!("Listener {gateway}/{listener}"),
-            Self::Gateway(_, gateway) | Self::LostListener(_, gateway) => format!("Gateway {gateway}"),
+        let name = self.object.name;
+        match self.section {
+            Section::Named(rule) if self.object.kind.is_route() => format!("RouteRule {name}/{rule}"),
+            Section::Named(listener) => format!("Listener {name}/{listener}"),
+            Section::Lost | Section::Whole => format!("{} {name}", self.object.kind.name()),
         }
     }
 
     /// Whether it is one that several policies share without being at odds.
-    pub(crate) const fn is_lost(self) -> bool {
-        matches!(self, Self::LostRule(..) | Self::LostListener(..))
+    pub(crate) fn is_lost(self) -> bool {
+        self.section == Section::Lost
     }
 
-    /// Whether the target is a Gateway or a listener.
-    pub(crate) const fn on_gateway(self) -> bool {
-        matches!(self, Self::Listener(..) | Self::LostListener(..) | Self::Gateway(..))
+    /// The pass in which Envoy Gateway handles it; a later one's failure hides an earlier one's.
+    pub(crate) fn pass(self) -> u8 {
+        let whole = u8::from(self.section == Section::Whole);
+        match self.object.kind {
+            TargetKind::HttpRoute | TargetKind::GrpcRoute => whole,
+            TargetKind::ListenerSet => 2 + whole,
+            TargetKind::Gateway => 4 + whole,
+        }
     }
 }
 
@@ -63,6 +132,23 @@ pub(crate) struct Reference {
     pub(crate) namespace: String,
     /// Where it stands in the policy.
     pub(crate) path: String,
+}
+
+/// Everything that a policy refers to.
+#[derive(Default)]
+pub(crate) struct Aims {
+    pub(crate) references: Vec<Reference>,
+    /// Selectors, or hits of theirs, that have no effect.
+    pub(crate) idle: Vec<Idle>,
+}
+
+/// A selector, or a hit of one, that has no effect.
+pub(crate) struct Idle {
+    pub(crate) severity: Severity,
+    pub(crate) code: &'static str,
+    pub(crate) path: String,
+    pub(crate) message: String,
+    pub(crate) fix: String,
 }
 
 /// What a reference leads to.
@@ -79,51 +165,105 @@ pub(crate) enum Resolved<'a> {
 
 /// Objects that can be targeted.
 pub(crate) struct Targets<'a> {
-    gateways: HashMap<(&'a str, &'a str), &'a Gateway>,
-    managed: HashMap<(&'a str, &'a str), &'a Gateway>,
-    routes: HashMap<(&'a str, &'a str), &'a HttpRoute>,
-    /// Managed parents by route.
-    parents: HashMap<(&'a str, &'a str), Vec<&'a ParentRef>>,
+    objects: HashMap<Object<'a>, Known<'a>>,
     namespaces: HashMap<&'a str, &'a ObjectMeta>,
     /// Names by kind and namespace, sorted.
-    names: HashMap<(&'static str, &'a str), BTreeSet<&'a str>>,
+    names: HashMap<(TargetKind, &'a str), BTreeSet<&'a str>>,
 }
 
-fn key(metadata: &ObjectMeta) -> (&str, &str) {
-    (object::namespace(metadata), object::name(metadata))
+/// What is known about an object.
+struct Known<'a> {
+    metadata: &'a ObjectMeta,
+    /// Whether it is, or hangs on, a Gateway of ours.
+    ours: bool,
+    /// The names of its rules or listeners.
+    sections: Vec<Option<&'a str>>,
+    /// The managed parents of a route.
+    parents: Vec<&'a ParentRef>,
+    /// The Gateway of a ListenerSet.
+    gateway: Option<Object<'a>>,
+}
+
+impl<'a> Known<'a> {
+    const fn new(metadata: &'a ObjectMeta, sections: Vec<Option<&'a str>>) -> Self {
+        Self {
+            metadata,
+            ours: false,
+            sections,
+            parents: Vec::new(),
+            gateway: None,
+        }
+    }
 }
 
 impl<'a> Targets<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot, bindings: &'a Bindings, controller_name: &str) -> Self {
-        let mut parents: HashMap<_, Vec<&ParentRef>> = HashMap::new();
+        let mut objects: HashMap<Object<'a>, Known<'a>> = HashMap::new();
+        for route in routes(snapshot) {
+            let kind = TargetKind::of(route.kind).unwrap_or(TargetKind::HttpRoute);
+            objects.insert(
+                Object::of(kind, route.metadata),
+                Known::new(route.metadata, route.rules),
+            );
+        }
+        for gateway in &snapshot.gateways {
+            let listeners = gateway
+                .spec
+                .listeners
+                .iter()
+                .map(|listener| Some(listener.name.as_str()));
+            let known = Known::new(&gateway.metadata, listeners.collect());
+            objects.insert(Object::of(TargetKind::Gateway, &gateway.metadata), known);
+        }
+        for set in &snapshot.listener_sets {
+            let listeners = set.spec.listeners.iter().map(|listener| Some(listener.name.as_str()));
+            let known = Known::new(&set.metadata, listeners.collect());
+            objects.insert(Object::of(TargetKind::ListenerSet, &set.metadata), known);
+        }
+        for ManagedGateway { gateway, .. } in gateways(snapshot, controller_name) {
+            if let Some(known) = objects.get_mut(&Object::of(TargetKind::Gateway, &gateway.metadata)) {
+                known.ours = true;
+            }
+        }
+        for set in &snapshot.listener_sets {
+            let object = Object::of(TargetKind::ListenerSet, &set.metadata);
+            let Some((namespace, name)) = parent(set) else { continue };
+            let gateway = Object {
+                kind: TargetKind::Gateway,
+                namespace,
+                name,
+            };
+            if objects.get(&gateway).is_some_and(|gateway| gateway.ours)
+                && let Some(known) = objects.get_mut(&object)
+            {
+                known.ours = true;
+                known.gateway = Some(gateway);
+            }
+        }
         for parent in &bindings.parents {
-            let route = (parent.route.namespace.as_str(), parent.route.name.as_str());
-            parents.entry(route).or_default().push(&parent.parent);
+            let Some(kind) = TargetKind::of(parent.route.kind) else {
+                continue;
+            };
+            let route = Object {
+                kind,
+                namespace: &parent.route.namespace,
+                name: &parent.route.name,
+            };
+            if let Some(known) = objects.get_mut(&route) {
+                known.ours = true;
+                known.parents.push(&parent.parent);
+            }
         }
         let mut names: HashMap<_, BTreeSet<&str>> = HashMap::new();
-        let gateways = snapshot.gateways.iter().map(|gateway| ("Gateway", &gateway.metadata));
-        let routes = snapshot.http_routes.iter().map(|route| ("HTTPRoute", &route.metadata));
-        for (kind, metadata) in gateways.chain(routes) {
-            let (namespace, name) = key(metadata);
-            names.entry((kind, namespace)).or_default().insert(name);
+        for object in objects.keys() {
+            names
+                .entry((object.kind, object.namespace))
+                .or_default()
+                .insert(object.name);
         }
         Self {
+            objects,
             names,
-            gateways: snapshot
-                .gateways
-                .iter()
-                .map(|gateway| (key(&gateway.metadata), gateway.as_ref()))
-                .collect(),
-            managed: managed_gateways(snapshot, controller_name)
-                .into_iter()
-                .map(|gateway| (key(&gateway.metadata), gateway))
-                .collect(),
-            routes: snapshot
-                .http_routes
-                .iter()
-                .map(|route| (key(&route.metadata), route.as_ref()))
-                .collect(),
-            parents,
             namespaces: snapshot
                 .namespaces
                 .iter()
@@ -134,130 +274,97 @@ impl<'a> Targets<'a> {
 
     /// Some names of objects of a kind in a namespace.
     pub(crate) fn names(&self, kind: &str, namespace: &str) -> Vec<&'a str> {
-        let kind = if kind == "Gateway" { "Gateway" } else { "HTTPRoute" };
-        let names = self.names.get(&(kind, namespace));
+        let names = TargetKind::of(kind).and_then(|kind| self.names.get(&(kind, namespace)));
         names.into_iter().flatten().take(finding::SHOWN + 1).copied().collect()
     }
 
     /// The managed parents of a route.
-    pub(crate) fn parents<'s>(&'s self, namespace: &'s str, route: &'s str) -> &'s [&'a ParentRef] {
-        self.parents
-            .get(&(namespace, route))
-            .map(Vec::as_slice)
+    pub(crate) fn parents(&self, route: Object<'a>) -> &[&'a ParentRef] {
+        self.objects
+            .get(&route)
+            .map(|known| known.parents.as_slice())
             .unwrap_or_default()
     }
 
-    /// The names of a route's rules.
-    pub(crate) fn rules(&self, namespace: &str, route: &str) -> Vec<Option<&'a str>> {
-        let rules = self
-            .routes
-            .get(&(namespace, route))
-            .and_then(|route| route.spec.rules.as_deref())
-            .unwrap_or_default();
-        if rules.is_empty() {
-            // The schema's default: one rule for every path.
-            return vec![None];
-        }
-        rules.iter().map(|rule| rule.name.as_deref()).collect()
+    /// The Gateway of ours that a ListenerSet names as its parent.
+    pub(crate) fn gateway(&self, set: Object<'a>) -> Option<Object<'a>> {
+        self.objects.get(&set)?.gateway
     }
 
-    /// The names of a Gateway's listeners.
-    pub(crate) fn listeners(&self, namespace: &str, gateway: &str) -> Vec<&'a str> {
-        let gateway = self.gateways.get(&(namespace, gateway));
-        gateway
-            .iter()
-            .flat_map(|gateway| &gateway.spec.listeners)
-            .map(|listener| listener.name.as_str())
-            .collect()
+    /// The names of a route's rules, or of the listeners of a Gateway or a ListenerSet.
+    pub(crate) fn sections(&self, object: Object<'a>) -> &[Option<&'a str>] {
+        self.objects
+            .get(&object)
+            .map(|known| known.sections.as_slice())
+            .unwrap_or_default()
     }
 
     pub(crate) fn resolve(&self, reference: &Reference) -> Resolved<'a> {
         let target = &reference.target;
-        let wanted = (reference.namespace.as_str(), target.name.as_str());
-        if target.group != GATEWAY_GROUP {
+        let kind = TargetKind::of(&target.kind).filter(|_| target.group == GATEWAY_GROUP);
+        let Some(kind) = kind else {
             return Resolved::Unsupported;
-        }
-        match target.kind.as_str() {
-            "Gateway" => self.gateway(wanted, target.section_name.as_deref()),
-            "HTTPRoute" => self.route(wanted, target.section_name.as_deref()),
-            _ => Resolved::Unsupported,
-        }
-    }
-
-    fn gateway(&self, wanted: (&str, &str), section: Option<&str>) -> Resolved<'a> {
-        let Some(&gateway) = self.managed.get(&wanted) else {
-            return if self.gateways.contains_key(&wanted) {
-                Resolved::Foreign
-            } else {
-                Resolved::NotFound
-            };
         };
-        let (namespace, name) = key(&gateway.metadata);
-        let slot = match section {
-            None => Slot::Gateway(namespace, name),
-            Some(section) => gateway
-                .spec
-                .listeners
-                .iter()
-                .find(|listener| listener.name == section)
-                .map_or(Slot::LostListener(namespace, name), |listener| {
-                    Slot::Listener(namespace, name, &listener.name)
-                }),
+        let wanted = Object {
+            kind,
+            namespace: &reference.namespace,
+            name: &target.name,
         };
-        let ancestor = ParentRef {
-            group: GATEWAY_GROUP.to_owned(),
-            kind: "Gateway".to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            section_name: section.map(str::to_owned),
-            port: None,
-        };
-        Resolved::Slot(slot, vec![ancestor])
-    }
-
-    fn route(&self, wanted: (&str, &str), section: Option<&str>) -> Resolved<'a> {
-        let Some(&route) = self.routes.get(&wanted) else {
+        let Some(known) = self.objects.get(&wanted) else {
             return Resolved::NotFound;
         };
-        let (namespace, name) = key(&route.metadata);
-        let parents = self.parents(namespace, name);
-        if parents.is_empty() {
+        if !known.ours {
             return Resolved::Foreign;
         }
-        let slot = match section {
-            None => Slot::Route(namespace, name),
-            Some(section) => route
-                .spec
-                .rules
-                .iter()
-                .flatten()
-                .filter_map(|rule| rule.name.as_deref())
-                .find(|rule| *rule == section)
-                .map_or(Slot::LostRule(namespace, name), |rule| {
-                    Slot::Rule(namespace, name, rule)
-                }),
-        };
-        let mut ancestors: Vec<ParentRef> = Vec::with_capacity(parents.len());
-        for parent in parents {
-            let ancestor = ParentRef {
-                port: None,
-                ..(*parent).clone()
-            };
-            if !ancestors.contains(&ancestor) {
-                ancestors.push(ancestor);
+        let section = match target.section_name.as_deref() {
+            None => Section::Whole,
+            Some(wanted) => {
+                let mut named = known.sections.iter().flatten();
+                named
+                    .find(|name| **name == wanted)
+                    .map_or(Section::Lost, |name| Section::Named(name))
             }
-        }
+        };
+        let slot = Object::of(kind, known.metadata).slot(section);
+        let ancestors = if kind.is_route() {
+            let mut ancestors: Vec<ParentRef> = Vec::with_capacity(known.parents.len());
+            for parent in &known.parents {
+                let ancestor = ParentRef {
+                    port: None,
+                    ..(*parent).clone()
+                };
+                if !ancestors.contains(&ancestor) {
+                    ancestors.push(ancestor);
+                }
+            }
+            ancestors
+        } else {
+            vec![ParentRef {
+                group: GATEWAY_GROUP.to_owned(),
+                kind: kind.name().to_owned(),
+                namespace: wanted.namespace.to_owned(),
+                name: wanted.name.to_owned(),
+                section_name: target.section_name.clone(),
+                port: None,
+            }]
+        };
         Resolved::Slot(slot, ancestors)
     }
 
-    /// Everything that a policy refers to, the most specific first, as Envoy Gateway goes through them.
-    pub(crate) fn references(
+    /// Everything that a policy refers to: what its selectors hit, then what it names beside that, as Envoy Gateway goes
+    /// through them.
+    pub(crate) fn aims(
         &self,
         policy: PolicyKind,
         namespace: &str,
         spec: &SecurityPolicySpec,
         references: &References<'_>,
-    ) -> Vec<Reference> {
+    ) -> Aims {
+        let mut aims = Aims::default();
+        for (index, selector) in spec.target_selectors.iter().enumerate() {
+            self.select(policy, namespace, selector, index, references, &mut aims);
+        }
+        let selected = aims.references.len();
         let single = spec
             .target_ref
             .iter()
@@ -267,18 +374,22 @@ impl<'a> Targets<'a> {
             .iter()
             .enumerate()
             .map(|(index, target)| (target, format!("spec.targetRefs[{index}]")));
-        let mut found: Vec<Reference> = single
-            .chain(several)
-            .map(|(target, path)| Reference {
-                target: plain(target),
+        for (target, path) in single.chain(several) {
+            let target = plain(target);
+            let hits = aims.references.get(..selected).unwrap_or_default();
+            if hits
+                .iter()
+                .any(|hit| hit.target == target && hit.namespace == namespace)
+            {
+                continue;
+            }
+            aims.references.push(Reference {
+                target,
                 namespace: namespace.to_owned(),
                 path,
-            })
-            .collect();
-        for (index, selector) in spec.target_selectors.iter().enumerate() {
-            self.select(policy, namespace, selector, index, references, &mut found);
+            });
         }
-        found
+        aims
     }
 
     /// What a selector hits: in other namespaces only what they grant.
@@ -289,26 +400,33 @@ impl<'a> Targets<'a> {
         selector: &TargetSelector,
         index: usize,
         references: &References<'_>,
-        found: &mut Vec<Reference>,
+        aims: &mut Aims,
     ) {
-        if selector.group != GATEWAY_GROUP {
+        let path = format!("spec.targetSelectors[{index}]");
+        let kind = TargetKind::of(&selector.kind).filter(|_| selector.group == GATEWAY_GROUP);
+        let Some(kind) = kind else {
+            aims.idle.push(Idle {
+                severity: Severity::Error,
+                code: "unsupported-target",
+                path: format!("{path}.kind"),
+                message: format!(
+                    "targets of kind {:?} of group {:?} are not served",
+                    selector.kind, selector.group
+                ),
+                fix: "select Gateways, ListenerSets, HTTPRoutes or GRPCRoutes".to_owned(),
+            });
             return;
-        }
-        let candidates: Vec<&ObjectMeta> = match selector.kind.as_str() {
-            "Gateway" => self.managed.values().map(|gateway| &gateway.metadata).collect(),
-            "HTTPRoute" => self.routes.values().map(|route| &route.metadata).collect(),
-            _ => Vec::new(),
         };
         let empty = BTreeMap::new();
-        let mut hits: Vec<&ObjectMeta> = candidates
-            .into_iter()
-            .filter(|metadata| {
-                let labels = metadata.labels.as_ref().unwrap_or(&empty);
-                let (of, name) = key(metadata);
-                self.looks_in(selector, namespace, of)
-                    && references.permits(policy, namespace, of, GATEWAY_GROUP, &selector.kind, name)
+        let mut hits: Vec<&ObjectMeta> = self
+            .objects
+            .iter()
+            .filter(|(object, known)| {
+                object.kind == kind
+                    && known.ours
+                    && self.looks_in(selector, namespace, object.namespace)
                     && selector::matches(
-                        labels,
+                        known.metadata.labels.as_ref().unwrap_or(&empty),
                         Some(&selector.match_labels),
                         selector.match_expressions.iter().map(|expression| {
                             let values = expression.values.as_deref().unwrap_or_default();
@@ -316,18 +434,44 @@ impl<'a> Targets<'a> {
                         }),
                     )
             })
+            .map(|(_, known)| known.metadata)
             .collect();
         hits.sort_by_key(|metadata| object::age(metadata));
-        found.extend(hits.into_iter().map(|metadata| Reference {
-            target: PolicyTarget {
-                group: selector.group.clone(),
-                kind: selector.kind.clone(),
-                name: object::name(metadata).to_owned(),
-                section_name: None,
-            },
-            namespace: object::namespace(metadata).to_owned(),
-            path: format!("spec.targetSelectors[{index}]"),
-        }));
+        let before = aims.references.len();
+        for metadata in hits {
+            let (of, name) = (object::namespace(metadata), object::name(metadata));
+            if !references.permits(policy, namespace, of, GATEWAY_GROUP, kind.name(), name) {
+                aims.idle.push(Idle {
+                    severity: Severity::Warning,
+                    code: "reference-not-permitted",
+                    path: path.clone(),
+                    message: format!(
+                        "{} {of}/{name} is selected, but no ReferenceGrant of its namespace permits that",
+                        kind.name()
+                    ),
+                    fix: format!(
+                        "add a ReferenceGrant to namespace {of} from {} in {namespace} to {} {name}",
+                        policy.name(),
+                        kind.name()
+                    ),
+                });
+                continue;
+            }
+            let reference = Reference {
+                target: PolicyTarget {
+                    group: selector.group.clone(),
+                    kind: selector.kind.clone(),
+                    name: name.to_owned(),
+                    section_name: None,
+                },
+                namespace: of.to_owned(),
+                path: path.clone(),
+            };
+            let twice = |other: &Reference| other.target == reference.target && other.namespace == of;
+            if !aims.references.iter().take(before).any(twice) {
+                aims.references.push(reference);
+            }
+        }
     }
 
     fn looks_in(&self, selector: &TargetSelector, own: &str, namespace: &str) -> bool {

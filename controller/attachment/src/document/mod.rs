@@ -173,7 +173,6 @@ impl Builder<'_> {
             });
         }
         let fields = [
-            (spec.target_selectors.is_empty(), Feature::Whole, "targetSelectors"),
             (spec.jwt.is_none(), Feature::Jwt, "jwt"),
             (spec.oidc.is_none(), Feature::Oidc, "oidc"),
             (spec.ext_auth.is_none(), Feature::ExtAuth, "extAuth"),

@@ -1,21 +1,21 @@
-//! Manifests in `testdata/*.in.yaml`, and in `*.out.yaml` what becomes of them, written out for people to read.
+//! Manifests in `testdata/**/*.in.yaml`, and in `*.out.yaml` what becomes of them, written out for people to read.
 //!
 //! `PORTCULLIS_BLESS=1` writes the outputs; what changed is then to be read against the specification.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::world::World;
 
 #[test]
 fn manifests_attach_as_written_down() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let mut inputs: Vec<_> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_str().unwrap().ends_with(".in.yaml"))
-        .collect();
+    let mut inputs = Vec::new();
+    collect(&folder, &mut inputs);
     inputs.sort();
-    assert!(inputs.len() >= 110, "only {} cases", inputs.len());
+    assert!(inputs.len() >= 180, "only {} cases", inputs.len());
     let mut failed = Vec::new();
     for input in inputs {
         let output = input.to_str().unwrap().replace(".in.yaml", ".out.yaml");
@@ -30,6 +30,18 @@ fn manifests_attach_as_written_down() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The inputs of a folder and of those in it.
+fn collect(folder: &Path, inputs: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, inputs);
+        } else if path.to_str().unwrap().ends_with(".in.yaml") {
+            inputs.push(path);
+        }
+    }
 }
 
 #[test]

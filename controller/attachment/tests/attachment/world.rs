@@ -83,11 +83,16 @@ impl World {
         text.push_str("places:\n");
         for (place, policy) in &self.attachment.policies {
             let listener = &place.listener;
-            let name = if policy.refuses {
-                format!("{} refuses", policy.policy)
+            let mut name = policy.policy.clone();
+            if policy.refuses {
+                name.push_str(" refuses");
             } else {
-                policy.policy.clone()
-            };
+                for (word, part) in [("beside", &policy.baseline), ("shadowed by", &policy.shadow)] {
+                    if let Some(part) = part {
+                        write!(name, " {word} {}/{}", part.namespace, part.name).unwrap();
+                    }
+                }
+            }
             let at = match &listener.set {
                 None => format!("{}/{}", listener.gateway, listener.listener),
                 Some(set) => format!("{}/{}/{}", listener.gateway, set.name, listener.listener),
@@ -99,7 +104,7 @@ impl World {
             );
             writeln!(text, "  {place}: {name}").unwrap();
             decode(&policy.hash, policy.document.as_bytes(), policy.secrets.as_bytes()).expect("the filter reads it");
-            if policy.policy == "none" {
+            if name == "none" {
                 assert_eq!(*policy, open, "one `none` for all places");
             } else {
                 let known = distinct.entry(name).or_insert_with(|| Arc::clone(policy));
@@ -118,7 +123,15 @@ impl World {
                     .is_some_and(|salt| salt.as_str().unwrap().len() == 64)
             );
             writeln!(text, "  {name}:").unwrap();
-            for (field, value) in document.into_iter().chain(secrets) {
+            for (field, mut value) in document.into_iter().chain(secrets) {
+                // Of the nested ones too.
+                if let Some(nested) = value.as_object_mut() {
+                    nested.remove("salt");
+                    nested.remove("version");
+                    if nested.is_empty() {
+                        continue;
+                    }
+                }
                 writeln!(text, "    {field}: {value}").unwrap();
             }
         }

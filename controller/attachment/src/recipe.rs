@@ -1,0 +1,325 @@
+//! Which policies make up the policy of a place, and what comes of putting them together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use portcullis_engine::document;
+
+use crate::{
+    claims::{Claims, Layer},
+    document::{Build, Part, compose, merged},
+    effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size},
+    object::{GATEWAY_GROUP, ListenerRef},
+    reference::References,
+    status::ParentRef,
+    target::{Object, Section, Slot, TargetKind},
+};
+
+/// The slots that cover a place, the most specific first; the last is the whole Gateway.
+struct Cover<'s> {
+    slots: Vec<Slot<'s>>,
+    /// How many of them are of the route; the others are of its parent.
+    of_route: usize,
+}
+
+impl<'s> Cover<'s> {
+    fn of(route: Object<'s>, rule: Option<&'s str>, listener: &'s ListenerRef) -> Self {
+        let gateway = Object {
+            kind: TargetKind::Gateway,
+            namespace: &listener.namespace,
+            name: &listener.gateway,
+        };
+        let on = Section::Named(&listener.listener);
+        let mut slots = Vec::with_capacity(7);
+        slots.extend(rule.map(|rule| route.slot(Section::Named(rule))));
+        slots.extend([route.slot(Section::Lost), route.whole()]);
+        let of_route = slots.len();
+        match &listener.set {
+            // The Gateway's own listeners are siblings of a set's: their policies do not cover it.
+            Some(set) => {
+                let set = Object {
+                    kind: TargetKind::ListenerSet,
+                    namespace: &set.namespace,
+                    name: &set.name,
+                };
+                slots.extend([set.slot(on), set.slot(Section::Lost), set.whole()]);
+            }
+            None => slots.extend([gateway.slot(on), gateway.slot(Section::Lost)]),
+        }
+        slots.push(gateway.whole());
+        Self { slots, of_route }
+    }
+}
+
+/// What the policy of a place is made of, by the indexes of candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Recipe {
+    enforced: Option<usize>,
+    /// What the enforced one is merged with.
+    parent: Option<usize>,
+    baseline: Option<usize>,
+    shadow: Option<usize>,
+    /// Whether every request is refused in the name of the enforced policy, or of the baseline where that one is whole.
+    refused: Option<Layer>,
+}
+
+/// What came out of putting policies together that their authors must be told, by candidate.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    /// Warnings: reasons and messages.
+    pub(crate) warnings: BTreeMap<usize, BTreeSet<(&'static str, String)>>,
+    /// Where a policy is merged, and with which one.
+    pub(crate) merges: BTreeMap<usize, BTreeMap<ParentRef, usize>>,
+    /// The routes, `namespace/name`, whose policies are merged with this one.
+    pub(crate) merged_by: BTreeMap<usize, BTreeSet<(TargetKind, String)>>,
+    /// What the merging of two policies came to.
+    pub(crate) builds: HashMap<(usize, usize), Build>,
+    /// Policies that are enforced by themselves somewhere although they are to be merged.
+    pub(crate) alone: BTreeSet<usize>,
+}
+
+/// Makes the policies of all places, each once.
+pub(crate) struct Composer<'c, 'a> {
+    candidates: &'c [Candidate<'a>],
+    claims: &'c Claims<'a>,
+    references: &'c References<'c>,
+    salt_key: &'c [u8; 32],
+    made: HashMap<Recipe, Arc<EffectivePolicy>>,
+    outcomes: Outcomes,
+}
+
+impl<'c, 'a> Composer<'c, 'a> {
+    pub(crate) fn new(
+        candidates: &'c [Candidate<'a>],
+        claims: &'c Claims<'a>,
+        references: &'c References<'c>,
+        options: &'c Options,
+    ) -> Self {
+        Self {
+            candidates,
+            claims,
+            references,
+            salt_key: &options.salt_key,
+            made: HashMap::new(),
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    pub(crate) fn outcome(self) -> Outcomes {
+        self.outcomes
+    }
+
+    /// The policy of a place.
+    pub(crate) fn policy(
+        &mut self,
+        route: Object<'_>,
+        rule: Option<&str>,
+        listener: &ListenerRef,
+    ) -> Arc<EffectivePolicy> {
+        let cover = Cover::of(route, rule, listener);
+        let recipe = self.recipe(&cover, route, listener);
+        if let Some(known) = self.made.get(&recipe) {
+            return Arc::clone(known);
+        }
+        let policy = Arc::new(self.make(recipe));
+        self.made.insert(recipe, Arc::clone(&policy));
+        policy
+    }
+
+    fn is_whole(&self, index: usize) -> bool {
+        self.candidates
+            .get(index)
+            .is_some_and(|candidate| candidate.build.faults.is_empty())
+    }
+
+    fn recipe(&mut self, cover: &Cover<'_>, route: Object<'_>, listener: &ListenerRef) -> Recipe {
+        let claims = self.claims;
+        let mut recipe = Recipe::default();
+        let claimed = cover.slots.iter().map(|slot| (slot, claims.of(Layer::Enforced, *slot)));
+        let mut claimed = claimed.filter(|(_, policies)| !policies.is_empty());
+        if let Some((slot, [holder, others @ ..])) = claimed.next() {
+            recipe.enforced = Some(*holder);
+            let contested = slot.is_lost() || !others.is_empty();
+            let merges = self.candidates.get(*holder).is_some_and(Candidate::merges);
+            let above = cover.slots.iter().skip(cover.of_route);
+            let above = above.map(|slot| (slot, claims.of(Layer::Enforced, *slot)));
+            let parent = above
+                .filter(|_| merges && !contested)
+                .find_map(|(slot, policies)| match policies {
+                    [] => None,
+                    [parent, others @ ..] => Some((*parent, slot.is_lost() || !others.is_empty())),
+                });
+            let whole = match parent {
+                Some((parent, contested)) => {
+                    recipe.parent = Some(parent);
+                    self.merge(*holder, parent, contested, route, listener)
+                }
+                None => {
+                    if merges {
+                        self.outcomes.alone.insert(*holder);
+                    }
+                    self.is_whole(*holder)
+                }
+            };
+            if contested || !whole {
+                recipe.refused = Some(Layer::Enforced);
+            }
+        }
+        if let Some(gateway) = cover.slots.last()
+            && let [holder, others @ ..] = claims.of(Layer::Baseline, *gateway)
+        {
+            recipe.baseline = Some(*holder);
+            if recipe.refused.is_none() && !(others.is_empty() && self.is_whole(*holder)) {
+                recipe.refused = Some(Layer::Baseline);
+            }
+        }
+        if recipe.refused.is_none() {
+            let mut held = cover.slots.iter().filter(|slot| !slot.is_lost());
+            let holder = held.find_map(|slot| claims.of(Layer::Shadow, *slot).first());
+            recipe.shadow = holder.copied().filter(|holder| self.is_whole(*holder));
+        }
+        recipe
+    }
+
+    /// Merges a policy with the one above it, once, and notes where; tells whether the outcome is whole.
+    fn merge(
+        &mut self,
+        child: usize,
+        parent: usize,
+        contested: bool,
+        route: Object<'_>,
+        listener: &ListenerRef,
+    ) -> bool {
+        let (Some(of_child), Some(of_parent)) = (self.candidates.get(child), self.candidates.get(parent)) else {
+            return false;
+        };
+        let Ok(source) = of_child.source else { return false };
+        let whole = of_parent.build.faults.is_empty() && !contested;
+        let references = self.references;
+        let salt_key = self.salt_key;
+        let build = self.outcomes.builds.entry((child, parent)).or_insert_with(|| {
+            let with = match of_parent.source {
+                Ok(parent) if whole => Ok(parent),
+                Ok(parent) => Err(parent.author),
+                Err(author) => Err(author),
+            };
+            let salt = salt(salt_key, &identity(source.author.kind, of_child.metadata));
+            merged(source, with, salt, references)
+        });
+        let whole = build.faults.is_empty();
+        let (kind, namespace, name) = match &listener.set {
+            None => ("Gateway", &listener.namespace, &listener.gateway),
+            Some(set) => ("ListenerSet", &set.namespace, &set.name),
+        };
+        let ancestor = ParentRef {
+            group: GATEWAY_GROUP.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            section_name: Some(listener.listener.clone()),
+            port: None,
+        };
+        self.outcomes.merges.entry(child).or_default().insert(ancestor, parent);
+        if whole {
+            let name = (route.kind, format!("{}/{}", route.namespace, route.name));
+            self.outcomes.merged_by.entry(parent).or_default().insert(name);
+        }
+        whole
+    }
+
+    fn make(&mut self, recipe: Recipe) -> EffectivePolicy {
+        let composed = self.compose(recipe);
+        let size = size(&composed);
+        if size <= document::MAX_BYTES {
+            return composed;
+        }
+        let over = format!("{size} bytes, more than {}", document::MAX_BYTES);
+        let mut warn = |index: usize, reason: &'static str, message: String| {
+            self.outcomes
+                .warnings
+                .entry(index)
+                .or_default()
+                .insert((reason, message));
+        };
+        if let Some(shadow) = recipe.shadow {
+            let message = format!("This policy is not evaluated where it and what is enforced come to {over}.");
+            warn(shadow, "NotEvaluated", message);
+            return self.make(Recipe { shadow: None, ..recipe });
+        }
+        if recipe.refused.is_some() {
+            // Nothing but its CORS can be that large.
+            return self.closed(recipe);
+        }
+        for index in [recipe.enforced, recipe.baseline].into_iter().flatten() {
+            let message =
+                format!("Requests are answered with 500 where this policy and the others of the place come to {over}.");
+            warn(index, "RoutesRefused", message);
+        }
+        let refused = Some(if recipe.enforced.is_some() {
+            Layer::Enforced
+        } else {
+            Layer::Baseline
+        });
+        self.make(Recipe { refused, ..recipe })
+    }
+
+    fn build(&self, index: Option<usize>) -> Option<&Build> {
+        self.candidates.get(index?).map(|candidate| &candidate.build)
+    }
+
+    fn enforced(&self, recipe: Recipe) -> Option<&Build> {
+        let pair = recipe.enforced.zip(recipe.parent);
+        pair.and_then(|pair| self.outcomes.builds.get(&pair))
+            .or_else(|| self.build(recipe.enforced))
+    }
+
+    /// The documents of a recipe as one.
+    fn compose(&self, recipe: Recipe) -> EffectivePolicy {
+        let own = match (self.enforced(recipe), recipe.refused) {
+            (Some(build), Some(Layer::Enforced)) => build.refusal(),
+            (Some(build), _) => (build.document.clone(), build.secrets.clone()),
+            (None, _) => open(self.salt_key),
+        };
+        let baseline = self.build(recipe.baseline).map(|build| match recipe.refused {
+            Some(Layer::Baseline) => build.refusal(),
+            _ => (build.document.clone(), build.secrets.clone()),
+        });
+        let shadow = self
+            .build(recipe.shadow)
+            .map(|build| (build.document.clone(), build.secrets.clone()));
+        let part = |(document, secrets)| Part { document, secrets };
+        let (document, secrets) = compose(
+            part((&own.0, &own.1)),
+            baseline.as_ref().map(|(document, secrets)| part((document, secrets))),
+            shadow.as_ref().map(|(document, secrets)| part((document, secrets))),
+            None,
+        );
+        self.named(recipe, deliver(&document, &secrets))
+    }
+
+    /// The refusal of a recipe without CORS.
+    fn closed(&self, recipe: Recipe) -> EffectivePolicy {
+        let build = match recipe.refused {
+            Some(Layer::Baseline) => self.build(recipe.baseline),
+            _ => self.enforced(recipe),
+        };
+        let (mut document, secrets) = build.map_or_else(|| open(self.salt_key), Build::refusal);
+        document.refuse = Some(document::Refuse::PolicyInvalid);
+        document.cors = None;
+        self.named(recipe, deliver(&document, &secrets))
+    }
+
+    fn named(&self, recipe: Recipe, mut policy: EffectivePolicy) -> EffectivePolicy {
+        let object = |index: Option<usize>| {
+            let candidate = index.and_then(|index| self.candidates.get(index));
+            candidate.map(|candidate| candidate.object.clone())
+        };
+        policy.enforced = object(recipe.enforced);
+        policy.merged = object(recipe.parent);
+        policy.baseline = object(recipe.baseline);
+        policy.shadow = object(recipe.shadow);
+        policy
+    }
+}
