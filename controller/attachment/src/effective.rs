@@ -14,6 +14,7 @@ use sha2::Sha256;
 use crate::{
     binding::Bindings,
     claims::{Claims, Layer},
+    cors_filter,
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
     finding::Finding,
@@ -138,6 +139,7 @@ pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> At
     let claims = Claims::new(&candidates, &targets);
     let mut composer = Composer::new(&candidates, &claims, &references, options);
     let mut policies = BTreeMap::new();
+    let filters = cors_filter::of_rules(snapshot);
     for parent in &bindings.parents {
         let Some(kind) = TargetKind::of(parent.route.kind) else {
             continue;
@@ -147,9 +149,11 @@ pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> At
             namespace: &parent.route.namespace,
             name: &parent.route.name,
         };
+        let mut filters = filters.get(&parent.route).map(Vec::as_slice).unwrap_or_default().iter();
         for (rule, name) in targets.sections(route).iter().enumerate() {
+            let cors = filters.next().and_then(Option::as_ref);
             for bound in &parent.listeners {
-                let policy = composer.policy(route, *name, &bound.listener);
+                let policy = composer.policy(route, *name, &bound.listener, cors);
                 let place = Place {
                     listener: bound.listener.clone(),
                     route: parent.route.clone(),
@@ -405,7 +409,7 @@ pub(crate) fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy
 }
 
 /// Fields come in the order of their declaration, so equal values give equal bytes.
-fn to_json<T: serde::Serialize>(value: &T) -> String {
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> String {
     // Only maps with keys that are no strings and failing Serialize implementations are errors; neither type has them.
     // Were it otherwise, a proxy would refuse the empty document.
     serde_json::to_string(value).unwrap_or_default()

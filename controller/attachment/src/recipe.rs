@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use portcullis_engine::document;
+use portcullis_engine::document::{self, Cors};
 
 use crate::{
     claims::{Claims, Layer},
     document::{Build, Part, compose, merged},
-    effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size},
+    effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size, to_json},
     object::{GATEWAY_GROUP, ListenerRef},
     reference::References,
     status::ParentRef,
@@ -63,6 +63,8 @@ struct Recipe {
     shadow: Option<usize>,
     /// Whether every request is refused in the name of the enforced policy, or of the baseline where that one is whole.
     refused: Option<Layer>,
+    /// The CORS filter of the route's rule, by the index among those that were met.
+    cors: Option<usize>,
 }
 
 /// What came out of putting policies together that their authors must be told, by candidate.
@@ -86,6 +88,10 @@ pub(crate) struct Composer<'c, 'a> {
     claims: &'c Claims<'a>,
     references: &'c References<'c>,
     salt_key: &'c [u8; 32],
+    /// The CORS filters of rules, each once.
+    cors: Vec<Cors>,
+    /// Their indexes, by what they say.
+    filters: HashMap<String, usize>,
     made: HashMap<Recipe, Arc<EffectivePolicy>>,
     outcomes: Outcomes,
 }
@@ -102,6 +108,8 @@ impl<'c, 'a> Composer<'c, 'a> {
             claims,
             references,
             salt_key: &options.salt_key,
+            cors: Vec::new(),
+            filters: HashMap::new(),
             made: HashMap::new(),
             outcomes: Outcomes::default(),
         }
@@ -111,21 +119,36 @@ impl<'c, 'a> Composer<'c, 'a> {
         self.outcomes
     }
 
-    /// The policy of a place.
+    /// The policy of a place; the CORS filter of its rule stands in place of the policy's CORS.
     pub(crate) fn policy(
         &mut self,
         route: Object<'_>,
         rule: Option<&str>,
         listener: &ListenerRef,
+        cors: Option<&Cors>,
     ) -> Arc<EffectivePolicy> {
         let cover = Cover::of(route, rule, listener);
-        let recipe = self.recipe(&cover, route, listener);
+        let recipe = Recipe {
+            cors: cors.map(|cors| self.filter(cors)),
+            ..self.recipe(&cover, route, listener)
+        };
         if let Some(known) = self.made.get(&recipe) {
             return Arc::clone(known);
         }
         let policy = Arc::new(self.make(recipe));
         self.made.insert(recipe, Arc::clone(&policy));
         policy
+    }
+
+    fn filter(&mut self, cors: &Cors) -> usize {
+        let written = to_json(cors);
+        if let Some(known) = self.filters.get(&written) {
+            return *known;
+        }
+        let index = self.cors.len();
+        self.cors.push(cors.clone());
+        self.filters.insert(written, index);
+        index
     }
 
     fn is_whole(&self, index: usize) -> bool {
@@ -294,7 +317,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             part((&own.0, &own.1)),
             baseline.as_ref().map(|(document, secrets)| part((document, secrets))),
             shadow.as_ref().map(|(document, secrets)| part((document, secrets))),
-            None,
+            recipe.cors.and_then(|index| self.cors.get(index)),
         );
         self.named(recipe, deliver(&document, &secrets))
     }

@@ -93,6 +93,16 @@ impl World {
                     }
                 }
             }
+            if let Some(parent) = &policy.merged {
+                write!(name, " merged with {}/{}", parent.namespace, parent.name).unwrap();
+            }
+            let document: Value = serde_json::from_str(&policy.document).unwrap();
+            if name == "none" && document.get("cors").is_some() {
+                name = format!(
+                    "none with the filter of {}/{} {}",
+                    place.route.namespace, place.route.name, place.rule
+                );
+            }
             let at = match &listener.set {
                 None => format!("{}/{}", listener.gateway, listener.listener),
                 Some(set) => format!("{}/{}/{}", listener.gateway, set.name, listener.listener),
