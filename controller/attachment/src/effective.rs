@@ -255,7 +255,6 @@ fn whole<'a>(
         name: object::name(policy.metadata),
     };
     let mut build = build(author, spec, extension, salt, references);
-    build.faults.extend(unplaced(spec, extension));
     let delivered = deliver(&build.document, &build.secrets);
     let size = size(&delivered);
     if size > document::MAX_BYTES {
@@ -290,20 +289,6 @@ fn whole<'a>(
             _ => Layer::Enforced,
         },
     }
-}
-
-/// The fields that ask for a place beside another policy, or on top of one, which nobody gives them yet.
-fn unplaced(spec: &SecurityPolicySpec, extension: Option<&Extension>) -> Vec<Fault> {
-    let fields = [
-        (spec.merge_type.is_some(), "mergeType"),
-        (extension.is_some_and(Extension::is_baseline), "baseline"),
-        (extension.is_some_and(Extension::is_shadow), "shadow"),
-    ];
-    fields
-        .into_iter()
-        .filter(|(present, _)| *present)
-        .map(|(_, field)| Fault::unsupported_field(Feature::Whole, format!("spec.{field}"), field))
-        .collect()
 }
 
 fn broken<'a>(

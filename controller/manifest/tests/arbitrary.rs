@@ -42,6 +42,7 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => prop::sample::select(vec![
             "apiVersion: gateway.envoyproxy.io/v1alpha1\n", "apiVersion: gateway.networking.k8s.io/v1\n", "apiVersion: v1\n",
+            "apiVersion: portcullis.dev/v1alpha1\n", "kind: AccessPolicy\n", "  baseline: true\n", "  shadow: true\n", "  anyOf: [basicAuth]\n",
             "kind: SecurityPolicy\n", "kind: HTTPRoute\n", "kind: Gateway\n", "kind: Secret\n", "kind: List\n", "kind: Backend\n",
             "metadata:\n", "  name: x\n", "  namespace: y\n", "spec:\n", "  targetRefs:\n", "  targetRef:\n",
             "  - group: gateway.networking.k8s.io\n", "    kind: HTTPRoute\n", "    name: x\n",

@@ -36,10 +36,13 @@ pub(crate) fn merged(
             feature: Feature::Whole,
             code: "parent-invalid",
             path: "spec.mergeType".to_owned(),
-            message: format!("{} is invalid, and so is what is merged with it", parent.title()),
+            message: format!(
+                "{} is invalid or in conflict, and so is what is merged with it",
+                parent.title()
+            ),
             fix: Some("repair that policy, or remove mergeType".to_owned()),
             condition: format!(
-                "error merging policies: {} {}/{} is invalid",
+                "error merging policies: {} {}/{} is invalid or in conflict",
                 parent.kind.name(),
                 parent.namespace,
                 parent.name

@@ -96,12 +96,11 @@ impl World {
             if let Some(parent) = &policy.merged {
                 write!(name, " merged with {}/{}", parent.namespace, parent.name).unwrap();
             }
-            let document: Value = serde_json::from_str(&policy.document).unwrap();
-            if name == "none" && document.get("cors").is_some() {
-                name = format!(
-                    "none with the filter of {}/{} {}",
-                    place.route.namespace, place.route.name, place.rule
-                );
+            let of_rule = format!("{}/{} {}", place.route.namespace, place.route.name, place.rule);
+            if name == "none" && policy.hash != open.hash {
+                name = format!("none with the filter of {of_rule}");
+            } else if distinct.get(&name).is_some_and(|known| differs_in_cors(known, policy)) {
+                name = format!("{name} with the CORS of {of_rule}");
             }
             let at = match &listener.set {
                 None => format!("{}/{}", listener.gateway, listener.listener),
@@ -135,15 +134,17 @@ impl World {
                     .is_some_and(|salt| salt.as_str().unwrap().len() == 64)
             );
             writeln!(text, "  {name}:").unwrap();
-            for (field, mut value) in document.into_iter().chain(secrets) {
-                // Of the nested ones too.
+            // Of the nested ones too; secrets are then often empty.
+            let bare = |(field, mut value): (String, Value)| {
                 if let Some(nested) = value.as_object_mut() {
                     nested.remove("salt");
                     nested.remove("version");
-                    if nested.is_empty() {
-                        continue;
-                    }
                 }
+                (field, value)
+            };
+            let secrets = secrets.into_iter().map(bare);
+            let secrets = secrets.filter(|(_, value)| value.as_object().is_none_or(|nested| !nested.is_empty()));
+            for (field, value) in document.into_iter().map(bare).chain(secrets) {
                 writeln!(text, "    {field}: {value}").unwrap();
             }
         }
@@ -193,6 +194,16 @@ impl World {
             }
         }
     }
+}
+
+/// Whether two delivered forms are the same but for their CORS, which a filter of a rule replaces.
+fn differs_in_cors(one: &EffectivePolicy, other: &EffectivePolicy) -> bool {
+    let rest = |policy: &EffectivePolicy| {
+        let mut document: BTreeMap<String, Value> = serde_json::from_str(&policy.document).unwrap();
+        document.remove("cors");
+        (document, policy.secrets.clone())
+    };
+    one.hash != other.hash && rest(one) == rest(other)
 }
 
 fn quoted(text: &str) -> String {

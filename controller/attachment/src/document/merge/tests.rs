@@ -253,7 +253,7 @@ fn what_cannot_be_merged_refuses() {
     assert_eq!(build.faults[0].code, "parent-invalid");
     assert_eq!(
         build.message(false),
-        "Error merging policies: SecurityPolicy edge/parent is invalid."
+        "Error merging policies: SecurityPolicy edge/parent is invalid or in conflict."
     );
     assert!(build.document.cors.is_some(), "browsers can read the refusal");
 
