@@ -27,8 +27,14 @@ fn document() -> Value {
         },
         "authorization": {
             "defaultAction": "Deny",
-            "rules": [{"name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"]}],
+            "rules": [{
+                "name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"], "methods": ["GET"],
+                "path": {"type": "Exact", "value": "/a", "invert": true},
+                "headers": [{"name": "x-a", "values": ["a"]}],
+            }],
         },
+        "baseline": {"version": 1, "policy": "edge/baseline", "csrf": {}},
+        "shadow": {"version": 1, "policy": "edge/next", "cors": {"allowCredentials": false}},
     })
 }
 
@@ -37,6 +43,8 @@ fn secrets() -> Value {
         "salt": "00",
         "apiKeys": [{"id": "alice", "sha256": "00".repeat(32), "notAfter": 1}],
         "users": [{"name": "alice", "hash": "{SHA}LnNEJV8jKtmfFq9Xj5SGUhsNZSU="}],
+        "baseline": {"salt": "01"},
+        "shadow": {"salt": "02"},
     })
 }
 
@@ -86,10 +94,16 @@ fn every_type_of_the_document() {
         "/apiKey/extractFrom/2",
         "/authorization",
         "/authorization/rules/0",
+        "/authorization/rules/0/headers/0",
+        "/authorization/rules/0/path",
+        "/baseline",
+        "/baseline/csrf",
         "/basicAuth",
         "/cors",
         "/csrf",
         "/csrf/shadowFraction",
+        "/shadow",
+        "/shadow/cors",
     ];
     every_object_refuses_an_unknown_field(&document(), reads, &expected);
 }
@@ -97,7 +111,11 @@ fn every_type_of_the_document() {
 #[test]
 fn every_type_of_the_secrets() {
     let reads = |value: &Value| serde_json::from_value::<Secrets>(value.clone()).is_ok();
-    every_object_refuses_an_unknown_field(&secrets(), reads, &["", "/apiKeys/0", "/users/0"]);
+    every_object_refuses_an_unknown_field(
+        &secrets(),
+        reads,
+        &["", "/apiKeys/0", "/baseline", "/shadow", "/users/0"],
+    );
 }
 
 #[test]
@@ -111,6 +129,9 @@ fn every_enumeration_of_the_document() {
         ("/authorization/defaultAction", json!("Audit")),
         ("/authorization/defaultAction", json!("deny")),
         ("/authorization/rules/0/action", json!("Log")),
+        ("/authorization/rules/0/path/type", json!("Glob")),
+        ("/authorization/rules/0/path/type", json!("exact")),
+        ("/baseline/csrf", json!({"mode": "strict"})),
     ] {
         let mut changed = document();
         *changed.pointer_mut(path).unwrap() = unknown;
@@ -136,8 +157,8 @@ fn every_field_is_written_out_above() {
         basic_auth: Some(basic_auth),
         any_of: _,
         authorization: Some(rules),
-        baseline: _,
-        shadow: _,
+        baseline: Some(_),
+        shadow: Some(_),
     } = document
     else {
         panic!("a part is missing");
@@ -171,6 +192,25 @@ fn every_field_is_written_out_above() {
     } = basic_auth;
     let portcullis_engine::document::Authorization {
         default_action: _,
-        rules: _,
+        rules,
     } = rules;
+    for portcullis_engine::document::Rule {
+        name: _,
+        action: _,
+        client_cidrs: _,
+        methods: _,
+        path,
+        headers,
+    } in rules
+    {
+        let Some(portcullis_engine::document::PathMatch {
+            r#type: _,
+            value: _,
+            invert: _,
+        }) = path
+        else {
+            panic!("a part is missing");
+        };
+        for portcullis_engine::document::HeaderMatch { name: _, values: _ } in headers {}
+    }
 }
