@@ -142,6 +142,9 @@ impl Http {
         if let Some(shadow) = transaction.shadow() {
             record_shadow(facts.outcome, &shadow);
         }
+        for refusal in transaction.counted() {
+            counters::of(refusal.policy).count_shadow(facts.outcome, &refusal);
+        }
         match step {
             Step::Continue(edits) => {
                 apply(&edits).map_err(fault)?;
