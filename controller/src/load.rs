@@ -166,6 +166,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         gateways,
         listener_sets,
         http_routes,
+        http_route_retries,
         grpc_routes,
         reference_grants,
         security_policies,
@@ -183,6 +184,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     gateways.retain(|object| kept(&object.metadata));
     listener_sets.retain(|object| kept(&object.metadata));
     http_routes.retain(|object| kept(&object.metadata));
+    http_route_retries.retain(|object| kept(&object.metadata));
     grpc_routes.retain(|object| kept(&object.metadata));
     reference_grants.retain(|object| kept(&object.metadata));
     security_policies.retain(|object| kept(&object.metadata));

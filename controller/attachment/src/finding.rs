@@ -139,6 +139,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The numerator of a share is greater than its denominator.",
     ),
     (
+        "invalid-grpc-method",
+        "A match names no service and method of gRPC, or what is no name.",
+    ),
+    (
         "invalid-header-name",
         "A header's name has characters that no header name has, or belongs to the proxy.",
     ),
@@ -157,6 +161,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A listener's protocol, port or TLS mode is not one that is served.",
     ),
     ("invalid-method", "A method's name has characters that no method has."),
+    (
+        "invalid-mirror-share",
+        "The share of requests that a mirror gets is not between none and all.",
+    ),
     ("invalid-name", "A text is not the name of an object."),
     (
         "invalid-origin",
@@ -176,6 +184,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("invalid-redirect-code", "A status is not one of a redirect."),
     ("invalid-regex", "A text is not a regular expression of RE2."),
+    ("invalid-retry", "A retry's attempts or codes are out of range."),
     (
         "invalid-route-kind",
         "A listener admits a kind of route that is not served.",
@@ -209,6 +218,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "method-not-configured",
         "A list of authentication methods names one that the policy does not have.",
+    ),
+    (
+        "mirror-withheld",
+        "Nothing is mirrored, because a copy would hold a credential.",
     ),
     ("missing-api-version", "An object does not say its apiVersion."),
     ("missing-backend-port", "A reference to a Service names no port."),
@@ -306,6 +319,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "unsupported-password-hash",
         "A password is hashed in a way that is not enforced.",
+    ),
+    (
+        "unsupported-protocol",
+        "A backend speaks a protocol that its route is not sent by.",
     ),
     (
         "unsupported-reference",

@@ -1,6 +1,6 @@
 //! Everything the translation reads, as one value.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gateway_api::{
     backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
@@ -17,6 +17,7 @@ use portcullis_api::{
     access_policy::AccessPolicy,
     backend::Backend,
     client_traffic_policy::ClientTrafficPolicy,
+    http_route::HttpRouteRetry,
     security_policy::{SecurityPolicy, TargetSelector},
 };
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub listener_sets: Vec<Arc<ListenerSet>>,
     /// HTTP routes.
     pub http_routes: Vec<Arc<HttpRoute>>,
+    /// Retries of HTTP routes' rules.
+    pub http_route_retries: Vec<Arc<RouteRetries>>,
     /// gRPC routes.
     pub grpc_routes: Vec<Arc<GrpcRoute>>,
     /// Grants for references that cross a namespace.
@@ -61,6 +64,15 @@ pub struct Snapshot {
     pub secrets: Vec<Arc<Secret>>,
     /// Namespaces, for selectors on their labels.
     pub namespaces: Vec<Arc<Namespace>>,
+}
+
+/// The retries of one HTTPRoute, which the standard channel's type has no field for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteRetries {
+    /// The route's metadata.
+    pub metadata: ObjectMeta,
+    /// By the rule's index.
+    pub rules: BTreeMap<usize, HttpRouteRetry>,
 }
 
 /// A policy that does not fit its schema: the targets of a SecurityPolicy answer 500, at those of a ClientTrafficPolicy the

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use gateway_api::httproutes::HttpRouteRulesBackendRefs;
+use gateway_api::httproutes::{HttpRouteRulesBackendRefs, HttpRouteRulesFiltersRequestMirrorBackendRef};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
     discovery::v1::EndpointSlice,
@@ -22,7 +22,40 @@ use crate::{
     cluster::{Destination, Discovery, Upstream},
     grants::{End, Grants},
     report::{Fault, ignored},
+    route::source::Kind,
 };
+
+/// A reference to a backend, wherever it stands in a route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reference<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a str>,
+    name: &'a str,
+    port: Option<i32>,
+}
+
+macro_rules! reference {
+    ($spec:expr) => {
+        Reference {
+            group: $spec.group.as_deref().unwrap_or_default(),
+            kind: $spec.kind.as_deref().unwrap_or("Service"),
+            namespace: $spec.namespace.as_deref(),
+            name: $spec.name.as_str(),
+            port: $spec.port,
+        }
+    };
+}
+
+impl<'a> Reference<'a> {
+    pub(crate) fn of_backend(spec: &'a HttpRouteRulesBackendRefs) -> Self {
+        reference!(spec)
+    }
+
+    pub(crate) fn of_mirror(spec: &'a HttpRouteRulesFiltersRequestMirrorBackendRef) -> Self {
+        reference!(spec)
+    }
+}
 
 /// Why a reference is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,16 +124,15 @@ impl<'a> Backends<'a> {
         }
     }
 
-    /// Follows one reference of an HTTPRoute. Permission is tested before existence, which it would otherwise tell.
+    /// Follows one reference of a route of the given kind and namespace. Permission is tested before existence, which it
+    /// would otherwise tell.
     pub(crate) fn resolve(
         &mut self,
-        route_namespace: &str,
-        reference: &HttpRouteRulesBackendRefs,
+        (route, route_namespace): (Kind, &str),
+        reference: &Reference<'_>,
     ) -> Result<Resolved, Unresolved> {
-        let group = reference.group.as_deref().unwrap_or_default();
-        let kind = reference.kind.as_deref().unwrap_or("Service");
-        let namespace = reference.namespace.as_deref().unwrap_or(route_namespace);
-        let name = reference.name.as_str();
+        let Reference { group, kind, name, .. } = *reference;
+        let namespace = reference.namespace.unwrap_or(route_namespace);
         if !matches!((group, kind), ("", "Service") | (POLICY_GROUP, "Backend")) {
             return Err(Unresolved {
                 reason: "InvalidKind",
@@ -114,7 +146,7 @@ impl<'a> Backends<'a> {
         }
         let from = End {
             group: GATEWAY_GROUP,
-            kind: "HTTPRoute",
+            kind: route.name(),
             namespace: route_namespace,
         };
         let to = End { group, kind, namespace };
@@ -129,18 +161,19 @@ impl<'a> Backends<'a> {
                     ),
                 )
                 .fix(format!(
-                    "add a ReferenceGrant to namespace {namespace} from HTTPRoute of {route_namespace} to {kind} {name}"
+                    "add a ReferenceGrant to namespace {namespace} from {} of {route_namespace} to {kind} {name}",
+                    route.name()
                 )),
             });
         }
         if kind == "Backend" {
-            self.backend(route_namespace, namespace, name)
+            self.backend(route, route_namespace, namespace, name)
         } else {
-            self.service(namespace, name, reference.port)
+            self.service(route, namespace, name, reference.port)
         }
     }
 
-    fn service(&mut self, namespace: &str, name: &str, port: Option<i32>) -> Result<Resolved, Unresolved> {
+    fn service(&mut self, route: Kind, namespace: &str, name: &str, port: Option<i32>) -> Result<Resolved, Unresolved> {
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0) else {
             return Err(Unresolved {
                 reason: "PortNotSpecified",
@@ -152,8 +185,28 @@ impl<'a> Backends<'a> {
             });
         };
         let service = self.services.get(&(namespace, name)).copied();
-        let cluster = format!("service/{namespace}/{name}/{port}");
-        if let Some(upstream) = self.overridden(namespace, name, &cluster, service, port)? {
+        let number = i32::from(port);
+        let found = service
+            .and_then(|service| service.spec.as_ref()?.ports.as_deref())
+            .unwrap_or_default()
+            .iter()
+            .find(|candidate| {
+                candidate.port == number && candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+            });
+        let protocol = found.and_then(|port| port.app_protocol.as_deref());
+        let speaks = Speaks::of(route, protocol).map_err(|why| Unresolved {
+            reason: "UnsupportedProtocol",
+            fault: Fault::new(
+                "unsupported-protocol",
+                "port",
+                format!(
+                    "port {port} of Service {namespace}/{name} has the appProtocol {why:?}, which is not spoken for {}s",
+                    route.name()
+                ),
+            ),
+        })?;
+        let cluster = speaks.named(format!("service/{namespace}/{name}/{port}"));
+        if let Some(upstream) = self.overridden(namespace, name, &cluster, speaks, found)? {
             self.upstreams.insert(cluster.clone(), upstream);
             return Ok(Resolved {
                 cluster,
@@ -186,10 +239,7 @@ impl<'a> Backends<'a> {
                 .fix("use a Backend with an fqdn endpoint"),
             });
         }
-        let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        let Some(found) = ports.iter().find(|candidate| {
-            candidate.port == i32::from(port) && candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
-        }) else {
+        let Some(found) = found else {
             return Err(Unresolved {
                 reason: "PortNotFound",
                 fault: Fault::new(
@@ -219,7 +269,7 @@ impl<'a> Backends<'a> {
         self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
             name: cluster.clone(),
             discovery: Discovery::Endpoints,
-            http2: speaks_http2(found),
+            http2: speaks != Speaks::Http1,
             tls,
             destinations,
         });
@@ -245,8 +295,8 @@ impl<'a> Backends<'a> {
         namespace: &str,
         name: &str,
         cluster: &str,
-        service: Option<&Service>,
-        port: u16,
+        speaks: Speaks,
+        port: Option<&ServicePort>,
     ) -> Result<Option<Upstream>, Unresolved> {
         let Some(endpoint) = self.overrides.get(&format!("{namespace}/{name}")) else {
             return Ok(None);
@@ -261,17 +311,11 @@ impl<'a> Backends<'a> {
                 ),
             });
         };
-        let ports = service
-            .and_then(|service| service.spec.as_ref()?.ports.as_deref())
-            .unwrap_or_default();
-        let named = ports.iter().find(|candidate| candidate.port == i32::from(port));
         Ok(Some(Upstream {
             name: cluster.to_owned(),
             discovery: Upstream::discovery_of(&destination.host),
-            tls: self.trust(("", "Service", namespace, name), named)?,
-            http2: ports
-                .iter()
-                .any(|candidate| candidate.port == i32::from(port) && speaks_http2(candidate)),
+            tls: self.trust(("", "Service", namespace, name), port)?,
+            http2: speaks != Speaks::Http1,
             destinations: vec![destination],
         }))
     }
@@ -363,7 +407,13 @@ impl<'a> Backends<'a> {
         }
     }
 
-    fn backend(&mut self, route_namespace: &str, namespace: &str, name: &str) -> Result<Resolved, Unresolved> {
+    fn backend(
+        &mut self,
+        route: Kind,
+        route_namespace: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Resolved, Unresolved> {
         let unsupported = |what: &str| Unresolved {
             reason: "UnsupportedValue",
             fault: Fault::new(
@@ -457,12 +507,17 @@ impl<'a> Backends<'a> {
                 .filter(|(set, _)| *set)
                 .map(|(_, why)| ignored("name", &format!("Backend {namespace}/{name} {why}"))),
         );
-        let cluster = format!("backend/{namespace}/{name}");
+        let speaks = if spec.app_protocols.contains(&AppProtocol::H2c) {
+            Speaks::Http2
+        } else {
+            Speaks::by_default(route)
+        };
+        let cluster = speaks.named(format!("backend/{namespace}/{name}"));
         let empty = destinations.is_empty();
         self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
             name: cluster.clone(),
             discovery: discovery.unwrap_or(Discovery::Static),
-            http2: spec.app_protocols.contains(&AppProtocol::H2c),
+            http2: speaks != Speaks::Http1,
             tls,
             destinations,
         });
@@ -482,11 +537,39 @@ fn not_trusted(message: String) -> Unresolved {
     }
 }
 
-fn speaks_http2(port: &ServicePort) -> bool {
-    matches!(
-        port.app_protocol.as_deref(),
-        Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc")
-    )
+/// The protocol between Envoy and a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Http1,
+    /// As the backend's own settings say.
+    Http2,
+    /// As gRPC needs it, though the backend's settings say nothing: other routes send HTTP/1.1 to it.
+    Grpc,
+}
+
+impl Speaks {
+    /// The protocol of a Service's port (`appProtocol`, GEP-1911); the error is a protocol that such a route is not sent by.
+    fn of(route: Kind, app_protocol: Option<&str>) -> Result<Self, &str> {
+        match (app_protocol, route) {
+            (Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc"), _) => Ok(Self::Http2),
+            (Some(other @ "kubernetes.io/wss"), _) | (Some(other @ "kubernetes.io/ws"), Kind::Grpc) => Err(other),
+            _ => Ok(Self::by_default(route)),
+        }
+    }
+
+    const fn by_default(route: Kind) -> Self {
+        match route {
+            Kind::Http => Self::Http1,
+            Kind::Grpc => Self::Grpc,
+        }
+    }
+
+    fn named(self, cluster: String) -> String {
+        match self {
+            Self::Http1 | Self::Http2 => cluster,
+            Self::Grpc => format!("{cluster}/h2c"),
+        }
+    }
 }
 
 /// `host:port`, `[v6]:port`.

@@ -61,7 +61,9 @@ pub(crate) fn translate(
         .map(|listener| judge(listener, gateway, world, clients, findings))
         .collect();
     overlap(&mut judged);
-    let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients);
+    let mut policies = Policies::default();
+    let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients, &mut policies);
+    findings.extend(uncopied(&policies, world.routes));
     let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
     let sets = managed.sets.iter();
     statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
@@ -87,11 +89,27 @@ fn unused(gateway: &Gateway) -> Vec<Fault> {
     faults
 }
 
+/// Rules whose mirrors get nothing.
+fn uncopied(policies: &Policies, routes: &Routes) -> Vec<Finding> {
+    let told = policies.uncopied.iter().filter_map(|(route, rule)| {
+        let route = routes.all.get(*route)?;
+        let fault = Fault::new(
+            "mirror-withheld",
+            format!("spec.rules[{rule}].filters"),
+            "nothing is mirrored: the rule's policy reads API keys from the query, which a copy would hold",
+        );
+        let fault = fault.fix("set sanitize in the policy's apiKeyAuth, or read the keys from a header");
+        Some(fault.finding(Severity::Warning, &route.object))
+    });
+    told.collect()
+}
+
 fn configure(
     judged: &[Judged<'_>],
     gateway: String,
     world: &World<'_>,
     clients: &mut ClientPolicies<'_>,
+    policies: &mut Policies,
 ) -> Configuration {
     let mut ports: BTreeMap<u16, Vec<&Judged<'_>>> = BTreeMap::new();
     for each in judged.iter().filter(|each| each.down.is_none()) {
@@ -101,7 +119,6 @@ fn configure(
     }
     let mut resources: BTreeMap<(&'static str, String), Resource> = BTreeMap::new();
     let mut clusters = BTreeSet::new();
-    let mut policies = Policies::default();
     let mut bound_ports = Vec::new();
     let mut keep = |resource: Resource| {
         resources.insert((resource.type_url, resource.name.clone()), resource);
@@ -120,7 +137,7 @@ fn configure(
                 &each.listener,
                 Place { https, port },
                 world,
-                &mut policies,
+                policies,
                 &mut clusters,
             );
         };

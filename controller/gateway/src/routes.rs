@@ -1,20 +1,27 @@
-//! All HTTPRoutes that something of ours takes: read once, and their conditions.
+//! All routes that something of ours takes: read once, and their conditions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use gateway_api::httproutes::HttpRoute;
+use gateway_api::{grpcroutes::GrpcRoute, httproutes::HttpRoute};
+use portcullis_api::http_route::HttpRouteRetry;
 use portcullis_attachment::{
     binding::Bindings,
     finding::{Finding, Severity},
     object::{self, ListenerRef, ObjectRef},
-    snapshot::Snapshot,
+    snapshot::{RouteRetries, Snapshot},
     status::{Condition, ConditionStatus, ObjectStatus, Scope, ScopeStatus},
 };
 
 use crate::{
     backends::Backends,
     report::{Fault, condition, ignored, sentence},
-    route::rule::{Notes, Rule},
+    route::{
+        rule::{Notes, Rule},
+        source::{Kind, Source},
+    },
 };
 
 /// Every bound route, oldest first.
@@ -27,7 +34,7 @@ pub(crate) struct Routes {
 /// One route.
 pub(crate) struct Read {
     pub(crate) object: ObjectRef,
-    /// `namespace/name`.
+    /// `httproute/namespace/name` or `grpcroute/namespace/name`.
     pub(crate) name: String,
     pub(crate) rules: Vec<Rule>,
     generation: Option<i64>,
@@ -42,26 +49,25 @@ impl Routes {
         backends: &mut Backends<'_>,
         findings: &mut Vec<Finding>,
     ) -> Self {
-        let objects: HashMap<(&str, &str), &HttpRoute> = snapshot
-            .http_routes
-            .iter()
-            .map(|route| {
-                let key = (object::namespace(&route.metadata), object::name(&route.metadata));
-                (key, route.as_ref())
-            })
-            .collect();
+        let objects = Objects::new(snapshot);
         let mut routes = Self {
             all: Vec::new(),
             by_listener: HashMap::new(),
         };
         let mut positions: HashMap<&ObjectRef, usize> = HashMap::new();
         for parent in &bindings.parents {
-            let key = (parent.route.namespace.as_str(), parent.route.name.as_str());
-            let Some(spec) = objects.get(&key) else { continue };
-            let position = *positions.entry(&parent.route).or_insert_with(|| {
-                routes.all.push(Read::new(&parent.route, spec, backends, findings));
-                routes.all.len() - 1
-            });
+            let position = match positions.get(&parent.route) {
+                Some(position) => *position,
+                None => {
+                    let Some((generation, kind, rules)) = objects.rules(&parent.route) else {
+                        continue;
+                    };
+                    let read = Read::new(&parent.route, kind, generation, rules, backends, findings);
+                    routes.all.push(read);
+                    positions.insert(&parent.route, routes.all.len() - 1);
+                    routes.all.len() - 1
+                }
+            };
             for bound in &parent.listeners {
                 let on = routes.by_listener.entry(bound.listener.clone()).or_default();
                 // Two parentRefs may lead to the same listener; those of one route come one after another.
@@ -111,12 +117,72 @@ impl Routes {
     }
 }
 
+type Key<'a> = (&'a str, &'a str);
+
+/// Routes of both kinds, by namespace and name.
+struct Objects<'a> {
+    http: HashMap<Key<'a>, &'a HttpRoute>,
+    grpc: HashMap<Key<'a>, &'a GrpcRoute>,
+    retries: HashMap<Key<'a>, &'a BTreeMap<usize, HttpRouteRetry>>,
+}
+
+impl<'a> Objects<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        macro_rules! by_name {
+            ($objects:expr, $value:expr) => {
+                $objects
+                    .iter()
+                    .map(|object| {
+                        let metadata = &object.metadata;
+                        (
+                            (object::namespace(metadata), object::name(metadata)),
+                            $value(object),
+                        )
+                    })
+                    .collect()
+            };
+        }
+        Self {
+            http: by_name!(snapshot.http_routes, AsRef::as_ref),
+            grpc: by_name!(snapshot.grpc_routes, AsRef::as_ref),
+            retries: by_name!(snapshot.http_route_retries, |retries: &'a Arc<RouteRetries>| &retries
+                .rules),
+        }
+    }
+
+    /// The generation, the kind and the rules of a route.
+    fn rules(&self, route: &'a ObjectRef) -> Option<(Option<i64>, Kind, Vec<Source<'a>>)> {
+        let key = (route.namespace.as_str(), route.name.as_str());
+        let namespace = route.namespace.as_str();
+        if route.kind == Kind::Grpc.name() {
+            let object = self.grpc.get(&key)?;
+            let rules = object.spec.rules.iter().flatten();
+            let sources = rules.map(|rule| Source::grpc(rule, namespace)).collect();
+            return Some((object.metadata.generation, Kind::Grpc, sources));
+        }
+        let object = self.http.get(&key)?;
+        let retries = self.retries.get(&key);
+        let rules = object.spec.rules.iter().flatten().enumerate();
+        let sources = rules
+            .map(|(index, rule)| Source::http(rule, retries.and_then(|retries| retries.get(&index)), namespace))
+            .collect();
+        Some((object.metadata.generation, Kind::Http, sources))
+    }
+}
+
 impl Read {
-    fn new(object: &ObjectRef, spec: &HttpRoute, backends: &mut Backends<'_>, findings: &mut Vec<Finding>) -> Self {
+    fn new(
+        object: &ObjectRef,
+        kind: Kind,
+        generation: Option<i64>,
+        sources: Vec<Source<'_>>,
+        backends: &mut Backends<'_>,
+        findings: &mut Vec<Finding>,
+    ) -> Self {
         let mut rules = Vec::new();
         let mut all_notes = Vec::new();
-        for (index, rule) in spec.spec.rules.iter().flatten().enumerate() {
-            let (rule, notes) = Rule::read(rule, &object.namespace, backends);
+        for (index, source) in sources.into_iter().enumerate() {
+            let (rule, notes) = Rule::read(source, backends);
             let path = format!("spec.rules[{index}]");
             let located = |fault: &Fault, severity| fault.clone().below(&path).finding(severity, object);
             findings.extend(notes.faults.iter().map(|fault| located(fault, Severity::Error)));
@@ -136,9 +202,9 @@ impl Read {
         }
         Self {
             object: object.clone(),
-            name: format!("{}/{}", object.namespace, object.name),
+            name: format!("{}/{}/{}", kind.name().to_lowercase(), object.namespace, object.name),
             rules,
-            generation: spec.metadata.generation,
+            generation,
             notes: all_notes,
         }
     }

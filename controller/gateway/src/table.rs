@@ -1,7 +1,7 @@
 //! Route tables: which policy and which rule a request gets, by host and path. Every route carries a policy.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -30,6 +30,7 @@ use crate::{
     resource::ROUTE_CONFIGURATION,
     route::{
         matches::{Match, Rank, regex},
+        mirror::Withheld,
         rule::{Place, Rule, answer},
     },
     wire,
@@ -66,7 +67,7 @@ struct Entry {
 
 /// A rule as it is served on one listener.
 pub(crate) struct Served<'a> {
-    /// `namespace/name` of the route.
+    /// The route's name with its kind: `httproute/namespace/name`.
     pub(crate) route: &'a str,
     /// The route's position among all routes, oldest first.
     pub(crate) age: usize,
@@ -78,24 +79,33 @@ pub(crate) struct Served<'a> {
     pub(crate) place: Place,
 }
 
-/// What the table needs to know about a policy beyond its name.
+/// What the table needs to know about policies beyond their names, by hash.
 #[derive(Default)]
 pub(crate) struct Policies {
-    cors: HashMap<String, bool>,
+    known: HashMap<String, Arc<Known>>,
+    /// Rules whose requests are not copied, because a copy would hold a credential: the route's position and the rule's.
+    pub(crate) uncopied: BTreeSet<(usize, usize)>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Whether the filter answers preflights.
+    cors: bool,
+    withheld: Withheld,
 }
 
 impl Policies {
-    /// Whether the filter answers preflights under this policy.
-    fn answers_preflights(&mut self, policy: &EffectivePolicy) -> bool {
-        if policy.refuses {
-            return false;
+    fn know(&mut self, policy: &EffectivePolicy) -> Arc<Known> {
+        if let Some(known) = self.known.get(&policy.hash) {
+            return Arc::clone(known);
         }
-        if let Some(known) = self.cors.get(&policy.hash) {
-            return *known;
-        }
-        let cors = serde_json::from_str::<Document>(&policy.document).is_ok_and(|document| document.cors.is_some());
-        self.cors.insert(policy.hash.clone(), cors);
-        cors
+        let document = serde_json::from_str::<Document>(&policy.document).ok();
+        let known = Arc::new(Known {
+            cors: !policy.refuses && document.as_ref().is_some_and(|document| document.cors.is_some()),
+            withheld: Withheld::of(document.as_ref()),
+        });
+        self.known.insert(policy.hash.clone(), Arc::clone(&known));
+        known
     }
 }
 
@@ -137,6 +147,10 @@ impl Table {
             Some(policy) => (policy, policy.refuses || served.shut),
             None => (&self.none, true),
         };
+        let known = policies.know(policy);
+        if served.rule.copies() && known.withheld.everything() {
+            policies.uncopied.insert((served.age, served.index));
+        }
         for matched in &served.rule.matches {
             let name = route_name(served, matched, host);
             let order = (served.age, served.index, matched.index);
@@ -146,11 +160,11 @@ impl Table {
                     ..Route::default()
                 }
             } else {
-                served.rule.route(matched, served.place)
+                served.rule.route(matched, served.place, &known.withheld)
             };
             route.r#match = Some(matched.condition());
             route.metadata = Some(route_metadata(policy));
-            if let Some(condition) = matched.preflight().filter(|_| policies.answers_preflights(policy)) {
+            if let Some(condition) = matched.preflight().filter(|_| known.cors) {
                 entries.push(Entry {
                     rank: matched.rank,
                     preflight: true,
@@ -219,10 +233,7 @@ impl Host {
 
 fn route_name(served: &Served<'_>, matched: &Match, host: &str) -> String {
     let host = host.replace('.', "_");
-    format!(
-        "httproute/{}/rule/{}/match/{}/{host}",
-        served.route, served.index, matched.index
-    )
+    format!("{}/rule/{}/match/{}/{host}", served.route, served.index, matched.index)
 }
 
 /// The route of everything that no other matches.

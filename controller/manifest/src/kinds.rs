@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use gateway_api::{
-    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-    listenersets::ListenerSet, referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
+    httproutes::HttpRoute, listenersets::ListenerSet, referencegrants::ReferenceGrant,
 };
 use k8s_openapi::{
     api::{
@@ -15,6 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{CustomResourceExt, core::schema::StructuralSchemaRewriter};
+use portcullis_api::http_route::HttpRouteRetry;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value as Json, json};
 
@@ -48,6 +49,7 @@ pub(crate) enum Which {
     EndpointSlice,
     Gateway,
     GatewayClass,
+    GrpcRoute,
     HttpRoute,
     ListenerSet,
     Namespace,
@@ -128,6 +130,15 @@ pub(crate) static KINDS: &[Kind] = &[
         built_in: true,
         which: Which::EndpointSlice,
         schema: &ENDPOINT_SLICE,
+    },
+    Kind {
+        name: "GRPCRoute",
+        group: GATEWAY_API,
+        versions: &["v1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::GrpcRoute,
+        schema: &GRPC_ROUTE,
     },
     Kind {
         name: "Gateway",
@@ -221,7 +232,16 @@ static CONFIG_MAP: LazyLock<Schema> = LazyLock::new(built_in::<ConfigMap>);
 static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
 static GATEWAY: LazyLock<Schema> = LazyLock::new(|| with_listeners(&Gateway::crd(), limits::GATEWAY));
 static GATEWAY_CLASS: LazyLock<Schema> = LazyLock::new(|| limited(&GatewayClass::crd(), limits::GATEWAY_CLASS));
-static HTTP_ROUTE: LazyLock<Schema> = LazyLock::new(|| limited(&HttpRoute::crd(), limits::HTTP_ROUTE));
+static GRPC_ROUTE: LazyLock<Schema> =
+    LazyLock::new(|| limited_in_parts(defined(&GrpcRoute::crd()), limits::GRPC_ROUTE));
+static HTTP_ROUTE: LazyLock<Schema> = LazyLock::new(|| {
+    let mut schema = defined(&HttpRoute::crd());
+    if let Some(rule) = schema.at("spec.rules[]") {
+        let retry = Schema::compile(&structural::<HttpRouteRetry>());
+        rule.properties.insert("retry".to_owned(), retry);
+    }
+    limited_in_parts(schema, limits::HTTP_ROUTE)
+});
 static LISTENER_SET: LazyLock<Schema> = LazyLock::new(|| with_listeners(&ListenerSet::crd(), limits::LISTENER_SET));
 static NAMESPACE: LazyLock<Schema> = LazyLock::new(built_in::<Namespace>);
 static REFERENCE_GRANT: LazyLock<Schema> = LazyLock::new(|| limited(&ReferenceGrant::crd(), limits::REFERENCE_GRANT));
@@ -252,6 +272,16 @@ fn limited(crd: &CustomResourceDefinition, limits: &[(&str, limits::Limit)]) -> 
 fn with_listeners(crd: &CustomResourceDefinition, limits: &[(&str, limits::Limit)]) -> Schema {
     let mut schema = limited(crd, limits);
     limits::apply(&mut schema, limits::LISTENERS);
+    schema
+}
+
+/// Adds limits that are given below several fields.
+fn limited_in_parts(mut schema: Schema, parts: &[(&str, &[(&str, limits::Limit)])]) -> Schema {
+    for (prefix, limits) in parts {
+        if let Some(part) = schema.at(prefix) {
+            limits::apply(part, limits);
+        }
+    }
     schema
 }
 

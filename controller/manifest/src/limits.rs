@@ -1,9 +1,12 @@
 //! Limits of Gateway API 1.6 (standard channel) that its Rust types do not carry.
 
+mod route;
+
 use crate::{
     rules::Rule,
     schema::{Pattern, Schema},
 };
+pub(crate) use route::{GRPC_ROUTE, HTTP_ROUTE};
 
 /// One limit on a field; of a list, `Length` counts entries.
 pub(crate) enum Limit {
@@ -11,6 +14,7 @@ pub(crate) enum Limit {
     Range(i64, i64),
     Pattern(&'static str),
     OneOf(&'static [i64]),
+    Texts(&'static [&'static str]),
     /// The fields that identify an entry.
     Keys(&'static [&'static str]),
     /// A CEL rule and its message.
@@ -187,191 +191,6 @@ pub(crate) const BACKEND_TLS_POLICY: &[(&str, Limit)] = &[
     ),
 ];
 
-/// HTTPRoute.
-pub(crate) const HTTP_ROUTE: &[(&str, Limit)] = &[
-    ("spec.parentRefs", Length(0, 32)),
-    ("spec.parentRefs[].group", GROUP),
-    ("spec.parentRefs[].kind", KIND),
-    ("spec.parentRefs[].name", NAME),
-    ("spec.parentRefs[].namespace", NAMESPACE),
-    ("spec.parentRefs[].sectionName", SECTION),
-    ("spec.parentRefs[].port", PORT),
-    ("spec.hostnames", Length(0, 16)),
-    ("spec.hostnames[]", NAME),
-    ("spec.hostnames[]", HOSTNAME),
-    ("spec.rules", Length(1, 16)),
-    (
-        "spec.rules",
-        Cel(
-            "self.all(l1, !has(l1.name) || self.exists_one(l2, has(l2.name) && l1.name == l2.name))",
-            "Rule name must be unique within the route",
-        ),
-    ),
-    (
-        "spec.rules[]",
-        Cel(
-            "(has(self.backendRefs) && size(self.backendRefs) > 0) ? \
-             (!has(self.filters) || self.filters.all(f, !has(f.requestRedirect))) : true",
-            "RequestRedirect filter must not be used together with backendRefs",
-        ),
-    ),
-    ("spec.rules[].name", NAME),
-    ("spec.rules[].name", SECTION),
-    ("spec.rules[].matches", Length(0, 64)),
-    ("spec.rules[].matches[].path.value", Length(0, 1024)),
-    (
-        "spec.rules[].matches[].path",
-        Cel(
-            "((!has(self.type) || self.type in ['Exact', 'PathPrefix']) && has(self.value)) ? self.value.startsWith('/') : true",
-            "value must be an absolute path and start with '/' when type one of ['Exact', 'PathPrefix']",
-        ),
-    ),
-    (
-        "spec.rules[].matches[].path",
-        Cel(
-            "((!has(self.type) || self.type in ['Exact', 'PathPrefix']) && has(self.value)) ? \
-             ['//', '/./', '/../', '%2f', '%2F', '#'].all(part, !self.value.contains(part)) && \
-             !self.value.endsWith('/..') && !self.value.endsWith('/.') : true",
-            "must not contain '//', '/./', '/../', '%2f', '#' or end with '/..', '/.' when type one of ['Exact', 'PathPrefix']",
-        ),
-    ),
-    ("spec.rules[].matches[].headers", Length(0, 16)),
-    ("spec.rules[].matches[].headers", Keys(&["name"])),
-    ("spec.rules[].matches[].headers[].name", Length(1, 256)),
-    ("spec.rules[].matches[].headers[].name", FIELD_NAME),
-    ("spec.rules[].matches[].headers[].value", Length(1, 4096)),
-    ("spec.rules[].matches[].queryParams", Length(0, 16)),
-    ("spec.rules[].matches[].queryParams", Keys(&["name"])),
-    ("spec.rules[].matches[].queryParams[].name", Length(1, 256)),
-    ("spec.rules[].matches[].queryParams[].name", FIELD_NAME),
-    ("spec.rules[].matches[].queryParams[].value", Length(1, 1024)),
-    ("spec.rules[].filters", Length(0, 16)),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'RequestHeaderModifier' ? has(self.requestHeaderModifier) : !has(self.requestHeaderModifier)",
-            "filter.requestHeaderModifier goes with filter.type RequestHeaderModifier and with no other",
-        ),
-    ),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'ResponseHeaderModifier' ? has(self.responseHeaderModifier) : !has(self.responseHeaderModifier)",
-            "filter.responseHeaderModifier goes with filter.type ResponseHeaderModifier and with no other",
-        ),
-    ),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'RequestRedirect' ? has(self.requestRedirect) : !has(self.requestRedirect)",
-            "filter.requestRedirect goes with filter.type RequestRedirect and with no other",
-        ),
-    ),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'URLRewrite' ? has(self.urlRewrite) : !has(self.urlRewrite)",
-            "filter.urlRewrite goes with filter.type URLRewrite and with no other",
-        ),
-    ),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'RequestMirror' ? has(self.requestMirror) : !has(self.requestMirror)",
-            "filter.requestMirror goes with filter.type RequestMirror and with no other",
-        ),
-    ),
-    (
-        "spec.rules[].filters[]",
-        Cel(
-            "self.type == 'ExtensionRef' ? has(self.extensionRef) : !has(self.extensionRef)",
-            "filter.extensionRef goes with filter.type ExtensionRef and with no other",
-        ),
-    ),
-    ("spec.rules[].filters[].requestHeaderModifier.set", Length(0, 16)),
-    ("spec.rules[].filters[].requestHeaderModifier.set", Keys(&["name"])),
-    (
-        "spec.rules[].filters[].requestHeaderModifier.set[].name",
-        Length(1, 256),
-    ),
-    ("spec.rules[].filters[].requestHeaderModifier.set[].name", FIELD_NAME),
-    (
-        "spec.rules[].filters[].requestHeaderModifier.set[].value",
-        Length(1, 4096),
-    ),
-    ("spec.rules[].filters[].requestHeaderModifier.add", Length(0, 16)),
-    ("spec.rules[].filters[].requestHeaderModifier.add", Keys(&["name"])),
-    (
-        "spec.rules[].filters[].requestHeaderModifier.add[].name",
-        Length(1, 256),
-    ),
-    ("spec.rules[].filters[].requestHeaderModifier.add[].name", FIELD_NAME),
-    (
-        "spec.rules[].filters[].requestHeaderModifier.add[].value",
-        Length(1, 4096),
-    ),
-    ("spec.rules[].filters[].requestHeaderModifier.remove", Length(0, 16)),
-    ("spec.rules[].filters[].responseHeaderModifier.set", Length(0, 16)),
-    ("spec.rules[].filters[].responseHeaderModifier.set", Keys(&["name"])),
-    (
-        "spec.rules[].filters[].responseHeaderModifier.set[].name",
-        Length(1, 256),
-    ),
-    ("spec.rules[].filters[].responseHeaderModifier.set[].name", FIELD_NAME),
-    (
-        "spec.rules[].filters[].responseHeaderModifier.set[].value",
-        Length(1, 4096),
-    ),
-    ("spec.rules[].filters[].responseHeaderModifier.add", Length(0, 16)),
-    ("spec.rules[].filters[].responseHeaderModifier.add", Keys(&["name"])),
-    (
-        "spec.rules[].filters[].responseHeaderModifier.add[].name",
-        Length(1, 256),
-    ),
-    ("spec.rules[].filters[].responseHeaderModifier.add[].name", FIELD_NAME),
-    (
-        "spec.rules[].filters[].responseHeaderModifier.add[].value",
-        Length(1, 4096),
-    ),
-    ("spec.rules[].filters[].responseHeaderModifier.remove", Length(0, 16)),
-    ("spec.rules[].filters[].requestRedirect.hostname", PRECISE_HOSTNAME),
-    ("spec.rules[].filters[].requestRedirect.port", PORT),
-    (
-        "spec.rules[].filters[].requestRedirect.statusCode",
-        OneOf(&[301, 302, 303, 307, 308]),
-    ),
-    (
-        "spec.rules[].filters[].requestRedirect.path.replaceFullPath",
-        Length(0, 1024),
-    ),
-    (
-        "spec.rules[].filters[].requestRedirect.path.replacePrefixMatch",
-        Length(0, 1024),
-    ),
-    ("spec.rules[].filters[].urlRewrite.hostname", PRECISE_HOSTNAME),
-    (
-        "spec.rules[].filters[].urlRewrite.path.replaceFullPath",
-        Length(0, 1024),
-    ),
-    (
-        "spec.rules[].filters[].urlRewrite.path.replacePrefixMatch",
-        Length(0, 1024),
-    ),
-    ("spec.rules[].filters[].requestMirror.backendRef", SERVICE_PORT),
-    ("spec.rules[].filters[].requestMirror.backendRef.port", PORT),
-    ("spec.rules[].backendRefs", Length(0, 16)),
-    ("spec.rules[].backendRefs[]", SERVICE_PORT),
-    ("spec.rules[].backendRefs[].group", GROUP),
-    ("spec.rules[].backendRefs[].kind", KIND),
-    ("spec.rules[].backendRefs[].name", NAME),
-    ("spec.rules[].backendRefs[].namespace", NAMESPACE),
-    ("spec.rules[].backendRefs[].port", PORT),
-    ("spec.rules[].backendRefs[].weight", Range(0, 1_000_000)),
-    ("spec.rules[].backendRefs[].filters", Length(0, 16)),
-    ("spec.rules[].timeouts.request", DURATION),
-    ("spec.rules[].timeouts.backendRequest", DURATION),
-];
-
 /// ReferenceGrant.
 pub(crate) const REFERENCE_GRANT: &[(&str, Limit)] = &[
     ("spec.from", Length(1, 16)),
@@ -398,6 +217,7 @@ pub(crate) fn apply(schema: &mut Schema, limits: &[(&str, Limit)]) {
                 field.maximum = Some(*max);
             }
             Limit::Pattern(pattern) => field.pattern = Pattern::new(pattern),
+            Limit::Texts(values) => field.allowed = values.iter().map(|value| (*value).into()).collect(),
             OneOf(values) => field.allowed = values.iter().map(|value| (*value).into()).collect(),
             Keys(keys) => field.keys = keys.iter().map(|key| (*key).to_owned()).collect(),
             Cel(rule, message) => field.rules.extend(Rule::new(rule, message)),
@@ -408,7 +228,8 @@ pub(crate) fn apply(schema: &mut Schema, limits: &[(&str, Limit)]) {
 #[cfg(test)]
 mod tests {
     use super::{
-        BACKEND_TLS_POLICY, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, LISTENER_SET, LISTENERS, Limit, REFERENCE_GRANT,
+        BACKEND_TLS_POLICY, GATEWAY, GATEWAY_CLASS, GRPC_ROUTE, HTTP_ROUTE, LISTENER_SET, LISTENERS, Limit,
+        REFERENCE_GRANT,
     };
     use crate::{kinds::KINDS, rules::Rule, schema::Pattern, schema::Schema};
 
@@ -433,19 +254,28 @@ mod tests {
 
     #[test]
     fn every_limit_has_its_field_and_can_be_checked() {
-        for (name, limits) in [
+        let whole = [
             ("GatewayClass", GATEWAY_CLASS),
             ("Gateway", GATEWAY),
             ("BackendTLSPolicy", BACKEND_TLS_POLICY),
-            ("HTTPRoute", HTTP_ROUTE),
             ("Gateway", LISTENERS),
             ("ListenerSet", LISTENER_SET),
             ("ListenerSet", LISTENERS),
             ("ReferenceGrant", REFERENCE_GRANT),
-        ] {
+        ]
+        .map(|(name, limits)| (name, "", limits));
+        let parts = [("HTTPRoute", HTTP_ROUTE), ("GRPCRoute", GRPC_ROUTE)]
+            .into_iter()
+            .flat_map(|(name, parts)| parts.iter().map(move |(prefix, limits)| (name, *prefix, *limits)));
+        for (name, prefix, limits) in whole.into_iter().chain(parts) {
             let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();
             for (path, limit) in limits {
-                assert!(has(kind.schema(), path), "{name} has no {path}");
+                let path = [prefix, path]
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .collect::<Vec<_>>()
+                    .join(".");
+                assert!(has(kind.schema(), &path), "{name} has no {path}");
                 match limit {
                     Limit::Pattern(pattern) => assert!(Pattern::new(pattern).is_some(), "{pattern}"),
                     Limit::Rule(rule, message) => assert!(Rule::new(rule, message).is_some(), "{rule}"),

@@ -1,12 +1,17 @@
 //! Trees to typed objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use gateway_api::httproutes::HttpRoute;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use portcullis_api::http_route::HttpRouteRetry;
 use portcullis_attachment::{
     finding::Severity,
     object::{ObjectRef, PolicyKind},
-    snapshot::Snapshot,
+    snapshot::{RouteRetries, Snapshot},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -130,7 +135,8 @@ impl Objects {
             Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
             Which::Gateway => snapshot.gateways.push(typed(json)?),
             Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
-            Which::HttpRoute => snapshot.http_routes.push(typed(json)?),
+            Which::GrpcRoute => snapshot.grpc_routes.push(typed(json)?),
+            Which::HttpRoute => http_route(snapshot, json)?,
             Which::ListenerSet => snapshot.listener_sets.push(typed(json)?),
             Which::Namespace => snapshot.namespaces.push(typed(json)?),
             Which::ReferenceGrant => snapshot.reference_grants.push(typed(json)?),
@@ -142,9 +148,34 @@ impl Objects {
     }
 }
 
-fn typed<T: DeserializeOwned>(json: Json) -> Result<std::sync::Arc<T>, String> {
+/// Reads an HTTPRoute; `retry` of its rules, which its type does not have, is kept beside it.
+fn http_route(snapshot: &mut Snapshot, mut json: Json) -> Result<(), String> {
+    let mut rules = BTreeMap::new();
+    let list = json
+        .pointer_mut("/spec/rules")
+        .and_then(Json::as_array_mut)
+        .into_iter()
+        .flatten();
+    for (index, rule) in list.enumerate() {
+        if let Some(retry) = rule.as_object_mut().and_then(|rule| rule.remove("retry")) {
+            let retry: HttpRouteRetry = serde_json::from_value(retry).map_err(|error| error.to_string())?;
+            rules.insert(index, retry);
+        }
+    }
+    let route: Arc<HttpRoute> = typed(json)?;
+    if !rules.is_empty() {
+        snapshot.http_route_retries.push(Arc::new(RouteRetries {
+            metadata: route.metadata.clone(),
+            rules,
+        }));
+    }
+    snapshot.http_routes.push(route);
+    Ok(())
+}
+
+fn typed<T: DeserializeOwned>(json: Json) -> Result<Arc<T>, String> {
     serde_json::from_value(json)
-        .map(std::sync::Arc::new)
+        .map(Arc::new)
         .map_err(|error| error.to_string())
 }
 
@@ -232,7 +263,6 @@ const OTHERS: &[&str] = &[
     "EnvoyExtensionPolicy",
     "EnvoyPatchPolicy",
     "EnvoyProxy",
-    "GRPCRoute",
     "HTTPRouteFilter",
     "Node",
     "TCPRoute",

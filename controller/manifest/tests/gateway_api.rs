@@ -173,6 +173,47 @@ fn a_rule_is_refused() {
             "[invalid-combination]",
             "Rule name must be unique",
         ),
+        (
+            "timeouts: {request: 1s, backendRequest: 1001ms}",
+            "[invalid-combination]",
+            "backendRequest timeout cannot be longer",
+        ),
+        ("retry: {codes: [200]}", "[out-of-range]", "retry.codes[0]"),
+        ("retry: {attempts: -1}", "[out-of-range]", "retry.attempts"),
+        ("retry: {backoff: '1'}", "[invalid-duration]", "retry.backoff"),
+        ("retry: {code: [503]}", "[unknown-field]", "write \"codes\""),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, percent: 101}}]",
+            "[out-of-range]",
+            "requestMirror.percent",
+        ),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, percent: 1, fraction: {numerator: 1}}}]",
+            "[invalid-combination]",
+            "Only one of percent or fraction",
+        ),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, fraction: {numerator: 101}}}]",
+            "[invalid-combination]",
+            "numerator must be less than or equal to denominator",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: ['*', 'https://a.example.com']}}]",
+            "[invalid-combination]",
+            "cannot stand alongside",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowMethods: [get]}}]",
+            "[unknown-value]",
+            "write \"GET\"",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: [a.example.com]}}]",
+            "allowOrigins[0]",
+            "",
+        ),
+        ("filters: [{type: CORS, cors: {maxAge: 0}}]", "[out-of-range]", "maxAge"),
+        ("filters: [{type: CORS}]", "[invalid-combination]", "filter.cors"),
     ];
     for &(rule, code, text) in cases {
         let lines = check("HTTPRoute", &format!("rules: [{{{rule}}}]"));
@@ -192,12 +233,104 @@ fn a_rule_is_taken() {
         "filters: [{type: URLRewrite, urlRewrite: {hostname: a.example.com, path: {type: ReplaceFullPath, replaceFullPath: /b}}}, {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], add: [{name: a, value: b}], remove: [c]}}]",
         "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}], backendRefs: [{name: a, port: 80, weight: 0}]",
         "backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: a}], timeouts: {request: 10s, backendRequest: 500ms}",
+        "timeouts: {request: 0s, backendRequest: 500ms}, retry: {codes: [500, 503], attempts: 3, backoff: 100ms}",
+        "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, fraction: {numerator: 1, denominator: 1000}}}]",
+        "filters: [{type: CORS, cors: {allowOrigins: ['https://*.example.com', 'http://a:8080'], allowMethods: ['*'], allowHeaders: [x-a], exposeHeaders: ['*'], allowCredentials: true, maxAge: 10}}]",
     ];
     for &rule in cases {
         assert_eq!(
             check("HTTPRoute", &format!("rules: [{{{rule}}}]")),
             Vec::<String>::new()
         );
+    }
+}
+
+#[test]
+fn a_grpc_rule_is_refused() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("matches: [{method: {}}]", "[invalid-combination]", "One or both of"),
+        (
+            "matches: [{method: {service: a/b}}]",
+            "[invalid-combination]",
+            "service must only contain",
+        ),
+        (
+            "matches: [{method: {service: a, method: '/b'}}]",
+            "[invalid-combination]",
+            "method must only contain",
+        ),
+        (
+            "matches: [{method: {type: Prefix, service: a}}]",
+            "[unknown-value]",
+            "method.type",
+        ),
+        ("matches: [{path: {value: /a}}]", "[unknown-field]", "path"),
+        (
+            "matches: [{headers: [{name: a, value: b}, {name: a, value: c}]}]",
+            "[duplicate-entry]",
+            "headers[1]",
+        ),
+        (
+            "backendRefs: [{name: a}]",
+            "[invalid-combination]",
+            "Must have port for Service reference",
+        ),
+        ("timeouts: {request: 1s}", "[unknown-field]", "timeouts"),
+        (
+            "filters: [{type: URLRewrite, urlRewrite: {hostname: a}}]",
+            "[unknown-value]",
+            "filters[0].type",
+        ),
+        (
+            "filters: [{type: RequestMirror}]",
+            "[invalid-combination]",
+            "filter.requestMirror",
+        ),
+        (
+            "name: a}, {name: a",
+            "[invalid-combination]",
+            "Rule name must be unique",
+        ),
+    ];
+    for &(rule, code, text) in cases {
+        let lines = check("GRPCRoute", &format!("rules: [{{{rule}}}]"));
+        assert!(
+            lines.iter().any(|line| line.contains(code) && line.contains(text)),
+            "{rule}: {lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_grpc_rule_is_taken() {
+    let cases: &[&str] = &[
+        "matches: [{method: {service: orders.v1.Orders, method: List}}, {method: {service: .Orders}}, {method: {method: List}}, {headers: [{name: a, value: b}]}]",
+        "matches: [{method: {type: RegularExpression, service: 'orders[.].*', method: 'Get|List'}}]",
+        "name: a, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}], backendRefs: [{name: a, port: 80, weight: 3}]",
+    ];
+    for &rule in cases {
+        assert_eq!(
+            check("GRPCRoute", &format!("rules: [{{{rule}}}]")),
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[test]
+fn a_route_has_at_most_128_matches() {
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        let rules = |last: usize| {
+            let rule = |count| {
+                format!(
+                    "{{matches: [{}]}}",
+                    vec!["{headers: [{name: a, value: b}]}"; count].join(", ")
+                )
+            };
+            format!("rules: [{}, {}, {}]", rule(64), rule(63), rule(last))
+        };
+        assert_eq!(check(kind, &rules(1)), Vec::<String>::new());
+        let lines = check(kind, &rules(2));
+        assert!(lines.iter().any(|line| line.contains("at most 128")), "{lines:#?}");
     }
 }
 

@@ -1,15 +1,16 @@
-//! `HTTPRoute.spec.rules[].filters`.
+//! `spec.rules[].filters`.
 
 use envoy_types::pb::envoy::{
     config::core::v3::{HeaderValueOption, header_value_option::HeaderAppendAction},
     config::route::v3::redirect_action::RedirectResponseCode,
 };
 use gateway_api::httproutes::{
-    HttpRouteRulesBackendRefsFilters, HttpRouteRulesBackendRefsFiltersType, HttpRouteRulesFilters,
+    HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters, HttpRouteRulesFiltersRequestMirrorBackendRef,
     HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectScheme, HttpRouteRulesFiltersType,
     HttpRouteRulesFiltersUrlRewrite,
 };
 
+use super::{mirror, source::alike};
 use crate::{report::Fault, xds::header};
 
 /// Edits of one message's headers.
@@ -51,6 +52,17 @@ pub(crate) struct Filters {
     pub(crate) response: Edits,
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) redirect: Option<Redirect>,
+    pub(crate) mirrors: Vec<Copies>,
+}
+
+/// `RequestMirror`, before its backend is looked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Copies {
+    /// The path of the reference below `filters`.
+    pub(crate) path: String,
+    pub(crate) backend: HttpRouteRulesFiltersRequestMirrorBackendRef,
+    /// Of a million requests.
+    pub(crate) share: u32,
 }
 
 /// Header modifiers, whichever of the API's identical types they come as.
@@ -87,7 +99,8 @@ impl Filters {
         let mut seen: Vec<&HttpRouteRulesFiltersType> = Vec::new();
         for (index, spec) in specs.iter().enumerate() {
             let path = format!("[{index}]");
-            if seen.contains(&&spec.r#type) {
+            let repeatable = spec.r#type == HttpRouteRulesFiltersType::RequestMirror;
+            if seen.contains(&&spec.r#type) && !repeatable {
                 return Err(Fault::new(
                     "duplicate-filter",
                     format!("{path}.type"),
@@ -95,19 +108,26 @@ impl Filters {
                 ));
             }
             seen.push(&spec.r#type);
-            filters.one(spec, prefix_only).map_err(|fault| fault.below(&path))?;
+            filters
+                .one(index, spec, prefix_only)
+                .map_err(|fault| fault.below(&path))?;
         }
-        if filters.redirect.is_some() && filters.rewrite.is_some() {
+        let beside = [
+            (filters.rewrite.is_some(), "URLRewrite"),
+            (!filters.mirrors.is_empty(), "RequestMirror"),
+        ];
+        let beside = beside.iter().find(|(set, _)| *set && filters.redirect.is_some());
+        if let Some((_, other)) = beside {
             return Err(Fault::new(
                 "incompatible-filters",
                 "",
-                "RequestRedirect and URLRewrite cannot both apply to a request",
+                format!("RequestRedirect and {other} cannot both apply to a request"),
             ));
         }
         Ok(filters)
     }
 
-    fn one(&mut self, spec: &HttpRouteRulesFilters, prefix_only: bool) -> Result<(), Fault> {
+    fn one(&mut self, index: usize, spec: &HttpRouteRulesFilters, prefix_only: bool) -> Result<(), Fault> {
         match spec.r#type {
             HttpRouteRulesFiltersType::RequestHeaderModifier => {
                 let spec = required(spec.request_header_modifier.as_ref(), "requestHeaderModifier")?;
@@ -129,7 +149,14 @@ impl Filters {
                 let spec = required(spec.url_rewrite.as_ref(), "urlRewrite")?;
                 self.rewrite = Some(rewrite(spec, prefix_only).map_err(|fault| fault.below("urlRewrite"))?);
             }
-            HttpRouteRulesFiltersType::RequestMirror => return Err(unsupported("RequestMirror")),
+            HttpRouteRulesFiltersType::RequestMirror => {
+                let spec = required(spec.request_mirror.as_ref(), "requestMirror")?;
+                self.mirrors.push(Copies {
+                    path: format!("[{index}].requestMirror.backendRef"),
+                    backend: spec.backend_ref.clone(),
+                    share: mirror::share(spec).map_err(|fault| fault.below("requestMirror"))?,
+                });
+            }
             HttpRouteRulesFiltersType::ExtensionRef => return Err(unsupported("ExtensionRef")),
             HttpRouteRulesFiltersType::Cors => {
                 return Err(unsupported("CORS").fix("set cors in a SecurityPolicy that targets the route"));
@@ -140,34 +167,20 @@ impl Filters {
 
     /// Reads the filters of one backendRef: only header modifiers are supported there.
     pub(crate) fn of_backend(specs: &[HttpRouteRulesBackendRefsFilters]) -> Result<(Edits, Edits), Fault> {
-        let (mut request, mut response) = (Edits::default(), Edits::default());
-        for (index, spec) in specs.iter().enumerate() {
-            let path = format!("[{index}]");
-            match spec.r#type {
-                HttpRouteRulesBackendRefsFiltersType::RequestHeaderModifier => {
-                    let spec = required(spec.request_header_modifier.as_ref(), "requestHeaderModifier")
-                        .map_err(|fault| fault.below(&path))?;
-                    request = modifier!(spec)
-                        .edits()
-                        .map_err(|fault| fault.below("requestHeaderModifier").below(&path))?;
-                }
-                HttpRouteRulesBackendRefsFiltersType::ResponseHeaderModifier => {
-                    let spec = required(spec.response_header_modifier.as_ref(), "responseHeaderModifier")
-                        .map_err(|fault| fault.below(&path))?;
-                    response = modifier!(spec)
-                        .edits()
-                        .map_err(|fault| fault.below("responseHeaderModifier").below(&path))?;
-                }
-                _ => {
-                    return Err(Fault::new(
-                        "unsupported-filter",
-                        format!("{path}.type"),
-                        "only header modifiers are supported on a backendRef",
-                    ));
-                }
-            }
+        let specs: Vec<HttpRouteRulesFilters> = alike(specs)?;
+        let served = [
+            HttpRouteRulesFiltersType::RequestHeaderModifier,
+            HttpRouteRulesFiltersType::ResponseHeaderModifier,
+        ];
+        if let Some(index) = specs.iter().position(|spec| !served.contains(&spec.r#type)) {
+            return Err(Fault::new(
+                "unsupported-filter",
+                format!("[{index}].type"),
+                "only header modifiers are supported on a backendRef",
+            ));
         }
-        Ok((request, response))
+        let filters = Self::read(&specs, false)?;
+        Ok((filters.request, filters.response))
     }
 }
 

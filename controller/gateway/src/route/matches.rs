@@ -1,4 +1,4 @@
-//! `HTTPRoute.spec.rules[].matches`: the condition, and its place among the others.
+//! `spec.rules[].matches`: the condition, and its place among the others.
 
 use std::cmp::Reverse;
 
@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 use gateway_api::httproutes::{
-    HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType, HttpRouteRulesMatchesMethod,
+    HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType, HttpRouteRulesMatchesMethod, HttpRouteRulesMatchesPath,
     HttpRouteRulesMatchesPathType, HttpRouteRulesMatchesQueryParamsType,
 };
 
@@ -37,20 +37,53 @@ pub(crate) struct Match {
 
 /// The Gateway API's precedence, smallest first: the kind of path, its length, a method, headers, query parameters. The
 /// API gives regular expressions no place; they come between exact paths and prefixes, as in Envoy Gateway.
+///
+/// Of gRPC, what names service and method comes first; then the length of the service's name decides, then of the
+/// method's, regular expressions included (`GRPCRouteRule.matches`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     path: PathKind,
     length: Reverse<usize>,
-    method: Reverse<bool>,
+    method: Reverse<usize>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PathKind {
+pub(crate) enum PathKind {
     Exact,
     Regular,
     Prefix,
+}
+
+/// The part of a match that is about the path.
+pub(crate) struct Path {
+    pub(crate) kind: PathKind,
+    /// What counts for precedence.
+    pub(crate) length: usize,
+    /// As `length`, if the path names a method of gRPC.
+    pub(crate) method: usize,
+    pub(crate) prefix: Option<String>,
+    pub(crate) specifier: PathSpecifier,
+}
+
+impl Path {
+    pub(crate) fn any() -> Self {
+        Self {
+            kind: PathKind::Prefix,
+            length: 0,
+            method: 0,
+            prefix: Some(String::new()),
+            specifier: PathSpecifier::Prefix("/".to_owned()),
+        }
+    }
+}
+
+/// A condition on a header, whichever of the API's identical types it comes as.
+pub(crate) struct HeaderCondition<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a str,
+    pub(crate) regular: bool,
 }
 
 impl Match {
@@ -58,74 +91,52 @@ impl Match {
     pub(crate) fn any() -> Self {
         Self {
             index: -1,
-            prefix: Some(String::new()),
-            method: None,
-            path: PathSpecifier::Prefix("/".to_owned()),
-            headers: Vec::new(),
-            query: Vec::new(),
-            rank: Rank {
-                path: PathKind::Prefix,
-                length: Reverse(0),
-                method: Reverse(false),
-                headers: Reverse(0),
-                query: Reverse(0),
-            },
-            warnings: Vec::new(),
+            ..Self::of(0, Path::any(), None, Vec::new(), Vec::new(), Vec::new())
         }
     }
 
-    /// Reads a match; paths in faults are below the match.
-    pub(crate) fn read(index: usize, spec: &HttpRouteRulesMatches) -> Result<Self, Fault> {
-        let path = spec.path.as_ref();
-        let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
-        let kind = path
-            .and_then(|path| path.r#type.as_ref())
-            .unwrap_or(&HttpRouteRulesMatchesPathType::PathPrefix);
-        let mut prefix = None;
-        let (kind, length, path) = match kind {
-            HttpRouteRulesMatchesPathType::Exact => {
-                literal_path(value)?;
-                (PathKind::Exact, value.len(), PathSpecifier::Path(value.to_owned()))
-            }
-            HttpRouteRulesMatchesPathType::PathPrefix => {
-                literal_path(value)?;
-                let segments = value.trim_end_matches('/');
-                prefix = Some(segments.to_owned());
-                let specifier = if segments.is_empty() {
-                    PathSpecifier::Prefix("/".to_owned())
-                } else {
-                    PathSpecifier::PathSeparatedPrefix(segments.to_owned())
-                };
-                (PathKind::Prefix, segments.len(), specifier)
-            }
-            HttpRouteRulesMatchesPathType::RegularExpression => {
-                pattern::check(value).map_err(|why| invalid_regex("path.value", &why))?;
-                (PathKind::Regular, value.len(), PathSpecifier::SafeRegex(regex(value)))
-            }
-        };
-        let mut warnings = Vec::new();
-        let headers = headers(spec, &mut warnings)?;
-        let query = query(spec, &mut warnings)?;
-        let method = spec.method.as_ref().map(method_name);
-        if method == Some("CONNECT") {
-            warnings.push(ignored("method", "CONNECT requests are refused, so nothing can match"));
-        }
-        Ok(Self {
+    pub(crate) fn of(
+        index: usize,
+        path: Path,
+        method: Option<&'static str>,
+        headers: Vec<HeaderMatcher>,
+        query: Vec<QueryParameterMatcher>,
+        warnings: Vec<Fault>,
+    ) -> Self {
+        Self {
             index: i64::try_from(index).unwrap_or(i64::MAX),
-            prefix,
+            prefix: path.prefix,
             method,
-            path,
+            path: path.specifier,
             rank: Rank {
-                path: kind,
-                length: Reverse(length),
-                method: Reverse(method.is_some()),
+                path: path.kind,
+                length: Reverse(path.length),
+                method: Reverse(path.method.max(method.is_some().into())),
                 headers: Reverse(headers.len()),
                 query: Reverse(query.len()),
             },
             headers,
             query,
             warnings,
-        })
+        }
+    }
+
+    /// Reads a match of an HTTPRoute; paths in faults are below the match.
+    pub(crate) fn read(index: usize, spec: &HttpRouteRulesMatches) -> Result<Self, Fault> {
+        let path = path(spec.path.as_ref())?;
+        let mut warnings = Vec::new();
+        let conditions = spec.headers.iter().flatten().map(|header| HeaderCondition {
+            name: &header.name,
+            value: &header.value,
+            regular: header.r#type == Some(HttpRouteRulesMatchesHeadersType::RegularExpression),
+        });
+        let headers = headers(conditions, &mut warnings)?;
+        let query = query(spec, &mut warnings)?;
+        let method = spec.method.as_ref().map(method_name);
+        if method == Some("CONNECT") {
+            warnings.push(ignored("method", "CONNECT requests are refused, so nothing can match"));
+        }
+        Ok(Self::of(index, path, method, headers, query, warnings))
     }
 
     /// The condition in Envoy's form.
@@ -198,10 +209,49 @@ fn pattern_of(value: &str) -> StringMatcher {
     }
 }
 
-fn headers(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<HeaderMatcher>, Fault> {
+fn path(spec: Option<&HttpRouteRulesMatchesPath>) -> Result<Path, Fault> {
+    let value = spec.and_then(|path| path.value.as_deref()).unwrap_or("/");
+    let kind = spec
+        .and_then(|path| path.r#type.as_ref())
+        .unwrap_or(&HttpRouteRulesMatchesPathType::PathPrefix);
+    let mut prefix = None;
+    let (kind, length, specifier) = match kind {
+        HttpRouteRulesMatchesPathType::Exact => {
+            literal_path(value)?;
+            (PathKind::Exact, value.len(), PathSpecifier::Path(value.to_owned()))
+        }
+        HttpRouteRulesMatchesPathType::PathPrefix => {
+            literal_path(value)?;
+            let segments = value.trim_end_matches('/');
+            prefix = Some(segments.to_owned());
+            let specifier = if segments.is_empty() {
+                PathSpecifier::Prefix("/".to_owned())
+            } else {
+                PathSpecifier::PathSeparatedPrefix(segments.to_owned())
+            };
+            (PathKind::Prefix, segments.len(), specifier)
+        }
+        HttpRouteRulesMatchesPathType::RegularExpression => {
+            pattern::check(value).map_err(|why| invalid_regex("path.value", &why))?;
+            (PathKind::Regular, value.len(), PathSpecifier::SafeRegex(regex(value)))
+        }
+    };
+    Ok(Path {
+        kind,
+        length,
+        method: 0,
+        prefix,
+        specifier,
+    })
+}
+
+pub(crate) fn headers<'a>(
+    conditions: impl Iterator<Item = HeaderCondition<'a>>,
+    warnings: &mut Vec<Fault>,
+) -> Result<Vec<HeaderMatcher>, Fault> {
     let mut seen = Vec::new();
     let mut headers = Vec::new();
-    for (index, entry) in spec.headers.iter().flatten().enumerate() {
+    for (index, entry) in conditions.enumerate() {
         let path = format!("headers[{index}]");
         let name = entry.name.to_ascii_lowercase();
         super::filters::check_name(&name).map_err(|fault| fault.below(&format!("{path}.name")))?;
@@ -209,15 +259,12 @@ fn headers(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Ve
             warnings.push(ignored(&path, "an entry before it names the same header (Gateway API)"));
             continue;
         }
-        let matcher = match entry.r#type {
-            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
-                pattern::check(&entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
-                pattern_of(&entry.value)
-            }
-            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => {
-                super::filters::check_value(&entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
-                string(&entry.value)
-            }
+        let matcher = if entry.regular {
+            pattern::check(entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
+            pattern_of(entry.value)
+        } else {
+            super::filters::check_value(entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
+            string(entry.value)
         };
         if name.contains('_') {
             warnings.push(ignored(
@@ -266,7 +313,7 @@ fn query(spec: &HttpRouteRulesMatches, warnings: &mut Vec<Fault>) -> Result<Vec<
     Ok(parameters)
 }
 
-fn invalid_regex(path: &str, why: &str) -> Fault {
+pub(crate) fn invalid_regex(path: &str, why: &str) -> Fault {
     Fault::new(
         "invalid-regex",
         path,

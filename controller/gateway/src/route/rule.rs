@@ -1,25 +1,28 @@
-//! One rule of an HTTPRoute: what happens to the requests that it matches.
+//! One rule of a route: what happens to the requests that it matches.
 
-use envoy_types::pb::{
-    envoy::{
-        config::route::v3::{
-            DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster,
-            redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier},
-            route::Action,
-            route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier},
-            weighted_cluster::ClusterWeight,
-        },
-        r#type::matcher::v3::RegexMatchAndSubstitute,
+use envoy_types::pb::envoy::{
+    config::route::v3::{
+        DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster,
+        redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier},
+        route::Action,
+        route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier},
+        weighted_cluster::ClusterWeight,
     },
-    google::protobuf::Duration,
+    r#type::matcher::v3::RegexMatchAndSubstitute,
 };
-use gateway_api::httproutes::{HttpRouteRules, HttpRouteRulesTimeouts};
 
 use super::{
-    filters::{Edits, Filters, NewPath, Redirect, Rewrite},
+    filters::{Copies, Edits, Filters, NewPath, Redirect, Rewrite},
     matches::{Match, regex},
+    mirror::{Mirror, Withheld},
+    source::{Kind, Source},
+    timing::Timing,
 };
-use crate::{backends::Backends, report::Fault, xds::number};
+use crate::{
+    backends::{Backends, Reference},
+    report::{Fault, ignored},
+    xds::number,
+};
 
 /// A cluster that exists nowhere: requests of its share answer 500 (`cluster_not_found_response_code`).
 pub(crate) const NO_CLUSTER: &str = "invalid-backend";
@@ -38,7 +41,8 @@ pub(crate) struct Rule {
     outcome: Outcome,
     request: Edits,
     response: Edits,
-    timeout: Option<Duration>,
+    timing: Timing,
+    mirrors: Vec<Mirror>,
     /// The clusters that it sends to.
     pub(crate) clusters: Vec<String>,
 }
@@ -84,21 +88,23 @@ pub(crate) struct Place {
 
 impl Rule {
     /// Reads a rule; paths of notes are below the rule.
-    pub(crate) fn read(spec: &HttpRouteRules, namespace: &str, backends: &mut Backends<'_>) -> (Self, Notes) {
+    pub(crate) fn read(source: Source<'_>, backends: &mut Backends<'_>) -> (Self, Notes) {
         let mut notes = Notes::default();
-        let matches = matches(spec, &mut notes);
+        notes.faults.extend(source.fault.clone());
+        let matches = matches(source.matches, &mut notes);
         let prefix_only = matches.iter().all(|each| each.prefix.is_some());
-        let specs = spec.filters.as_deref().unwrap_or_default();
-        let mut filters = Filters::read(specs, prefix_only).unwrap_or_else(|fault| {
+        let mut filters = Filters::read(&source.filters, prefix_only).unwrap_or_else(|fault| {
             notes.faults.push(fault.below("filters"));
             Filters::default()
         });
-        let timeout = timeout(spec.timeouts.as_ref()).unwrap_or_else(|fault| {
-            notes.faults.push(fault.below("timeouts"));
-            None
+        let timing = Timing::read(source.kind, source.timeouts, source.retry).unwrap_or_else(|fault| {
+            notes.faults.push(fault);
+            Timing::default()
         });
-        let references = spec.backend_refs.as_deref().unwrap_or_default();
-        let shares = shares(references, namespace, backends, &mut notes);
+        let from = (source.kind, source.namespace);
+        let references = &*source.backend_refs;
+        let shares = shares(references, from, backends, &mut notes);
+        let mirrors = mirrors(&filters.mirrors, from, backends, &mut notes);
         let edits = shares
             .iter()
             .flat_map(|share| [&share.request, &share.response])
@@ -121,11 +127,14 @@ impl Rule {
         let outcome = if failed {
             Outcome::Status(500)
         } else if let Some(redirect) = filters.redirect {
-            if !references.is_empty() {
-                notes.warnings.push(crate::report::ignored(
-                    "backendRefs",
-                    "the rule redirects every request",
-                ));
+            for (path, set) in [
+                ("backendRefs", !references.is_empty()),
+                ("timeouts", source.timeouts.is_some()),
+                ("retry", source.retry.is_some()),
+            ] {
+                if set {
+                    notes.warnings.push(ignored(path, "the rule redirects every request"));
+                }
             }
             Outcome::Redirect(redirect)
         } else if clusters.is_empty() {
@@ -137,7 +146,8 @@ impl Rule {
             }
         };
         let clusters = if matches!(outcome, Outcome::Forward { .. }) {
-            clusters
+            let copied = mirrors.iter().map(|mirror| mirror.cluster.clone());
+            clusters.into_iter().chain(copied).collect()
         } else {
             Vec::new()
         };
@@ -147,14 +157,20 @@ impl Rule {
             outcome,
             request: filters.request,
             response: filters.response,
-            timeout,
+            timing,
+            mirrors,
             clusters,
         };
         (rule, notes)
     }
 
-    /// The route of one match, without name, condition and metadata.
-    pub(crate) fn route(&self, matched: &Match, place: Place) -> Route {
+    /// Whether some of its requests are copied.
+    pub(crate) const fn copies(&self) -> bool {
+        !self.mirrors.is_empty()
+    }
+
+    /// The route of one match, without name, condition and metadata; copies of requests lack what is withheld.
+    pub(crate) fn route(&self, matched: &Match, place: Place, withheld: &Withheld) -> Route {
         let mut route = Route {
             request_headers_to_add: self.request.add.clone(),
             request_headers_to_remove: self.request.remove.clone(),
@@ -168,7 +184,13 @@ impl Rule {
             Outcome::Forward { shares, rewrite } => {
                 let mut action = RouteAction {
                     cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError.into(),
-                    timeout: self.timeout,
+                    timeout: self.timing.timeout,
+                    retry_policy: self.timing.retry.clone(),
+                    request_mirror_policies: if withheld.everything() {
+                        Vec::new()
+                    } else {
+                        self.mirrors.iter().map(|mirror| mirror.policy(withheld)).collect()
+                    },
                     ..RouteAction::default()
                 };
                 specify(&mut action, shares);
@@ -194,15 +216,14 @@ pub(crate) fn answer(status: u32) -> Action {
     })
 }
 
-fn matches(spec: &HttpRouteRules, notes: &mut Notes) -> Vec<Match> {
-    let specs = spec.matches.as_deref().unwrap_or_default();
-    if specs.is_empty() {
+fn matches(read: Vec<Result<Match, Fault>>, notes: &mut Notes) -> Vec<Match> {
+    if read.is_empty() {
         return vec![Match::any()];
     }
     let mut matches = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
+    for (index, read) in read.into_iter().enumerate() {
         let path = format!("matches[{index}]");
-        match Match::read(index, spec) {
+        match read {
             Ok(mut read) => {
                 notes
                     .warnings
@@ -220,9 +241,34 @@ fn matches(spec: &HttpRouteRules, notes: &mut Notes) -> Vec<Match> {
     matches
 }
 
+/// The backends that get copies; one that is not served gets none, and the rule works without it (`HTTPRequestMirrorFilter`).
+fn mirrors(specs: &[Copies], from: (Kind, &str), backends: &mut Backends<'_>, notes: &mut Notes) -> Vec<Mirror> {
+    let mut mirrors = Vec::new();
+    for spec in specs {
+        let path = format!("filters{}", spec.path);
+        match backends.resolve(from, &Reference::of_mirror(&spec.backend)) {
+            Ok(resolved) => {
+                notes
+                    .warnings
+                    .extend(resolved.warnings.into_iter().map(|fault| fault.below(&path)));
+                if spec.share > 0 {
+                    mirrors.push(Mirror {
+                        cluster: resolved.cluster,
+                        share: spec.share,
+                    });
+                }
+            }
+            Err(unresolved) => notes
+                .unresolved
+                .push((unresolved.reason, unresolved.fault.below(&path))),
+        }
+    }
+    mirrors
+}
+
 fn shares(
     references: &[gateway_api::httproutes::HttpRouteRulesBackendRefs],
-    namespace: &str,
+    from: (Kind, &str),
     backends: &mut Backends<'_>,
     notes: &mut Notes,
 ) -> Vec<Share> {
@@ -247,7 +293,7 @@ fn shares(
             request: Edits::default(),
             response: Edits::default(),
         };
-        match backends.resolve(namespace, reference) {
+        match backends.resolve(from, &Reference::of_backend(reference)) {
             Ok(resolved) => {
                 notes
                     .warnings
@@ -277,32 +323,6 @@ fn shares(
         }
     }
     shares
-}
-
-fn timeout(spec: Option<&HttpRouteRulesTimeouts>) -> Result<Option<Duration>, Fault> {
-    let Some(spec) = spec else { return Ok(None) };
-    let parse = |field: &str, value: Option<&str>| match value {
-        None => Ok(None),
-        Some(value) => value.parse::<gateway_api::Duration>().map(Some).map_err(|_| {
-            Fault::new("invalid-duration", field, format!("{value:?} is no duration")).fix("write it like 10s or 1m30s")
-        }),
-    };
-    let request = parse("request", spec.request.as_deref())?;
-    let attempt = parse("backendRequest", spec.backend_request.as_deref())?;
-    // Nothing is retried, so both bound the same attempt; zero stands for no bound.
-    let bounded = |duration: gateway_api::Duration| {
-        let milliseconds = duration.as_millis();
-        (milliseconds > 0).then_some(milliseconds)
-    };
-    let shortest = [request, attempt].into_iter().flatten().filter_map(bounded).min();
-    let asked = request.is_some() || attempt.is_some();
-    Ok(asked.then(|| {
-        let shortest = shortest.unwrap_or_default();
-        Duration {
-            seconds: i64::try_from(shortest / 1000).unwrap_or(i64::MAX),
-            nanos: i32::try_from(shortest % 1000 * 1_000_000).unwrap_or_default(),
-        }
-    }))
 }
 
 fn specify(action: &mut RouteAction, shares: &[Share]) {

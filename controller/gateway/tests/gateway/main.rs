@@ -6,6 +6,8 @@ mod descriptors;
 #[cfg(test)]
 mod envoy;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod goldens;
 #[cfg(test)]
 mod listener_fields;

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -31,7 +32,11 @@ impl Drop for Proxy {
     }
 }
 
-/// Answers every request with its own name and the head that it received.
+/// The heads that backends received, with the backend's port, in lower case.
+static RECEIVED: Mutex<Vec<(u16, &str, String)>> = Mutex::new(Vec::new());
+
+/// Answers every request with its own name and the head that it received. The one named `flaky` answers the first request
+/// for a path under `/503` with that status, and waits three seconds before it answers the first for one under `/slow`.
 pub(crate) fn backend(name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -47,9 +52,24 @@ pub(crate) fn backend(name: &'static str) -> u16 {
                     }
                     head.extend(byte);
                 }
-                let body = format!("backend {name}\n{}", String::from_utf8_lossy(&head).to_lowercase());
+                let head = String::from_utf8_lossy(&head).to_lowercase();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let first = {
+                    let mut received = RECEIVED.lock().unwrap();
+                    let same = |(of, _, earlier): &(u16, &str, String)| {
+                        *of == port && earlier.split(' ').nth(1) == Some(path.as_str())
+                    };
+                    let first = !received.iter().any(same);
+                    received.push((port, name, head.clone()));
+                    first && name == "flaky"
+                };
+                if first && path.starts_with("/slow") {
+                    std::thread::sleep(Duration::from_secs(3));
+                }
+                let status = if first && path.starts_with("/503") { 503 } else { 200 };
+                let body = format!("backend {name}\n{head}");
                 let answer = format!(
-                    "HTTP/1.1 200 OK\r\nx-up: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    "HTTP/1.1 {status} OK\r\nx-up: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
                 );
                 let _ = connection.write_all(answer.as_bytes());
@@ -87,9 +107,12 @@ fn start() -> Proxy {
         .replace("LISTENER", &port.to_string())
         .replace("STRICT", &backend("strict").to_string())
         .replace("WIDE", &backend("wide").to_string())
+        .replace("INNER", &free_port().to_string())
+        .replace("FLAKY", &backend("flaky").to_string())
+        .replace("COPY", &backend("copy").to_string())
         .replace("ANYONE", &backend("anyone").to_string())
         .replace("NOBODY", &free_port().to_string());
-    launch(&manifests, port, &["no-endpoints"])
+    launch(&manifests, port, &["mirror-withheld", "no-endpoints"])
 }
 
 /// Starts Envoy with the configuration that manifests give; only findings of some codes are expected.
@@ -373,6 +396,94 @@ fn a_preflight_has_no_backend() {
         ),
         case(&["OPTIONS /orders HTTP/1.1", HOST], 404, &[]),
     ]);
+}
+
+/// Two bounds: `request` for all attempts together, `backendRequest` for each (Gateway API, `HTTPRouteTimeouts`).
+#[test]
+fn timeouts_and_retries_are_the_rules_own() {
+    const HOST: &str = "host: timing.example.org";
+    run(&[
+        case(&["GET /503/retried HTTP/1.1", HOST], 200, &["backend flaky"]),
+        case(&["GET /503/other-code HTTP/1.1", HOST], 503, &["backend flaky"]),
+        case(&["GET /503/plain HTTP/1.1", HOST], 503, &["backend flaky"]),
+        case(&["GET /slow/bounded HTTP/1.1", HOST], 504, &[]),
+        case(&["GET /slow/attempt HTTP/1.1", HOST], 504, &[]),
+        case(&["GET /slow/retried HTTP/1.1", HOST], 200, &["backend flaky"]),
+        case(&["GET /slow/both HTTP/1.1", HOST], 504, &[]),
+        case(&["GET /slow/unbounded HTTP/1.1", HOST], 200, &["backend flaky"]),
+        // A client cannot ask for retries or for other bounds.
+        case(
+            &[
+                "GET /refused HTTP/1.1",
+                HOST,
+                "x-envoy-retry-on: 5xx",
+                "x-envoy-max-retries: 9",
+            ],
+            503,
+            &[],
+        ),
+    ]);
+}
+
+/// Copies go to the mirror and hold no credentials; what the backend gets does.
+#[test]
+fn a_copy_holds_no_credentials() {
+    let proxy = start();
+    let fields = [
+        "authorization: Bearer secret-1",
+        "cookie: session=secret-2",
+        "proxy-authorization: Basic secret-3",
+        "x-api-key: secret-4",
+        "x-kept: 1",
+    ];
+    let copy_of = |path: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let received = RECEIVED.lock().unwrap();
+            let copy = received
+                .iter()
+                .find(|(_, name, head)| *name == "copy" && head.contains(path))
+                .map(|(_, _, head)| head.clone());
+            drop(received);
+            if copy.is_some() || Instant::now() > deadline {
+                return copy.unwrap_or_default();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let head = |line: &'static str, host: &'static str| [&[line, host], fields.as_slice()].concat();
+
+    let answer = send(
+        &proxy,
+        &head("GET /copied?key=secret-5&a=1 HTTP/1.1", "host: mirror.example.org"),
+    );
+    assert!(
+        answer.contains("backend anyone") && answer.contains("secret-4"),
+        "{answer}"
+    );
+    let copy = copy_of("/copied");
+    assert!(
+        copy.contains("x-kept: 1") && copy.contains("/copied?key=secret-5&a=1 "),
+        "{copy}"
+    );
+    // The query is no place for keys under this policy.
+    assert!(!copy.replace("secret-5", "").contains("secret"), "{copy}");
+
+    let answer = send(
+        &proxy,
+        &head("GET /queried?key=secret-5&a=1 HTTP/1.1", "host: query.example.org"),
+    );
+    assert!(answer.contains("/queried?key=secret-5&a=1 "), "{answer}");
+    let answer = send(&proxy, &["GET /uncopied HTTP/1.1", "host: never.example.org"]);
+    assert!(answer.contains("backend anyone"), "{answer}");
+    std::thread::sleep(Duration::from_millis(500));
+    let received = RECEIVED.lock().unwrap();
+    let copied = |path: &str| {
+        received
+            .iter()
+            .any(|(_, name, head)| *name == "copy" && head.contains(path))
+    };
+    assert!(!copied("/uncopied") && !copied("/queried"));
 }
 
 /// What one HTTP/2 connection may make Envoy keep is little: its settings say so before any request (RFC 9113 §6.5).

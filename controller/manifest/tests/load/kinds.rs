@@ -209,7 +209,6 @@ fn a_kind_that_is_not_read_is_named_and_a_misspelt_one_is_an_error() {
     for (api_version, kind) in [
         ("v1", "ServiceAccount"),
         ("apps/v1", "Deployment"),
-        ("gateway.networking.k8s.io/v1", "GRPCRoute"),
         ("gateway.networking.k8s.io/v1", "TLSRoute"),
         ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"),
         ("networking.istio.io/v1", "Gateway"),
