@@ -265,6 +265,7 @@ impl<'a> World<'a> {
                 (bound, accepted)
             }
             Err(refusal) => {
+                let refusal = *refusal;
                 let (code, field, message) = refusal.finding;
                 bindings.findings.push(Finding {
                     severity: Severity::Error,
@@ -302,7 +303,7 @@ impl<'a> World<'a> {
         parent: &ParentRef,
         gateway: &ManagedGateway<'_>,
         set: Option<&AttachedSet<'_>>,
-    ) -> Result<Vec<BoundListener>, Refusal> {
+    ) -> Result<Vec<BoundListener>, Box<Refusal>> {
         let named = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
         if set.is_some_and(|set| !set.allowed) {
             return Err(not_ready(format!("{named} is not admitted by its Gateway")));
@@ -332,7 +333,7 @@ impl<'a> World<'a> {
             .filter(|listener| self.allows(listener, &parent.namespace, route))
             .collect();
         if allowing.is_empty() {
-            return Err(Refusal {
+            return Err(Box::new(Refusal {
                 reason: "NotAllowedByListeners",
                 message: "No listeners included by this parent ref allowed this attachment.".to_owned(),
                 finding: (
@@ -345,7 +346,7 @@ impl<'a> World<'a> {
                     ),
                 ),
                 fix: Some("admit them in the listener's allowedRoutes".to_owned()),
-            });
+            }));
         }
         let ready: Vec<&Listener<'_>> = allowing
             .into_iter()
@@ -372,7 +373,7 @@ impl<'a> World<'a> {
                 .map(|listener| format!("{:?}", listener.hostname))
                 .collect();
             let hostnames: Vec<String> = hostnames.into_iter().collect();
-            return Err(Refusal {
+            return Err(Box::new(Refusal {
                 reason: "NoMatchingListenerHostname",
                 message: format!(
                     "There were no hostname intersections between the {} and this parent ref's Listener(s).",
@@ -384,7 +385,7 @@ impl<'a> World<'a> {
                     format!("no listener of {named} serves a hostname of this route"),
                 ),
                 fix: Some(format!("use hostnames within {}", hostnames.join(", "))),
-            });
+            }));
         }
         Ok(bound)
     }
@@ -410,17 +411,17 @@ impl<'a> World<'a> {
 }
 
 /// The refusal of a parentRef none of whose listeners is usable.
-fn not_ready(message: String) -> Refusal {
-    Refusal {
+fn not_ready(message: String) -> Box<Refusal> {
+    Box::new(Refusal {
         reason: "NoReadyListeners",
         message: "There are no ready listeners for this parent ref".to_owned(),
         finding: ("no-ready-listeners", String::new(), message),
         fix: Some("repair the listener".to_owned()),
-    }
+    })
 }
 
 /// The refusal of a parentRef that selects no listener.
-fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Refusal {
+fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Box<Refusal> {
     let names: Vec<&str> = listeners.iter().map(|listener| listener.spec.name.as_str()).collect();
     let ports = |named: Option<&str>| {
         let ports: BTreeSet<String> = listeners
@@ -441,7 +442,7 @@ fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Ref
         ),
         (Some(section), _) => (".sectionName", format!("named {section:?}"), finding::one_of(&names)),
     };
-    Refusal {
+    Box::new(Refusal {
         reason: "NoMatchingParent",
         message: "No listeners match this parent ref".to_owned(),
         finding: (
@@ -450,7 +451,7 @@ fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Ref
             format!("{named} has no listener {wanted}"),
         ),
         fix,
-    }
+    })
 }
 
 /// The hostnames that a route serves on a listener, in the route's order and without repetition.
