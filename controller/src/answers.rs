@@ -86,14 +86,14 @@ impl Proxies {
                     format!("served are: {}", names()),
                 )
             })?;
-            return Ok((name, ask(proxy, asked, now).map_err(cannot_tell)?));
+            return Ok((name, ask(proxy, asked, now).map_err(|why| cannot_tell(&why))?));
         }
         match self.all.as_slice() {
             [] => Err(Failure::new(
                 "no Gateway of this controller is served",
                 "add a Gateway whose GatewayClass names it, or give --controller-name",
             )),
-            [(name, proxy)] => Ok((name, ask(proxy, asked, now).map_err(cannot_tell)?)),
+            [(name, proxy)] => Ok((name, ask(proxy, asked, now).map_err(|why| cannot_tell(&why))?)),
             all => {
                 let mut serving = Vec::new();
                 let mut unclear = None;
@@ -113,7 +113,7 @@ impl Proxies {
                         format!("no Gateway has a route for {host}"),
                         format!("name one: {}", names()),
                     )),
-                    (_, _, Some(why)) => Err(cannot_tell(why)),
+                    (_, _, Some(why)) => Err(cannot_tell(&why)),
                     (Some(_), false, None) => Err(Failure::new(
                         format!("several Gateways serve {host}: {found}"),
                         "name one",
@@ -124,7 +124,7 @@ impl Proxies {
     }
 }
 
-fn cannot_tell(why: Unclear) -> Failure {
+fn cannot_tell(why: &Unclear) -> Failure {
     Failure::new(format!("cannot tell: {why}"), "")
 }
 

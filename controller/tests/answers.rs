@@ -77,8 +77,7 @@ fn every_example_gets_the_answers_that_it_says() {
     assert!(!told.stdout.contains("FAIL"), "{}", told.stdout);
     for entry in fs::read_dir(EXAMPLES).unwrap() {
         let folder = entry.unwrap().path();
-        // Its kind is refused until it is enforced.
-        if !folder.ends_with("broken") && !folder.ends_with("access-policy") {
+        if !folder.ends_with("broken") {
             assert!(folder.join("tests").is_dir(), "{} has no test", folder.display());
         }
     }
@@ -347,15 +346,28 @@ fn a_route_is_explained_place_by_place() {
     let told = explain(&["shop/orders"]);
     assert_eq!(told.code, 0, "{}", told.stderr);
     let expected = "HTTPRoute rule 0 \"read\"\n  \
-         shop/public/http  decided by shop/route\n                      \
+         shop/public/http  decided by SecurityPolicy shop/route\n                      \
          authorization (1 rule, else Deny)  from shop/route\n\
          HTTPRoute rule 1 \"write\"\n  \
-         shop/public/http  decided by shop/rule\n                      \
+         shop/public/http  decided by SecurityPolicy shop/rule\n                      \
          authorization (1 rule, else Deny)  from shop/rule\n\
          other policies here\n";
     assert!(told.stdout.starts_with(expected), "{}", told.stdout);
     for overridden in ["shop/gateway  Overridden", "shop/listener  Overridden"] {
         assert!(told.stdout.contains(overridden), "{}", told.stdout);
+    }
+    let told = portcullis(
+        Path::new(EXAMPLES),
+        &["explain", "route", "shop/orders", "-f", "access-policy"],
+    );
+    for line in [
+        "decided by AccessPolicy shop/orders\n",
+        "baseline AccessPolicy shop/everywhere\n",
+        "shadow AccessPolicy shop/orders-next\n",
+        "apiKeyAuth (one of anyOf)  from shop/orders\n",
+        "authorization (1 rule, else Allow)  from shop/everywhere (baseline)\n",
+    ] {
+        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
     }
     let told = explain(&["shop/orders/write", "-o", "json"]);
     assert_eq!(told.json()["places"].as_array().unwrap().len(), 1, "{}", told.stdout);

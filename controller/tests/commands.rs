@@ -197,7 +197,7 @@ fn warnings_are_errors_only_with_strict() {
 fn crds_are_printed_for_kubectl() {
     let output = portcullis(&["crds"]);
     assert_eq!(code(&output), 0);
-    assert_eq!(stdout(&output).matches("\nkind: CustomResourceDefinition\n").count(), 2);
+    assert_eq!(stdout(&output).matches("\nkind: CustomResourceDefinition\n").count(), 4);
     assert!(stdout(&output).starts_with("---\n"));
     let output = portcullis(&["crds", "-o", "json"]);
     let names: Vec<_> = json(&output)["items"]
@@ -209,7 +209,9 @@ fn crds_are_printed_for_kubectl() {
     assert_eq!(
         names,
         [
+            "accesspolicies.portcullis.dev",
             "backends.gateway.envoyproxy.io",
+            "clienttrafficpolicies.gateway.envoyproxy.io",
             "securitypolicies.gateway.envoyproxy.io"
         ]
     );

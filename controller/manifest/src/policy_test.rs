@@ -101,21 +101,23 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         "properties": {"set": map(), "removed": texts(), "path": text()},
     });
     let status = json!({"type": "integer", "minimum": 100, "maximum": 599});
-    let mut expect = json!({"type": "object", "minProperties": 1});
-    expect["properties"] = json!({
+    let properties = json!({
         "status": status, "reason": text(), "headers": {}, "allow": {"type": "boolean"}, "policy": text(),
         "rule": text(), "principal": text(), "upstream": upstream,
     });
-    let mut case = json!({"type": "object", "required": ["name", "request", "expect"]});
-    case["properties"] = json!({"name": {"type": "string", "minLength": 1}, "request": {}, "expect": expect});
-    let mut metadata = json!({"type": "object", "required": ["name"]});
-    metadata["properties"] = json!({"name": {"type": "string", "minLength": 1}, "labels": map(), "annotations": map()});
-    let mut root = json!({"type": "object", "required": ["apiVersion", "kind", "metadata", "cases"]});
-    root["properties"] = json!({
+    let expect = json!({"type": "object", "minProperties": 1, "properties": properties});
+    let name = || json!({"type": "string", "minLength": 1});
+    let properties = json!({"name": name(), "request": {}, "expect": expect});
+    let case = json!({"type": "object", "required": ["name", "request", "expect"], "properties": properties});
+    let properties = json!({"name": name(), "labels": map(), "annotations": map()});
+    let metadata = json!({"type": "object", "required": ["name"], "properties": properties});
+    let properties = json!({
         "apiVersion": text(), "kind": text(), "metadata": metadata, "manifests": texts(), "gateway": text(), "now": text(),
         "callouts": {}, "keys": {}, "tokens": {},
         "cases": {"type": "array", "minItems": 1, "items": case},
     });
+    let required = ["apiVersion", "kind", "metadata", "cases"];
+    let root = json!({"type": "object", "required": required, "properties": properties});
     Schema::compile(&root)
 });
 

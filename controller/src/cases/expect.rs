@@ -133,7 +133,7 @@ fn glob(pattern: &str, text: &str) -> bool {
         let Some((_, after)) = rest
             .split_once(part)
             .filter(|_| !part.is_empty())
-            .or(part.is_empty().then_some(("", rest)))
+            .or_else(|| part.is_empty().then_some(("", rest)))
         else {
             return false;
         };

@@ -27,14 +27,11 @@ use crate::{
 
 /// Runs every case and prints how it went.
 pub(crate) fn test(args: &TestArgs, style: &Style) -> Result<Answer, Failure> {
-    let wanted = match args.run.as_deref().map(Regex::new).transpose() {
-        Ok(wanted) => wanted,
-        Err(_) => {
-            return Err(Failure::new(
-                "--run is not a regular expression",
-                "put a backslash before characters that stand for themselves",
-            ));
-        }
+    let Ok(wanted) = args.run.as_deref().map(Regex::new).transpose() else {
+        return Err(Failure::new(
+            "--run is not a regular expression",
+            "put a backslash before characters that stand for themselves",
+        ));
     };
     let mut tests = read(args, style)?;
     for test in &mut tests {
@@ -168,7 +165,7 @@ fn read(args: &TestArgs, style: &Style) -> Result<Vec<PolicyTest>, Failure> {
             paths: vec![path.clone()],
             recursive: true,
         };
-        let texts = source.read_all().map_err(unreadable)?;
+        let texts = source.read_all().map_err(|errors| unreadable(&errors))?;
         for (name, text) in texts {
             // A folder may hold manifests too, the broken ones included.
             if !named && !text.contains(KIND) {
@@ -203,14 +200,14 @@ fn read(args: &TestArgs, style: &Style) -> Result<Vec<PolicyTest>, Failure> {
     Ok(tests)
 }
 
-fn unreadable(errors: Vec<source::Unreadable>) -> Failure {
+fn unreadable(errors: &[source::Unreadable]) -> Failure {
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
     Failure::new(lines.join("\nportcullis: "), "")
 }
 
 /// Where a test's manifests are: those that it names, relative to itself, and those of the command line.
 fn manifests(test: &PolicyTest, args: &TestArgs) -> Result<Vec<PathBuf>, Failure> {
-    let folder = Path::new(&test.file).parent().unwrap_or(Path::new(""));
+    let folder = Path::new(&test.file).parent().unwrap_or_else(|| Path::new(""));
     let mut paths: Vec<PathBuf> = test.manifests.iter().map(|path| plain(&folder.join(path))).collect();
     paths.extend(args.manifests.filenames.iter().cloned());
     if paths.is_empty() {
@@ -246,7 +243,7 @@ fn world(paths: &[PathBuf], args: &TestArgs, style: &Style) -> Result<Proxies, F
         paths: paths.to_vec(),
         recursive: args.manifests.recursive,
     };
-    let texts = source.read_all().map_err(unreadable)?;
+    let texts = source.read_all().map_err(|errors| unreadable(&errors))?;
     if texts.is_empty() {
         return Err(check::no_manifest());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_attachment::{
     effective::{EffectivePolicy, Place},
+    object::ObjectRef,
     status::{Condition, ConditionStatus, Scope},
 };
 use portcullis_engine::document::{Action, Document};
@@ -89,6 +90,15 @@ struct Covered {
     rule_name: Option<String>,
     /// The policy that decides there, or `none`.
     policy: String,
+    /// The policy above that it is merged with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_with: Option<String>,
+    /// The Gateway's baseline, which must admit a request as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<String>,
+    /// The policy that is evaluated beside it and changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<String>,
     /// Whether it answers 500 to every request.
     refuses: bool,
     enforces: Vec<Feature>,
@@ -154,11 +164,18 @@ impl Covered {
             listener: place.listener.to_string(),
             rule: place.rule,
             rule_name: rules.get(place.rule).filter(|name| !name.is_empty()).cloned(),
-            policy: policy.policy.clone(),
+            policy: named_object(policy.enforced.as_ref()).unwrap_or_else(|| "none".to_owned()),
+            merged_with: named_object(policy.merged.as_ref()),
+            baseline: named_object(policy.baseline.as_ref()),
+            shadow: named_object(policy.shadow.as_ref()),
             refuses: policy.refuses,
             enforces,
         }
     }
+}
+
+fn named_object(object: Option<&ObjectRef>) -> Option<String> {
+    object.map(ToString::to_string)
 }
 
 fn features(document: &Document, role: &'static str, into: &mut Vec<Feature>) {
@@ -196,13 +213,14 @@ fn features(document: &Document, role: &'static str, into: &mut Vec<Feature>) {
 /// The policies whose conditions name the route or one of its Gateways and that decide nowhere on it.
 fn others(evaluation: &Evaluation, route: &str, covered: &[Covered]) -> Vec<Other> {
     let decides = |name: &str| {
+        let is = |other: &Option<String>| other.as_deref() == Some(name);
         covered
             .iter()
-            .any(|place| place.policy == name || place.enforces.iter().any(|feature| feature.from == name))
+            .any(|place| place.policy == name || is(&place.merged_with) || is(&place.baseline) || is(&place.shadow))
     };
     let mut others = Vec::new();
     for status in &evaluation.attachment.statuses {
-        let name = format!("{}/{}", status.object.namespace, status.object.name);
+        let name = status.object.to_string();
         if !status.object.kind.ends_with("Policy") || decides(&name) {
             continue;
         }
@@ -224,7 +242,7 @@ fn others(evaluation: &Evaluation, route: &str, covered: &[Covered]) -> Vec<Othe
                 bad && words().any(|word| word == route || word == gateway)
             };
             others.extend(scope.conditions.iter().filter(names).map(|condition| Other {
-                policy: format!("{} {name}", status.object.kind),
+                policy: name.clone(),
                 ancestor: gateway.clone(),
                 condition: condition.reason.to_owned(),
                 message: condition.message.clone(),
@@ -261,6 +279,16 @@ fn text(covered: &[Covered], others: &[Other], style: &Style) -> Result<(), Fail
                 place.policy
             );
             print::line(&line)?;
+            let beside = [
+                ("merged with", &place.merged_with),
+                ("baseline", &place.baseline),
+                ("shadow", &place.shadow),
+            ];
+            for (what, policy) in beside {
+                if let Some(policy) = policy {
+                    print::line(&format!("  {:<width$}  {what} {policy}", ""))?;
+                }
+            }
             for Feature { feature, from, role } in &place.enforces {
                 let role = if *role == "policy" {
                     String::new()

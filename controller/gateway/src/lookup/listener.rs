@@ -98,7 +98,7 @@ impl Socket {
                 if chain.peers.iter().any(|network| network.contains(peer)) {
                     return Some(chain);
                 }
-                any = any.or(Some(chain).filter(|chain| chain.peers.is_empty()));
+                any = any.or_else(|| Some(chain).filter(|chain| chain.peers.is_empty()));
             }
             any
         };
@@ -178,7 +178,7 @@ fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Det
         return Err(Unclear::new(format!("{what} has the filters {}", filters.join(", "))));
     }
     let yes = |flag: Option<envoy_types::pb::google::protobuf::BoolValue>| flag.is_some_and(|flag| flag.value);
-    let common = manager.common_http_protocol_options.clone().unwrap_or_default();
+    let common = manager.common_http_protocol_options.unwrap_or_default();
     let understood = yes(manager.normalize_path)
         && manager.merge_slashes
         && manager.path_with_escaped_slashes_action == i32::from(PathWithEscapedSlashesAction::UnescapeAndRedirect)
