@@ -104,14 +104,14 @@ impl Peers<'_> {
             Detection::Header { .. } | Detection::Unknown => false,
         };
         let own = match self.detection {
-            Detection::Proxies { networks, .. } if self.trusted => Some(xff(XffConfig {
+            Detection::Proxies { networks, .. } if self.trusted => Some(xff(&XffConfig {
                 xff_trusted_cidrs: Some(XffTrustedCidrs {
                     cidrs: ranges(networks),
                 }),
                 skip_xff_append: skip(append),
                 ..XffConfig::default()
             })),
-            Detection::Hops { hops, .. } => Some(xff(XffConfig {
+            Detection::Hops { hops, .. } => Some(xff(&XffConfig {
                 // Envoy counts from zero.
                 xff_num_trusted_hops: hops.saturating_sub(1),
                 skip_xff_append: skip(append),
@@ -168,10 +168,10 @@ fn early(mutations: Vec<Mutation>) -> TypedExtensionConfig {
     }
 }
 
-fn xff(config: XffConfig) -> TypedExtensionConfig {
+fn xff(config: &XffConfig) -> TypedExtensionConfig {
     TypedExtensionConfig {
         name: "envoy.http.original_ip_detection.xff".to_owned(),
-        typed_config: Some(any(&config)),
+        typed_config: Some(any(config)),
     }
 }
 

@@ -2,15 +2,14 @@
 //!
 //! A backend that is meant to be spoken to in TLS is spoken to in TLS or not at all.
 
+mod sources;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use gateway_api::backendtlspolicies::{
-    BackendTlsPolicy, BackendTlsPolicyValidation, BackendTlsPolicyValidationSubjectAltNamesType as NameType,
-};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use gateway_api::backendtlspolicies::BackendTlsPolicy;
 use portcullis_api::backend::{BackendEndpoint, BackendTlsSettings, TlsVersion};
 use portcullis_attachment::{
     binding::Bindings,
@@ -20,36 +19,9 @@ use portcullis_attachment::{
     status::{ObjectStatus, ParentRef, Scope, ScopeStatus},
 };
 
-use crate::{
-    certificate,
-    report::{Fault, condition, ignored, sentence},
-};
-
-/// How a backend proves itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trust {
-    /// The name that the backend is asked for in the TLS greeting.
-    pub(crate) server_name: String,
-    /// The names of which its certificate must hold one.
-    pub(crate) names: Vec<Name>,
-    pub(crate) authorities: Authorities,
-}
-
-/// A name in a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
-    Dns(String),
-    Uri(String),
-}
-
-/// Whose signatures count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authorities {
-    /// A file, as Envoy sees it.
-    File(String),
-    /// PEM text (RFC 7468).
-    Pem(Vec<u8>),
-}
+use self::sources::Sources;
+pub(crate) use self::sources::{Authorities, Name, Trust};
+use crate::report::{Fault, condition, ignored, sentence};
 
 /// One policy.
 struct Policy<'a> {
@@ -65,36 +37,32 @@ struct Policy<'a> {
 /// Group, kind, namespace and name of a backend.
 type Target<'a> = (&'a str, &'a str, &'a str, &'a str);
 
+/// Policies by target and section, oldest first.
+type Holders<'a> = HashMap<Target<'a>, BTreeMap<Option<&'a str>, Vec<usize>>>;
+
+/// A backend, as [`Target`].
+type Owned = (String, String, String, String);
+
+/// Gateways by namespace and name.
+type Gateways = BTreeSet<(String, String)>;
+
+/// The Gateways of the routes that lead to a backend.
+type Uses = HashMap<Owned, Gateways>;
+
 /// All policies and what they may refer to.
 pub(crate) struct BackendTls<'a> {
     policies: Vec<Policy<'a>>,
-    /// Policies by target and section, oldest first.
-    targets: HashMap<Target<'a>, BTreeMap<Option<&'a str>, Vec<usize>>>,
+    targets: Holders<'a>,
     sources: Sources<'a>,
-}
-
-/// Where certificates of authorities may stand.
-struct Sources<'a> {
-    config_maps: HashMap<(&'a str, &'a str), &'a ConfigMap>,
-    secrets: HashMap<(&'a str, &'a str), &'a Secret>,
-    system: &'a str,
 }
 
 impl<'a> BackendTls<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot, system: &'a str, findings: &mut Vec<Finding>) -> Self {
-        let config_maps = snapshot.config_maps.iter().map(|map| {
-            let metadata = &map.metadata;
-            ((object::namespace(metadata), object::name(metadata)), map.as_ref())
-        });
-        let sources = Sources {
-            config_maps: config_maps.collect(),
-            secrets: certificate::secrets(snapshot),
-            system,
-        };
+        let sources = Sources::new(snapshot, system);
         let mut written: Vec<&BackendTlsPolicy> = snapshot.backend_tls_policies.iter().map(AsRef::as_ref).collect();
         written.sort_by(|one, other| object::age(&one.metadata).cmp(&object::age(&other.metadata)));
         let mut policies: Vec<Policy<'a>> = Vec::with_capacity(written.len());
-        let mut targets: HashMap<Target<'a>, BTreeMap<Option<&'a str>, Vec<usize>>> = HashMap::new();
+        let mut targets: Holders<'a> = HashMap::new();
         for policy in written {
             let namespace = object::namespace(&policy.metadata);
             let object = ObjectRef::new("BackendTLSPolicy", namespace, object::name(&policy.metadata));
@@ -104,7 +72,7 @@ impl<'a> BackendTls<'a> {
             }
             let mut unresolved = None;
             let trust = sources.validation(namespace, &policy.spec.validation, &mut |reason, fault: Fault| {
-                unresolved.get_or_insert((reason, fault.message.clone()));
+                unresolved.get_or_insert_with(|| (reason, fault.message.clone()));
                 tell(Severity::Error, fault.below("spec.validation"));
             });
             let index = policies.len();
@@ -331,11 +299,8 @@ impl<'a> BackendTls<'a> {
 }
 
 /// Gateways by the backends that their routes lead to.
-fn uses(
-    snapshot: &Snapshot,
-    bindings: &Bindings,
-) -> HashMap<(String, String, String, String), BTreeSet<(String, String)>> {
-    let mut gateways: HashMap<(&str, &str, &str), BTreeSet<(String, String)>> = HashMap::new();
+fn uses(snapshot: &Snapshot, bindings: &Bindings) -> Uses {
+    let mut gateways: HashMap<(&str, &str, &str), Gateways> = HashMap::new();
     for parent in &bindings.parents {
         let route = &parent.route;
         let of_route = gateways.entry((route.kind, &route.namespace, &route.name)).or_default();
@@ -346,7 +311,7 @@ fn uses(
                 .map(|bound| (bound.listener.namespace.clone(), bound.listener.gateway.clone())),
         );
     }
-    let mut uses: HashMap<_, BTreeSet<_>> = HashMap::new();
+    let mut uses = Uses::new();
     let mut add =
         |kind: &str, metadata, group: &Option<String>, of: &Option<String>, namespace: &Option<String>, name: &str| {
             let own = object::namespace(metadata);
@@ -388,127 +353,4 @@ fn uses(
         }
     }
     uses
-}
-
-impl Sources<'_> {
-    fn validation(
-        &self,
-        namespace: &str,
-        validation: &BackendTlsPolicyValidation,
-        tell: &mut impl FnMut(&'static str, Fault),
-    ) -> Result<Arc<Trust>, (&'static str, String)> {
-        let references = validation.ca_certificate_refs.iter().flatten();
-        let references = references.map(|reference| {
-            (
-                reference.group.as_str(),
-                reference.kind.as_str(),
-                reference.name.as_str(),
-            )
-        });
-        let system = validation
-            .well_known_ca_certificates
-            .as_deref()
-            .filter(|known| !known.is_empty());
-        let Some(authorities) = self.authorities(namespace, references, system, tell) else {
-            let message = "no authority is trusted: none of its CA certificates can be used".to_owned();
-            return Err(("NoValidCACertificate", message));
-        };
-        let mut names: Vec<Name> = Vec::new();
-        for name in validation.subject_alt_names.iter().flatten() {
-            let named = match name.r#type {
-                NameType::Hostname => name.hostname.clone().map(Name::Dns),
-                NameType::Uri => name.uri.clone().map(Name::Uri),
-            };
-            names.extend(named);
-        }
-        if names.is_empty() {
-            names.push(Name::Dns(validation.hostname.clone()));
-        }
-        Ok(Arc::new(Trust {
-            server_name: validation.hostname.clone(),
-            names,
-            authorities,
-        }))
-    }
-
-    /// Everything that the references which can be followed hold; none where nothing does.
-    fn authorities<'r>(
-        &self,
-        namespace: &str,
-        references: impl Iterator<Item = (&'r str, &'r str, &'r str)>,
-        well_known: Option<&str>,
-        tell: &mut impl FnMut(&'static str, Fault),
-    ) -> Option<Authorities> {
-        match well_known {
-            Some("System") => return Some(Authorities::File(self.system.to_owned())),
-            Some(other) => {
-                let message = format!("{other:?} is not known");
-                let fault = Fault::new("unknown-value", "wellKnownCACertificates", message).fix("write \"System\"");
-                tell("InvalidCACertificateRef", fault);
-                return None;
-            }
-            None => {}
-        }
-        let mut pem = Vec::new();
-        for (index, (group, kind, name)) in references.enumerate() {
-            let path = format!("caCertificateRefs[{index}]");
-            let text = match (group, kind) {
-                ("", "ConfigMap") => self.config_maps.get(&(namespace, name)).map(|map| of_config_map(map)),
-                ("", "Secret") => self.secrets.get(&(namespace, name)).map(|secret| of_secret(secret)),
-                _ => {
-                    let message = format!("kind {kind:?} of group {group:?} holds no CA certificate");
-                    let fault = Fault::new("invalid-certificate-kind", format!("{path}.kind"), message);
-                    tell("InvalidKind", fault.fix("refer to a ConfigMap or a Secret"));
-                    continue;
-                }
-            };
-            let what = format!("{kind} {namespace}/{name}");
-            let checked = match text {
-                None => Err(("certificate-not-found", format!("{what} does not exist"))),
-                Some(None) => Err(("invalid-certificate", format!("{what} has no entry \"ca.crt\""))),
-                Some(Some(text)) => match certificate::check_authorities(&text) {
-                    Ok(()) => Ok(text),
-                    Err(why) => Err(("invalid-certificate", format!("{what}: {why}"))),
-                },
-            };
-            match checked {
-                Ok(text) => {
-                    pem.extend(text);
-                    pem.push(b'\n');
-                }
-                Err((code, message)) => {
-                    tell(
-                        "InvalidCACertificateRef",
-                        Fault::new(code, format!("{path}.name"), message),
-                    );
-                }
-            }
-        }
-        (!pem.is_empty()).then_some(Authorities::Pem(pem))
-    }
-}
-
-/// `ca.crt`, or `tls.crt`, or the only entry, as Envoy Gateway reads it.
-fn of_config_map(map: &ConfigMap) -> Option<Vec<u8>> {
-    let data = map
-        .data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value.as_bytes()));
-    choose(data.collect())
-}
-
-fn of_secret(secret: &Secret) -> Option<Vec<u8>> {
-    let data = secret
-        .data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value.0.as_slice()));
-    choose(data.collect())
-}
-
-fn choose(entries: BTreeMap<&str, &[u8]>) -> Option<Vec<u8>> {
-    let named = entries.get("ca.crt").or_else(|| entries.get("tls.crt"));
-    let only = entries.values().next().filter(|_| entries.len() == 1);
-    named.or(only).map(|text| text.to_vec())
 }

@@ -4,11 +4,13 @@
 //! whose settings are wrong, or that names a listener which does not exist leaves no address known where it would have
 //! applied: rules that deny addresses match there, rules that allow them do not.
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_api::{
-    client_traffic_policy::{ClientIpDetection, ClientTrafficPolicySpec},
+    client_traffic_policy::ClientTrafficPolicySpec,
     security_policy::{NamespacesFrom, TargetSelector},
 };
 use portcullis_attachment::{
@@ -18,11 +20,11 @@ use portcullis_attachment::{
     snapshot::{PolicyTarget, Snapshot},
     status::{Condition, ObjectStatus, ParentRef, Scope, ScopeStatus},
 };
-use portcullis_engine::address::parse_network;
 
+use self::settings::{read, unused};
 use crate::{
     detection::Detection,
-    report::{Fault, condition, ignored, sentence},
+    report::{Fault, condition, sentence},
 };
 
 /// A Gateway or a ListenerSet, or one of its listeners.
@@ -493,76 +495,4 @@ fn labelled(metadata: &ObjectMeta, selector: &TargetSelector) -> bool {
         (expression.key.as_str(), expression.operator.as_str(), values)
     });
     selector::matches(labels, Some(&selector.match_labels), expressions)
-}
-
-/// Reads the settings of a policy.
-fn read(settings: Option<&ClientIpDetection>) -> Result<Detection, Fault> {
-    let Some(settings) = settings else {
-        return Ok(Detection::default());
-    };
-    if let Some(forwarded) = &settings.x_forwarded_for {
-        let append = forwarded.disable_x_forwarded_for_append != Some(true);
-        let hops = forwarded
-            .num_trusted_hops
-            .map(|hops| u32::try_from(hops).unwrap_or_default());
-        return match hops {
-            Some(0) => Ok(Detection::Peer { append }),
-            Some(hops) => Ok(Detection::Hops { hops, append }),
-            None => {
-                let mut networks = Vec::with_capacity(forwarded.trusted_cidrs.len());
-                for (index, text) in forwarded.trusted_cidrs.iter().enumerate() {
-                    let path = format!("xForwardedFor.trustedCIDRs[{index}]");
-                    let network = parse_network(text).map_err(|meant| {
-                        let mut fault = Fault::new("invalid-cidr", path, format!("{text:?} is not a CIDR"));
-                        fault.fix = meant.map(|meant| format!("write {meant:?}"));
-                        fault
-                    })?;
-                    networks.push((network.network().to_string(), u32::from(network.prefix_len())));
-                }
-                networks.sort();
-                networks.dedup();
-                // A filter chain for no network would be one for all.
-                if networks.is_empty() {
-                    return Ok(Detection::Peer { append });
-                }
-                Ok(Detection::Proxies { networks, append })
-            }
-        };
-    }
-    let Some(header) = &settings.custom_header else {
-        return Ok(Detection::default());
-    };
-    let name = header.name.to_ascii_lowercase();
-    if name.starts_with("x-envoy-") {
-        let message = format!("{name:?} belongs to the proxy, which removes what clients send in it");
-        return Err(Fault::new("invalid-header-name", "customHeader.name", message).fix("use another header"));
-    }
-    Ok(Detection::Header {
-        name,
-        reject: header.fail_closed == Some(true),
-    })
-}
-
-/// Fields that have no effect.
-fn unused(spec: &ClientTrafficPolicySpec) -> Vec<Fault> {
-    let set = [
-        ("tcpKeepalive", spec.tcp_keepalive.is_some()),
-        ("enableProxyProtocol", spec.enable_proxy_protocol.is_some()),
-        ("proxyProtocol", spec.proxy_protocol.is_some()),
-        ("tls", spec.tls.is_some()),
-        ("path", spec.path.is_some()),
-        ("headers", spec.headers.is_some()),
-        ("timeout", spec.timeout.is_some()),
-        ("connection", spec.connection.is_some()),
-        ("http1", spec.http1.is_some()),
-        ("http2", spec.http2.is_some()),
-        ("http3", spec.http3.is_some()),
-        ("grpc", spec.grpc.is_some()),
-        ("healthCheck", spec.health_check.is_some()),
-        ("scheme", spec.scheme.is_some()),
-    ];
-    set.into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| ignored(&format!("spec.{name}"), "only clientIPDetection is enforced"))
-        .collect()
 }
