@@ -144,7 +144,11 @@ impl Table {
             .entries;
         // A place without a policy is a fault of ours: it stays shut.
         let (policy, shut) = match served.policy {
-            Some(policy) => (policy, policy.refuses || served.shut),
+            // So does one whose CORS filter nobody would answer for.
+            Some(policy) => {
+                let unanswered = served.rule.cors && !policies.know(policy).cors;
+                (policy, policy.refuses || served.shut || unanswered)
+            }
             None => (&self.none, true),
         };
         let known = policies.know(policy);

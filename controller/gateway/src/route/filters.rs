@@ -10,6 +10,8 @@ use gateway_api::httproutes::{
     HttpRouteRulesFiltersUrlRewrite,
 };
 
+use portcullis_attachment::cors_filter::cors_of_filter;
+
 use super::{mirror, source::alike};
 use crate::{report::Fault, xds::header};
 
@@ -53,6 +55,7 @@ pub(crate) struct Filters {
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) mirrors: Vec<Copies>,
+    pub(crate) cors: bool,
 }
 
 /// `RequestMirror`, before its backend is looked for.
@@ -158,8 +161,15 @@ impl Filters {
                 });
             }
             HttpRouteRulesFiltersType::ExtensionRef => return Err(unsupported("ExtensionRef")),
+            // The filter that decides every request answers for it: the attachment puts it into the rule's document.
             HttpRouteRulesFiltersType::Cors => {
-                return Err(unsupported("CORS").fix("set cors in a SecurityPolicy that targets the route"));
+                cors_of_filter(required(spec.cors.as_ref(), "cors")?).map_err(|error| Fault {
+                    code: error.code,
+                    path: error.path,
+                    message: error.message,
+                    fix: error.fix,
+                })?;
+                self.cors = true;
             }
         }
         Ok(())

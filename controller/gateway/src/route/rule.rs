@@ -43,6 +43,8 @@ pub(crate) struct Rule {
     response: Edits,
     timing: Timing,
     mirrors: Vec<Mirror>,
+    /// Whether its policy must answer for the CORS filter.
+    pub(crate) cors: bool,
     /// The clusters that it sends to.
     pub(crate) clusters: Vec<String>,
 }
@@ -159,6 +161,7 @@ impl Rule {
             response: filters.response,
             timing,
             mirrors,
+            cors: filters.cors,
             clusters,
         };
         (rule, notes)

@@ -62,6 +62,12 @@ spec.rules[].matches[].headers[].value
 ";
 
 const HTTP: &str = "
+spec.rules[].filters[].cors.allowCredentials
+spec.rules[].filters[].cors.allowHeaders[]
+spec.rules[].filters[].cors.allowMethods[]
+spec.rules[].filters[].cors.allowOrigins[]
+spec.rules[].filters[].cors.exposeHeaders[]
+spec.rules[].filters[].cors.maxAge
 spec.rules[].filters[].requestRedirect.hostname
 spec.rules[].filters[].requestRedirect.path.replaceFullPath
 spec.rules[].filters[].requestRedirect.path.replacePrefixMatch
@@ -98,12 +104,6 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "HTTPRoute",
         "spec.rules[].filters[].extensionRef",
         "filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: A, name: a}}], backendRefs: [{name: a, port: 80}]",
-        "unsupported-filter",
-    ),
-    (
-        "HTTPRoute",
-        "spec.rules[].filters[].cors",
-        "filters: [{type: CORS, cors: {allowOrigins: ['*']}}], backendRefs: [{name: a, port: 80}]",
         "unsupported-filter",
     ),
     (

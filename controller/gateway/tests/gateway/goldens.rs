@@ -129,7 +129,7 @@ fn abbreviate(value: &mut Value) {
 fn name_policies(mut text: String, world: &World) -> String {
     let mut names: BTreeMap<&str, (String, &str)> = BTreeMap::new();
     names.insert(&world.none.hash, ("none".to_owned(), &world.none.document));
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::from([("none", 1)]);
     for policy in world.attachment.policies.values() {
         if names.contains_key(policy.hash.as_str()) {
             continue;

@@ -395,6 +395,71 @@ fn a_preflight_has_no_backend() {
             &[],
         ),
         case(&["OPTIONS /orders HTTP/1.1", HOST], 404, &[]),
+        case(&["PUT /filter HTTP/1.1", HOST], 200, &["backend anyone"]),
+        case(
+            &[
+                "OPTIONS /filter HTTP/1.1",
+                HOST,
+                ORIGIN,
+                "access-control-request-method: PUT",
+            ],
+            404,
+            &[],
+        ),
+    ]);
+}
+
+/// A gRPC request's path is its service and method; an answer of Envoy's own is a gRPC status.
+#[test]
+fn grpc_is_routed_by_service_and_method() {
+    const HOST: &str = "host: grpc.example.org";
+    const GRPC: &str = "content-type: application/grpc";
+    const UNIMPLEMENTED: &[&str] = &["grpc-status: 12\r\n"];
+    run(&[
+        case(
+            &["POST /shop.Orders/List HTTP/1.1", HOST, GRPC],
+            200,
+            &["backend anyone", "x-rule: served"],
+        ),
+        case(
+            &["POST /shop.Orders/List HTTP/1.1", HOST, GRPC, "x-canary: yes"],
+            200,
+            &["x-rule: canary"],
+        ),
+        case(
+            &["POST /shop.Stock/Anything HTTP/1.1", HOST, GRPC],
+            200,
+            &["x-rule: served"],
+        ),
+        case(
+            &["POST /any.Service/Check HTTP/1.1", HOST, GRPC],
+            200,
+            &["x-rule: served"],
+        ),
+        case(&["POST /b/c HTTP/1.1", HOST, GRPC], 200, &["x-rule: served"]),
+        case(&["POST /shop.Orders/Delete HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /shop.Orders/list HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /shop.Stock HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /shop.Stocks/A HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /a/cd HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /ab/c HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(&["POST /a HTTP/1.1", HOST, GRPC], 200, UNIMPLEMENTED),
+        case(
+            &["POST /any.Service/Check/more HTTP/1.1", HOST, GRPC],
+            200,
+            UNIMPLEMENTED,
+        ),
+        case(
+            &["POST /shop.Broken/A HTTP/1.1", HOST, GRPC],
+            200,
+            &["grpc-status: 2\r\n"],
+        ),
+        case(
+            &["POST /shop.Down/A HTTP/1.1", HOST, GRPC],
+            200,
+            &["grpc-status: 14\r\n"],
+        ),
+        case(&["POST /shop.Orders/Delete HTTP/1.1", HOST], 404, &[]),
     ]);
 }
 
