@@ -59,6 +59,12 @@ const OF_CONNECTION: [&str; 8] = [
     "upgrade",
 ];
 
+/// As many headers as Envoy surely takes: it takes 100 with its own.
+const MAX_LINES: usize = 80;
+
+/// As many bytes as Envoy surely takes: it takes 60 KiB with its own.
+const MAX_SIZE: usize = 48 * 1024;
+
 /// A request as a client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -162,6 +168,12 @@ impl Sent {
                 ));
             }
             lines.push((name, value.trim_matches([' ', '\t']).to_owned()));
+        }
+        let size: usize = lines.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if lines.len() > MAX_LINES || size + target.len() > MAX_SIZE {
+            return Err(format!(
+                "the request has more than {MAX_LINES} headers or {MAX_SIZE} bytes, which Envoy may refuse"
+            ));
         }
         if lines.iter().filter(|(name, _)| name == "host").count() > 1 {
             return Err("host is there twice; remove one of the two".to_owned());
@@ -345,6 +357,7 @@ mod tests {
         ] {
             assert!(send(method, name, value).is_err(), "{method} {name} {value}");
         }
+        assert!(send("GET", "x", &"1".repeat(MAX_SIZE)).is_err());
     }
 
     #[test]
