@@ -66,6 +66,54 @@ pub struct Snapshot {
     pub namespaces: Vec<Arc<Namespace>>,
 }
 
+impl Snapshot {
+    /// Adds the objects of another one.
+    pub fn append(&mut self, other: &Self) {
+        // Every field is named, so that a new one cannot be forgotten.
+        let Self {
+            gateway_classes,
+            gateways,
+            listener_sets,
+            http_routes,
+            http_route_retries,
+            grpc_routes,
+            reference_grants,
+            security_policies,
+            access_policies,
+            broken_policies,
+            client_traffic_policies,
+            broken_client_traffic_policies,
+            backends,
+            backend_tls_policies,
+            config_maps,
+            services,
+            endpoint_slices,
+            secrets,
+            namespaces,
+        } = other;
+        self.gateway_classes.extend_from_slice(gateway_classes);
+        self.gateways.extend_from_slice(gateways);
+        self.listener_sets.extend_from_slice(listener_sets);
+        self.http_routes.extend_from_slice(http_routes);
+        self.http_route_retries.extend_from_slice(http_route_retries);
+        self.grpc_routes.extend_from_slice(grpc_routes);
+        self.reference_grants.extend_from_slice(reference_grants);
+        self.security_policies.extend_from_slice(security_policies);
+        self.access_policies.extend_from_slice(access_policies);
+        self.broken_policies.extend_from_slice(broken_policies);
+        self.client_traffic_policies.extend_from_slice(client_traffic_policies);
+        self.broken_client_traffic_policies
+            .extend_from_slice(broken_client_traffic_policies);
+        self.backends.extend_from_slice(backends);
+        self.backend_tls_policies.extend_from_slice(backend_tls_policies);
+        self.config_maps.extend_from_slice(config_maps);
+        self.services.extend_from_slice(services);
+        self.endpoint_slices.extend_from_slice(endpoint_slices);
+        self.secrets.extend_from_slice(secrets);
+        self.namespaces.extend_from_slice(namespaces);
+    }
+}
+
 /// The retries of one HTTPRoute, which the standard channel's type has no field for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteRetries {

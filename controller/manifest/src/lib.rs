@@ -19,7 +19,10 @@ mod schema;
 mod tree;
 mod validate;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use portcullis_attachment::{
     finding::{Finding, Severity},
@@ -29,9 +32,9 @@ use portcullis_attachment::{
 
 pub use self::{diagnostic::Diagnostic, near::nearest, place::Place};
 use self::{
-    objects::Objects,
+    objects::{Item, Objects},
     place::{Position, Step, steps},
-    tree::{Node, Value},
+    tree::{Node, SyntaxError, Value},
 };
 
 /// Everything that a set of files holds. Not printable: the trees hold Secrets.
@@ -43,18 +46,65 @@ pub struct Loaded {
     files: Vec<String>,
     unreadable: BTreeSet<usize>,
     failed: BTreeSet<usize>,
-    origins: BTreeMap<ObjectRef, (usize, Node)>,
+    origins: BTreeMap<ObjectRef, (usize, Arc<Node>)>,
 }
 
 /// Reads files, given as name and text; the names appear in diagnostics as they are.
 #[must_use]
 pub fn load(files: &[(String, String)]) -> Loaded {
+    Reader::default().load(files)
+}
+
+/// Reads files again and again: one that says what it said is not read a second time. Not printable: it holds Secrets.
+#[derive(Default)]
+pub struct Reader {
+    known: HashMap<String, Arc<Read>>,
+}
+
+/// What one file says.
+struct Read {
+    text: String,
+    errors: Vec<SyntaxError>,
+    items: Vec<Item>,
+}
+
+impl Read {
+    fn new(text: &str) -> Self {
+        let documents = tree::parse(text);
+        let roots = documents.roots.into_iter();
+        Self {
+            text: text.to_owned(),
+            errors: documents.errors,
+            items: roots
+                .filter(|root| !matches!(root.value, Value::Null) && !policy_test::is_test(root))
+                .flat_map(objects::items)
+                .collect(),
+        }
+    }
+}
+
+impl Reader {
+    /// Does what [`load`] does.
+    #[must_use]
+    pub fn load(&mut self, files: &[(String, String)]) -> Loaded {
+        let former = std::mem::take(&mut self.known);
+        let mut reads = Vec::with_capacity(files.len());
+        for (name, text) in files {
+            let known = former.get(name).filter(|read| read.text == *text);
+            let read = known.map_or_else(|| Arc::new(Read::new(text)), Arc::clone);
+            self.known.insert(name.clone(), Arc::clone(&read));
+            reads.push(read);
+        }
+        combine(files, &reads)
+    }
+}
+
+fn combine(files: &[(String, String)], reads: &[Arc<Read>]) -> Loaded {
     let mut objects = Objects::default();
     let mut diagnostics = Vec::new();
     let mut unreadable = BTreeSet::new();
-    for (number, (name, text)) in files.iter().enumerate() {
-        let documents = tree::parse(text);
-        for error in documents.errors {
+    for (number, ((name, _), read)) in files.iter().zip(reads).enumerate() {
+        for error in &read.errors {
             unreadable.insert(number);
             diagnostics.push(Diagnostic {
                 place: Some(error.position.in_file(name)),
@@ -63,13 +113,11 @@ pub fn load(files: &[(String, String)]) -> Loaded {
                 object: String::new(),
                 path: visible(&error.path),
                 fix: Some(mend_syntax(&error.message).to_owned()),
-                message: error.message,
+                message: error.message.clone(),
             });
         }
-        for root in documents.roots {
-            if !matches!(root.value, Value::Null) && !policy_test::is_test(&root) {
-                objects.read(number, root, files);
-            }
+        for item in &read.items {
+            objects.take(number, item, files);
         }
     }
     let mut failed = unreadable.clone();

@@ -28,48 +28,54 @@ use crate::{
 /// `List` objects inside `List` objects; kubectl writes one level.
 const LISTS: usize = 4;
 
-/// What was read so far.
-#[derive(Default)]
-pub(crate) struct Objects {
-    pub(crate) snapshot: Snapshot,
-    /// Where each object stands: the index of the file, and its tree.
-    pub(crate) origins: BTreeMap<ObjectRef, (usize, Node)>,
-    /// Faults with the index of the file and the object's name.
-    pub(crate) faults: Vec<(usize, String, Fault)>,
-    /// Files with an object that another file has as well, told there.
-    pub(crate) contested: BTreeSet<usize>,
+/// What a part of a file holds, as this file alone tells: nothing that another one says changes it.
+pub(crate) enum Item {
+    /// An object of a kind that is read.
+    Object(Box<Object>),
+    /// Something else, with its name.
+    Fault(String, Fault),
 }
 
-impl Objects {
-    /// Reads one document.
-    pub(crate) fn read(&mut self, file: usize, root: Node, files: &[(String, String)]) {
-        self.read_nested(file, root, files, LISTS);
-    }
+/// An object, read as far as its faults allow.
+pub(crate) struct Object {
+    kind: &'static Kind,
+    object: ObjectRef,
+    name: String,
+    root: Arc<Node>,
+    faults: Vec<Fault>,
+    /// The object alone, unless it has faults.
+    read: Result<Snapshot, Fault>,
+}
 
-    fn read_nested(&mut self, file: usize, root: Node, files: &[(String, String)], lists: usize) {
-        let (api_version, kind) = match identity::type_of(&root) {
-            Ok(found) => found,
-            Err(fault) => return self.faults.push((file, String::new(), fault)),
-        };
-        if kind.ends_with("List")
-            && lists > 0
-            && let Some(Value::Sequence(items)) = root.get("items").map(|items| &items.value)
-        {
-            for item in items.clone() {
-                self.read_nested(file, item, files, lists - 1);
-            }
-            return;
-        }
-        match recognize(&root, &api_version, &kind) {
-            Ok(kind) => self.object(file, root, kind, files),
-            Err(fault) => {
-                let name = identity::display(&kind, &root);
-                self.faults.push((file, name, fault));
-            }
-        }
-    }
+/// Reads one document.
+pub(crate) fn items(root: Node) -> Vec<Item> {
+    let mut items = Vec::new();
+    nested(root, LISTS, &mut items);
+    items
+}
 
-    fn object(&mut self, file: usize, root: Node, kind: &'static Kind, files: &[(String, String)]) {
+fn nested(root: Node, lists: usize, items: &mut Vec<Item>) {
+    let (api_version, kind) = match identity::type_of(&root) {
+        Ok(found) => found,
+        Err(fault) => return items.push(Item::Fault(String::new(), fault)),
+    };
+    if kind.ends_with("List")
+        && lists > 0
+        && let Some(Value::Sequence(list)) = root.get("items").map(|items| &items.value)
+    {
+        for item in list.clone() {
+            nested(item, lists - 1, items);
+        }
+        return;
+    }
+    items.push(match recognize(&root, &api_version, &kind) {
+        Ok(kind) => Item::Object(Box::new(Object::new(root, kind))),
+        Err(fault) => Item::Fault(identity::display(&kind, &root), fault),
+    });
+}
+
+impl Object {
+    fn new(root: Node, kind: &'static Kind) -> Self {
         let manner = Manner {
             secret: kind.which == Which::Secret,
             null_is_absent: kind.built_in,
@@ -77,11 +83,72 @@ impl Objects {
         let (mut json, mut faults) = validate(&root, kind.schema(), manner);
         let Identity { object, faults: more } = identity::identify(&root, kind, &mut json);
         faults.extend(more);
-        if let Some((other, node)) = self.origins.get(&object).filter(|_| !object.name.is_empty()) {
+        let mut alone = Snapshot::default();
+        let read = if faults.is_empty() {
+            add(&mut alone, kind.which, json).map(|()| alone)
+        } else {
+            Ok(alone)
+        };
+        let read = read.map_err(|message| Fault {
+            position: root.position,
+            severity: Severity::Error,
+            code: "unreadable-object",
+            path: String::new(),
+            // serde's message may quote the value.
+            message: if manner.secret {
+                "cannot be read".to_owned()
+            } else {
+                message
+            },
+            fix: None,
+        });
+        Self {
+            kind,
+            object,
+            name: identity::display(kind.name, &root),
+            root: Arc::new(root),
+            faults,
+            read,
+        }
+    }
+}
+
+/// What was read so far.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) snapshot: Snapshot,
+    /// Where each object stands: the index of the file, and its tree.
+    pub(crate) origins: BTreeMap<ObjectRef, (usize, Arc<Node>)>,
+    /// Faults with the index of the file and the object's name.
+    pub(crate) faults: Vec<(usize, String, Fault)>,
+    /// Files with an object that another file has as well, told there.
+    pub(crate) contested: BTreeSet<usize>,
+}
+
+impl Objects {
+    /// Takes in what file number `file` holds.
+    pub(crate) fn take(&mut self, file: usize, item: &Item, files: &[(String, String)]) {
+        match item {
+            Item::Object(object) => self.object(file, object, files),
+            Item::Fault(name, fault) => self.faults.push((file, name.clone(), fault.clone())),
+        }
+    }
+
+    fn object(&mut self, file: usize, object: &Object, files: &[(String, String)]) {
+        let Object {
+            kind,
+            object,
+            name,
+            root,
+            faults,
+            read,
+        } = object;
+        let mut faults = faults.clone();
+        if let Some((other, node)) = self.origins.get(object).filter(|_| !object.name.is_empty()) {
             let place = files.get(*other).map_or("", |(name, _)| name);
             self.contested.insert(*other);
             faults.push(Fault {
-                position: find(&root, "metadata.name"),
+                position: find(root, "metadata.name"),
                 severity: Severity::Error,
                 code: "duplicate-object",
                 path: "metadata.name".to_owned(),
@@ -89,25 +156,14 @@ impl Objects {
                 fix: Some("remove one of the two, or give it another name".to_owned()),
             });
         }
-        if faults.is_empty()
-            && let Err(message) = self.add(kind.which, json)
-        {
-            faults.push(Fault {
-                position: root.position,
-                severity: Severity::Error,
-                code: "unreadable-object",
-                path: String::new(),
-                // serde's message may quote the value.
-                message: if manner.secret {
-                    "cannot be read".to_owned()
-                } else {
-                    message
-                },
-                fix: None,
-            });
+        if faults.is_empty() {
+            match read {
+                Ok(alone) => self.snapshot.append(alone),
+                Err(fault) => faults.push(fault.clone()),
+            }
         }
         if kind.which == Which::ClientTrafficPolicy && !faults.is_empty() {
-            let broken = policy::broken(PolicyKind::default(), &root, &object, &faults);
+            let broken = policy::broken(PolicyKind::default(), root, object, &faults);
             self.snapshot.broken_client_traffic_policies.push(broken.into());
         }
         let policy = match kind.which {
@@ -116,36 +172,36 @@ impl Objects {
             _ => None,
         };
         if let Some(policy) = policy.filter(|_| !faults.is_empty()) {
-            policy::add(&mut self.snapshot, policy::broken(policy, &root, &object, &faults));
+            policy::add(&mut self.snapshot, policy::broken(policy, root, object, &faults));
         }
-        let name = identity::display(kind.name, &root);
         self.faults
             .extend(faults.into_iter().map(|fault| (file, name.clone(), fault)));
-        self.origins.entry(object).or_insert((file, root));
+        self.origins
+            .entry(object.clone())
+            .or_insert_with(|| (file, Arc::clone(root)));
     }
+}
 
-    fn add(&mut self, which: Which, json: Json) -> Result<(), String> {
-        let snapshot = &mut self.snapshot;
-        match which {
-            Which::AccessPolicy => snapshot.access_policies.push(typed(json)?),
-            Which::Backend => snapshot.backends.push(typed::<_>(json)?),
-            Which::BackendTlsPolicy => snapshot.backend_tls_policies.push(typed(json)?),
-            Which::ClientTrafficPolicy => snapshot.client_traffic_policies.push(typed(json)?),
-            Which::ConfigMap => snapshot.config_maps.push(typed(json)?),
-            Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
-            Which::Gateway => snapshot.gateways.push(typed(json)?),
-            Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
-            Which::GrpcRoute => snapshot.grpc_routes.push(typed(json)?),
-            Which::HttpRoute => http_route(snapshot, json)?,
-            Which::ListenerSet => snapshot.listener_sets.push(typed(json)?),
-            Which::Namespace => snapshot.namespaces.push(typed(json)?),
-            Which::ReferenceGrant => snapshot.reference_grants.push(typed(json)?),
-            Which::Secret => snapshot.secrets.push(secret(json)?.into()),
-            Which::SecurityPolicy => snapshot.security_policies.push(typed(json)?),
-            Which::Service => snapshot.services.push(typed(json)?),
-        }
-        Ok(())
+fn add(snapshot: &mut Snapshot, which: Which, json: Json) -> Result<(), String> {
+    match which {
+        Which::AccessPolicy => snapshot.access_policies.push(typed(json)?),
+        Which::Backend => snapshot.backends.push(typed::<_>(json)?),
+        Which::BackendTlsPolicy => snapshot.backend_tls_policies.push(typed(json)?),
+        Which::ClientTrafficPolicy => snapshot.client_traffic_policies.push(typed(json)?),
+        Which::ConfigMap => snapshot.config_maps.push(typed(json)?),
+        Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
+        Which::Gateway => snapshot.gateways.push(typed(json)?),
+        Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
+        Which::GrpcRoute => snapshot.grpc_routes.push(typed(json)?),
+        Which::HttpRoute => http_route(snapshot, json)?,
+        Which::ListenerSet => snapshot.listener_sets.push(typed(json)?),
+        Which::Namespace => snapshot.namespaces.push(typed(json)?),
+        Which::ReferenceGrant => snapshot.reference_grants.push(typed(json)?),
+        Which::Secret => snapshot.secrets.push(secret(json)?.into()),
+        Which::SecurityPolicy => snapshot.security_policies.push(typed(json)?),
+        Which::Service => snapshot.services.push(typed(json)?),
     }
+    Ok(())
 }
 
 /// Reads an HTTPRoute; `retry` of its rules, which its type does not have, is kept beside it.

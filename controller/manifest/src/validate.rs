@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// A fault of one object.
+#[derive(Clone)]
 pub(crate) struct Fault {
     pub(crate) position: Position,
     pub(crate) severity: Severity,

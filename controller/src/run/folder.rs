@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_attachment::{object::PolicyKind, snapshot::Snapshot};
-use portcullis_manifest::Diagnostic;
+use portcullis_manifest::{Diagnostic, Reader};
 
 use super::last_good::{Held, LastGood, Settled, Why};
 use crate::{
@@ -20,6 +20,7 @@ pub(crate) struct Folder {
     last_good: LastGood,
     settled: Settled,
     settings: Arc<Settings>,
+    reader: Reader,
 }
 
 /// What a look at the files brought.
@@ -40,6 +41,7 @@ impl Folder {
             last_good: LastGood::default(),
             settled: Settled::default(),
             settings,
+            reader: Reader::default(),
         }
     }
 
@@ -55,8 +57,9 @@ impl Folder {
         let found = self.read();
         let mut loaded = None;
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
+        let reader = &mut self.reader;
         let settled = self.last_good.settle(found, |texts| {
-            let now = portcullis_manifest::load(texts);
+            let now = reader.load(texts);
             let failed = load::failed_files(&now);
             diagnostics.extend(now.diagnostics.iter().cloned());
             loaded = Some(now);
@@ -78,7 +81,7 @@ impl Folder {
         let changed = (&settled.texts, &settled.left_out) != (&self.settled.texts, &self.settled.left_out);
         let evaluation = changed.then(|| {
             // What was read last to judge the files is what is served.
-            let mut loaded = loaded.unwrap_or_else(|| portcullis_manifest::load(&settled.texts));
+            let mut loaded = loaded.unwrap_or_else(|| self.reader.load(&settled.texts));
             close(&mut loaded.snapshot, &settled.left_out);
             load::translate(loaded, &self.settings)
         });
