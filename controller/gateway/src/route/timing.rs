@@ -48,7 +48,7 @@ impl Timing {
         };
         Ok(Self {
             // Where only the attempts are bounded, Envoy's own bound would end the last ones early.
-            timeout: request.or(attempt.map(|_| 0)).map(duration),
+            timeout: request.or_else(|| attempt.map(|_| 0)).map(duration),
             retry: Some(policy(retry, attempt).map_err(|fault| fault.below("retry"))?),
         })
     }
