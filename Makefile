@@ -51,6 +51,9 @@ controller:
 	@cargo build $(CARGO_RELEASE) -p portcullis
 	@mkdir -p dist && cp -f $(CARGO_TARGET_DIR)/$(MUSL)/release/portcullis dist/.portcullis && mv -f dist/.portcullis dist/portcullis
 
+# The end-to-end tests are built beside the controller, so that the heavy crates have the same features there.
+E2E := -p portcullis -p portcullis-e2e --features portcullis-e2e/grpc --lib $(patsubst tests/tests/%.rs,--test %,$(wildcard tests/tests/*.rs))
+
 .PHONY: test test-unit test-wasm32 test-e2e
 test: prepare envoy build faults test-unit test-wasm32 test-e2e ## every test: unit, cases in three places, real Envoy, real Docker
 test-unit:
@@ -61,7 +64,7 @@ test-wasm32:
 	@tests/make/wasm32.sh
 test-e2e:
 	$(STEP) "end to end"
-	@cargo test $(CARGO_RELEASE) -p portcullis-e2e -- --test-threads 1
+	@cargo test $(CARGO_RELEASE) $(E2E) -- --test-threads 1
 
 .PHONY: check
 check: prepare envoy build ## formatting, lints, each crate alone, size, imports, drift, a fuzz smoke

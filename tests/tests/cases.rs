@@ -5,7 +5,7 @@
 //! PROXY protocol header.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -300,7 +300,8 @@ fn bootstrap(scratch: &Scratch, backend: &Backend, groups: &[Placed]) -> Value {
         route["metadata"]["filter_metadata"]["portcullis"]["h"] = hash.clone().into();
         let mut host = json!({"name": placed.listener, "domains": ["*"], "routes": [route]});
         tables::deliver(&mut host, &hash, &document, &secrets);
-        for scheme in ["http", "https"] {
+        let schemes: BTreeSet<String> = placed.group.cases.iter().map(scheme).collect();
+        for scheme in schemes {
             let mut one = json!({"static_resources": {"listeners": [listener]}});
             for manager in tables::managers(&mut one) {
                 manager["route_config"]["virtual_hosts"] = json!([host]);
