@@ -199,7 +199,7 @@ impl Client {
     fn is_expired(&self, host: &impl Host) -> Result<bool, Reason> {
         match self.not_after {
             None => Ok(false),
-            Some(not_after) => Ok(host.now().map_err(|_| Reason::HostFault)? > not_after),
+            Some(not_after) => Ok(host.now().map_err(|_| Reason::HostFault)? >= not_after),
         }
     }
 }

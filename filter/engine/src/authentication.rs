@@ -6,6 +6,7 @@ use crate::{
     denial::Reason,
     document::{Document, Method, Secrets},
     host::Host,
+    http::header::same_to_backend,
     identity::{IdentityHeaders, Principal},
     policy::PolicyError,
     request::Request,
@@ -82,7 +83,7 @@ impl Authentication {
             return error("anyOf".to_owned(), "too-few-methods", message);
         }
         if let (Some(client), Some(user)) = (self.forward(Method::ApiKey), self.forward(Method::BasicAuth))
-            && client == user
+            && same_to_backend(client, user)
             && self.any_of.is_empty()
         {
             let message = "one header cannot carry the client's id and the user's name";
@@ -104,6 +105,14 @@ impl Authentication {
             Method::ApiKey => self.api_keys.as_ref()?.forward(),
             Method::BasicAuth => self.basic_auth.as_ref()?.forward(),
         }
+    }
+
+    /// Tells whether this policy sets a header, for some requests at least, `_` taken for `-`.
+    pub(crate) fn sets(&self, name: &[u8]) -> bool {
+        METHODS
+            .iter()
+            .filter_map(|method| self.forward(*method))
+            .any(|forward| same_to_backend(forward, name))
     }
 
     /// Names the headers that only this policy may set.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::{
     address::{NetworkSet, parse_network},
+    authentication::Authentication,
     document::{self, Action, PathMatchType},
     host::{Fault, Host},
     http::header::{is_field_value, is_token},
@@ -72,6 +73,8 @@ pub(crate) struct Verdict {
 pub(crate) struct Identity<'a> {
     /// Their names, whichever policy of the request sets them.
     pub(crate) names: &'a IdentityHeaders,
+    /// Who verifies identities for the rules' own policy.
+    pub(crate) policy: &'a Authentication,
     /// Their values, those of the rules' own policy first; `None` before the authentication.
     pub(crate) values: Option<[&'a Forwarded; 2]>,
 }

@@ -77,7 +77,7 @@ impl Checks {
             return Ok(());
         };
         let verdict = authorization
-            .decide(request, Identity { names, values: None })
+            .decide(request, identity(policy, names, None))
             .map_err(|_| refuse(Reason::HostFault))?;
         self.verdict = verdict;
         match &self.verdict {
@@ -133,12 +133,24 @@ impl Checks {
         if self.verdict.is_none() {
             let values = Some([&self.forwarded, others]);
             self.verdict = authorization
-                .decide(request, Identity { names, values })
+                .decide(request, identity(policy, names, values))
                 .map_err(|_| refuse(Reason::HostFault))?;
         }
         match &self.verdict {
             Some(verdict) if verdict.action == Action::Allow => Ok(()),
             _ => Err(refuse(Reason::AuthorizationDenied)),
         }
+    }
+}
+
+const fn identity<'a>(
+    policy: &'a Policy,
+    names: &'a IdentityHeaders,
+    values: Option<[&'a Forwarded; 2]>,
+) -> Identity<'a> {
+    Identity {
+        names,
+        policy: &policy.authentication,
+        values,
     }
 }

@@ -263,7 +263,7 @@ pub struct ApiClient {
     pub id: String,
     /// SHA-256 of the key's bytes, 64 lower-case hex digits.
     pub sha256: String,
-    /// When the key ends to be valid, in seconds since 1970; absent for never (`AccessPolicy.spec.apiKeyExpiry`).
+    /// The first moment at which the key is refused, in seconds since 1970; absent for never (`AccessPolicy.spec.apiKeyExpiry`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<u64>,
 }

@@ -38,6 +38,13 @@ pub enum HeaderEdit {
 }
 
 impl HeaderEdit {
+    /// The header's name.
+    pub(crate) fn name(&self) -> &[u8] {
+        match self {
+            Self::Add(name, _) | Self::Remove(name) | Self::Set(name, _) => name,
+        }
+    }
+
     pub(crate) fn add(name: impl IntoText, value: impl IntoText) -> Self {
         Self::Add(name.into_text(), value.into_text())
     }

@@ -298,14 +298,17 @@ impl Transaction {
     }
 
     fn write_edits(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
-        let policies = [self.policy.baseline.as_deref(), Some(&*self.policy)];
+        let policy = Arc::clone(&self.policy);
+        let policies = [policy.baseline.as_deref(), Some(&*policy)];
         let sources = policies
             .iter()
             .flatten()
             .flat_map(|policy| policy.authentication.sanitized());
         api_key::sanitize(&sources, head, &mut self.edits.headers);
         // Last: a source may have the name of the header that carries the id. The route's own policy has the last word.
-        self.edits.headers.extend(self.baseline.take_edits());
+        let own = &policy.authentication;
+        let others = self.baseline.take_edits().filter(|edit| !own.sets(edit.name()));
+        self.edits.headers.extend(others);
         self.edits.headers.extend(self.own.take_edits());
         self.outcome = Outcome::Allow;
         self.reason = Reason::Allowed;

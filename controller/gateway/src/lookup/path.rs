@@ -15,7 +15,7 @@ pub(crate) enum Normalized {
 pub(crate) fn normalize(target: &str) -> Normalized {
     let (path, query) = split(target);
     let (unescaped, escaped_slashes) = unescape_slashes(path);
-    let Some(canonical) = canonical(unescaped.as_bytes()) else {
+    let Some(canonical) = canonical(without_parameters_of_dots(&unescaped).as_bytes()) else {
         return Normalized::Refused;
     };
     let path = format!("{}{query}", merge_slashes(&String::from_utf8_lossy(&canonical)));
@@ -55,6 +55,16 @@ fn unescape_slashes(path: &str) -> (String, bool) {
     unescaped.push_str(rest);
     let found = unescaped.len() != path.len();
     (unescaped, found)
+}
+
+/// Without what follows `.;` and `..;` at the start of a segment: Envoy takes these for dot segments, where the dots are not
+/// escaped. Only `/` ends a segment here, and what is cut off is not looked at, be it NUL.
+fn without_parameters_of_dots(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment.split_once(';') {
+        Some((dots @ ("." | ".."), _)) => dots,
+        _ => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// Dot segments resolved, `\` read as `/`, letters, digits, `-`, `_` and `~` without escape, and bytes that no URL may hold
@@ -179,6 +189,28 @@ mod tests {
             ("/A%41%7e%2d%5f", "/AA~-_"),
             ("/a%2eb", "/a.b"),
             ("/a%25b", "/a%25b"),
+            ("/public/..;/admin", "/admin"),
+            ("/public/..;x=1/admin", "/admin"),
+            ("/public/.;x/admin", "/public/admin"),
+            ("/a/..;x", "/"),
+            ("/a/.;", "/a/"),
+            ("/a/..;x?q", "/?q"),
+            ("/a/..;x;y/b", "/b"),
+            ("/a/b;c/..;d/e", "/a/e"),
+            ("/a/.;b.;c/d", "/a/d"),
+            ("/a//..;x/b", "/a/b"),
+            ("/a/..;x//b", "/b"),
+            ("/a/..;%00/b", "/b"),
+            ("/a/..;x\\b", "/"),
+            ("/a\\..;x/b", "/a/..;x/b"),
+            ("/a/.;x\\..;y/b", "/a/b"),
+            ("/a/%2e%2e;/b", "/a/..;/b"),
+            ("/a/.%2e;x/b", "/a/..;x/b"),
+            ("/a/..%3b/b", "/a/..%3b/b"),
+            ("/a/...;/b", "/a/...;/b"),
+            ("/a/..,x/b", "/a/..,x/b"),
+            ("/a/.x;y/b", "/a/.x;y/b"),
+            ("/;/a", "/;/a"),
             ("/a\"<>^`{|}b", "/a%22%3C%3E%5E%60%7B%7C%7Db"),
             ("/a!$&'()*+,-:;=@[]_~b", "/a!$&'()*+,-:;=@[]_~b"),
         ];
@@ -196,6 +228,10 @@ mod tests {
             ("/a%2fb?c%2fd", "/a/b?c%2fd"),
             ("/%2f/a", "/a"),
             ("/a%2F%2E%2E/b", "/b"),
+            ("/a/..;x%2fb", "/b"),
+            ("/a/..;%2f/c", "/c"),
+            ("/a/b%5c..;x/c", "/a/b/..;x/c"),
+            ("/a/b/..;%5cc", "/a/"),
         ];
         for (target, expected) in cases {
             assert_eq!(normalize(target), Normalized::Redirect(expected.to_owned()), "{target}");

@@ -179,10 +179,12 @@ impl HeaderRule {
             Self::Denies { header, .. } => found.denied.0.get(*header),
         };
         if let Some(listed) = listed.filter(|listed| identity.names.contains(&listed.name)) {
-            let place = identity
-                .values?
-                .iter()
-                .find_map(|headers| headers.value(&listed.name))
+            let [own, others] = identity.values?;
+            // Of a header that the rules' own policy sets, another policy's value says nothing about whom this one verified.
+            let others = Some(others).filter(|_| !identity.policy.sets(&listed.name));
+            let place = own
+                .value(&listed.name)
+                .or_else(|| others?.value(&listed.name))
                 .and_then(|value| listed.place(value));
             return Some(match self {
                 Self::Allows(_) => place.is_some(),
@@ -223,6 +225,19 @@ fn is_joined<'a>(value: &[u8], lines: impl Iterator<Item = &'a [u8]>) -> bool {
     rest.is_empty()
 }
 
+/// A host as the router leaves it: without its port and without a dot at its end.
+fn bare_host(host: &str) -> &str {
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (!bare.contains(':') || bare.ends_with(']')) =>
+        {
+            bare
+        }
+        _ => host,
+    };
+    bare.trim_end_matches('.')
+}
+
 /// Refuses a condition that no request can meet.
 fn check(at: &str, header: &HeaderMatch) -> Result<(), PolicyError> {
     let name = header.name.to_ascii_lowercase();
@@ -247,6 +262,17 @@ fn check(at: &str, header: &HeaderMatch) -> Result<(), PolicyError> {
         if trimmed != value {
             let message = "no header's value begins or ends with a space".to_owned();
             return Err(error(message).fix(format!("write {trimmed:?}")));
+        }
+        let bare = bare_host(value);
+        if name.as_bytes() == b"host" || name.as_bytes() == AUTHORITY {
+            if value.contains('*') {
+                let message = format!("{value:?} is compared as it stands, and no host holds a \"*\"");
+                return Err(error(message).fix("write each host, or name the hosts in the route".to_owned()));
+            }
+            if bare != value {
+                let message = format!("no request has the host {value:?}: ports and dots at the end are cut off");
+                return Err(error(message).fix(format!("write {bare:?}")));
+            }
         }
     }
     Ok(())

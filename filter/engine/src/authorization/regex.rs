@@ -95,13 +95,21 @@ impl Regex {
         let Some(query) = request.readings().query() else {
             return Some(false);
         };
-        self.is_match(request, &[path, query].concat())
+        // Nothing is copied that the prefix or the budget rules out.
+        let (start, end) = self.prefix.split_at_checked(path.len()).unwrap_or((&self.prefix, b""));
+        if !path.starts_with(start) || !query.starts_with(end) {
+            return Some(false);
+        }
+        request.spend(path.len().saturating_add(query.len()), self.bytes)?;
+        Some(self.whole.is_match(&latin1(&[path, query].concat())))
     }
 }
 
 fn build(pattern: &str, bytes: usize) -> Result<regex_lite::Regex, RegexError> {
     let built = regex_lite::RegexBuilder::new(pattern)
         .size_limit(bytes)
+        // A path decoded may hold one.
+        .dot_matches_new_line(true)
         .nest_limit(MAX_NESTING)
         .build();
     built.map_err(|error| match error.to_string() {

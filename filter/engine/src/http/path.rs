@@ -10,9 +10,10 @@ use super::query;
 const DECODINGS: usize = 2;
 
 /// Tells whether a path hides a step to another place: a segment that becomes `.` or `..`, or vanishes before another
-/// one, once it is decoded, its parameters are cut off (`..;x`, RFC 3986 §3.3) or spaces around it are dropped.
+/// one, once it is decoded, its parameters are cut off (`..;x`, RFC 3986 §3.3), it ends at an encoded `?`, `#` or NUL, or
+/// spaces and control characters around it are dropped.
 ///
-/// The router resolves plain dot segments before a route is chosen. Servlet containers cut parameters off first, and so
+/// The router resolves plain dot segments before a route is chosen, plain ones with parameters too. Servlet containers cut parameters off first, and so
 /// find in `/open/..;/admin` the place `/admin`, whose policy was never asked. Slashes are merged too, all but the two that
 /// Envoy leaves of a path of nothing else: a backend serves `/` for them, and an exact match of `/` was passed over.
 #[must_use]
@@ -36,9 +37,10 @@ pub fn hides_step(target: &[u8]) -> bool {
 fn has_step(path: &[u8]) -> bool {
     let mut segments = path.split(|byte| matches!(byte, b'/' | b'\\')).peekable();
     while let Some(segment) = segments.next() {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        let ends = |byte: &u8| matches!(byte, b';' | b'?' | b'#' | 0);
+        let name = trim_blank(trim_blank(segment).split(ends).next().unwrap_or_default());
         let vanishes = name.is_empty() && !segment.is_empty() && segments.peek().is_some();
-        if vanishes || matches!(name.trim_ascii(), b"." | b"..") {
+        if vanishes || matches!(name, b"." | b"..") {
             return true;
         }
     }
@@ -268,6 +270,17 @@ mod tests {
             "..;/admin",
             "//",
             "///?x",
+            "/open/..%01/admin",
+            "/open/..%0b/admin",
+            "/open/..%0b",
+            "/open/%0c../admin",
+            "/open/..%3f/admin",
+            "/open/..%23/admin",
+            "/open/..%2500/admin",
+            "/open/%2500../admin",
+            "/open/..%20%3bx/admin",
+            "/%20/admin",
+            "/%1f/admin",
         ] {
             assert!(hides_step(target.as_bytes()), "{target}");
         }
@@ -291,6 +304,9 @@ mod tests {
             "/a?x=/..;/b",
             "/%25",
             "/a%20b/%20",
+            "/a/;x",
+            "/a/%3fx",
+            "/a%3f/..b%23",
         ] {
             assert!(!hides_step(target.as_bytes()), "{target}");
         }

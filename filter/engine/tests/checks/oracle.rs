@@ -107,8 +107,8 @@ pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Tells whether someone who decodes the path up to twice and cuts parameters off finds a dot segment, or finds a segment
-/// empty that another one follows.
+/// Tells whether someone who decodes the path up to twice, and cuts parameters, blanks and what follows `?`, `#` or NUL off,
+/// finds a dot segment, or finds a segment empty that another one follows.
 pub(crate) fn has_hidden_step(target: &[u8]) -> bool {
     let mut path = target.split(|byte| *byte == b'?').next().unwrap().to_vec();
     let merged = path.iter().filter(|byte| **byte == b'/').count();
@@ -119,9 +119,10 @@ pub(crate) fn has_hidden_step(target: &[u8]) -> bool {
             let text = text.replace('\\', "/");
             let last = text.split('/').count() - 1;
             text.split('/').enumerate().any(|(at, segment)| {
-                let name = segment.split(';').next().unwrap();
-                let shown = name.trim_matches([' ', '\t', '\n', '\x0c', '\r']);
-                [".", ".."].contains(&shown) || (name.is_empty() && segment.starts_with(';') && at < last)
+                let blank = |char: char| char <= ' ' || char == '\x7f';
+                let begun = segment.trim_matches(blank);
+                let shown = begun.split([';', '?', '#', '\0']).next().unwrap().trim_matches(blank);
+                [".", ".."].contains(&shown) || (shown.is_empty() && !segment.is_empty() && at < last)
             })
         })
 }
