@@ -1,7 +1,7 @@
 //! Basic authentication (`SecurityPolicy.spec.basicAuth`, RFC 7617).
 //!
-//! Whoever is refused learns nothing about the users: an unknown user costs the policy's slowest hash, and so does a wrong
-//! password for a user whose own hash is faster.
+//! Whoever is refused learns nothing about the users: every refusal costs one hash of each sort that the policy's users
+//! have, whether the user is unknown or which sort the user's own hash is of.
 
 use std::sync::Arc;
 
@@ -27,10 +27,15 @@ use crate::{
 
 /// The most users of one policy.
 const MAX_USERS: usize = 4096;
+/// What a refusal may cost, in microseconds: bcrypt at its highest cost beside SHA-crypt with its default rounds and apr1.
+const MAX_COST: u32 = 125_000;
 /// The longest name of a user, in bytes.
 const MAX_USER_NAME: usize = 255;
 /// The longest encoded name and password that are looked at, in bytes.
 const MAX_ENCODED: usize = 2048;
+
+/// The hash of nobody's password.
+const NOBODY: PasswordHash = PasswordHash::Sha1([0; 20]);
 
 const USERS: &str = "basicAuth.users";
 const FORWARD: &str = "basicAuth.forwardUsernameHeader";
@@ -40,8 +45,8 @@ const FORWARD: &str = "basicAuth.forwardUsernameHeader";
 pub(crate) struct BasicAuth {
     /// By name.
     users: Vec<User>,
-    /// A hash as costly as the costliest of the users, `{SHA}` if there is no user.
-    decoy: PasswordHash,
+    /// One slow hash of each sort that the users have.
+    decoys: Vec<PasswordHash>,
     forward: Option<Box<[u8]>>,
 }
 
@@ -75,10 +80,23 @@ impl BasicAuth {
                 format!("user {:?} is listed twice", user.name),
             ));
         }
-        let costliest = users.iter().map(|user| &user.hash).max_by_key(|hash| hash.cost());
+        let mut decoys: Vec<PasswordHash> = Vec::new();
+        for User { hash, .. } in &users {
+            if hash.cost() > 0 && !decoys.iter().any(|decoy| decoy.is_alike(hash)) {
+                decoys.push(hash.clone());
+            }
+            // Here, so that the list stays short.
+            if decoys.iter().map(PasswordHash::cost).sum::<u32>() > MAX_COST {
+                let message = "the users' password hashes are of so many sorts that a refusal, which computes one of each, would \
+                               hold every request of a worker up";
+                return Err(invalid("password-hashes-too-costly", message.to_owned()).fix(format!(
+                    "hash all passwords alike: htpasswd -nB -C {MAX_BCRYPT_COST} NAME"
+                )));
+            }
+        }
         let forward = document.forward_username_header.as_deref();
         Ok(Self {
-            decoy: costliest.cloned().unwrap_or(PasswordHash::Sha1([0; 20])),
+            decoys,
             users,
             forward: forward
                 .map(|name| identity::compile_forward(FORWARD, name))
@@ -113,12 +131,12 @@ impl BasicAuth {
             .binary_search_by(|user| user.name.as_bytes().cmp(name))
             .ok()
             .and_then(|at| self.users.get(at));
-        // Somebody's hash is compared even if the user is nobody.
-        let hash = user.map_or(&self.decoy, |user| &user.hash);
-        if hash.cost() == 0 && hash.matches(password) {
+        // A fast hash is compared even if the user is nobody.
+        let own = user.map_or(&NOBODY, |user| &user.hash);
+        if own.cost() == 0 && own.matches(password) && user.is_some() {
             return user.map(User::known).ok_or(Reason::BasicWrong);
         }
-        if self.decoy.cost() == 0 {
+        if self.decoys.is_empty() {
             return Err(Reason::BasicWrong);
         }
         let credential = Credential {
@@ -127,11 +145,13 @@ impl BasicAuth {
             password,
         };
         let verified = worker.verify(request.host, hashing, &credential, || {
-            let right = hash.cost() != 0 && hash.matches(password) && user.is_some();
-            if !right && hash.cost() < self.decoy.cost() {
-                std::hint::black_box(self.decoy.matches(password));
+            if own.cost() > 0 && own.matches(password) {
+                return true;
             }
-            right
+            for decoy in self.decoys.iter().filter(|decoy| !decoy.is_alike(own)) {
+                std::hint::black_box(decoy.matches(password));
+            }
+            false
         });
         match verified {
             Ok(true) => user.map(User::known).ok_or(Reason::BasicWrong),

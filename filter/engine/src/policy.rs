@@ -84,10 +84,7 @@ impl Policy {
     /// # Errors
     /// The first field that cannot be enforced as written.
     pub fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
-        let unreadable = |error: serde_json::Error| PolicyError::new(String::new(), "unreadable", error.to_string());
-        let bytes = serde_json::to_vec(document).map_err(unreadable)?;
-        let id = seal::hash(&bytes, &serde_json::to_vec(secrets).map_err(unreadable)?);
-        Self::compile_as(id, document, secrets)
+        Self::compile_as(identity(document, secrets)?, document, secrets)
     }
 
     fn compile_as(id: String, document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
@@ -113,13 +110,8 @@ impl Policy {
             ));
         }
         let authentication = Authentication::compile(document, secrets)?;
-        let baseline = nested(
-            &id,
-            "baseline",
-            document.baseline.as_deref(),
-            secrets.baseline.as_deref(),
-        )?;
-        let shadow = nested(&id, "shadow", document.shadow.as_deref(), secrets.shadow.as_deref())?;
+        let baseline = nested("baseline", document.baseline.as_deref(), secrets.baseline.as_deref())?;
+        let shadow = nested("shadow", document.shadow.as_deref(), secrets.shadow.as_deref())?;
         let mut identity_headers = IdentityHeaders::default();
         authentication.identity_headers(&mut identity_headers);
         if let Some(baseline) = &baseline {
@@ -174,13 +166,17 @@ impl Policy {
     }
 }
 
-/// Compiles a policy that stands in another one, as its `name`.
-fn nested(
-    id: &str,
-    name: &str,
-    document: Option<&Document>,
-    secrets: Option<&Secrets>,
-) -> Result<Option<Policy>, PolicyError> {
+/// The identity of a policy, whatever it stands in.
+fn identity(document: &Document, secrets: &Secrets) -> Result<String, PolicyError> {
+    let unreadable = |error: serde_json::Error| PolicyError::new(String::new(), "unreadable", error.to_string());
+    let document = serde_json::to_vec(document).map_err(unreadable)?;
+    let secrets = serde_json::to_vec(secrets).map_err(unreadable)?;
+    Ok(seal::hash(&document, &secrets))
+}
+
+/// Compiles a policy that stands in another one, as its `name`. Its identity is its own, so that what a worker remembers of a
+/// baseline serves all routes that it covers.
+fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) -> Result<Option<Policy>, PolicyError> {
     let error = |code, message: &str| PolicyError::new(name.to_owned(), code, message.to_owned());
     let document = match (document, secrets) {
         (None, None) => return Ok(None),
@@ -202,7 +198,9 @@ fn nested(
         ));
     }
     let none = Secrets::default();
-    Policy::compile_as(format!("{id}/{name}"), document, secrets.unwrap_or(&none))
+    let secrets = secrets.unwrap_or(&none);
+    identity(document, secrets)
+        .and_then(|id| Policy::compile_as(id, document, secrets))
         .map(Some)
         .map_err(|at| PolicyError {
             path: format!("{name}.{}", at.path).trim_end_matches('.').to_owned(),

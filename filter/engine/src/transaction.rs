@@ -136,6 +136,7 @@ impl Transaction {
             return self.reply(refuse(Reason::HostFault));
         }
         let request = Request::new(head, host);
+        worker.begin();
         let step = self.decide(&request, worker, Hashing::Enforced);
         // Afterwards, so that it takes nothing from what is enforced.
         if let Some(policy) = &self.policy.shadow {

@@ -16,6 +16,9 @@ const WRONG_KEPT: u64 = 60 * SECOND;
 /// The most passwords of each sort; an entry takes about a hundred bytes.
 const MAX_REMEMBERED: usize = 4096;
 
+/// The most policies that wait for their turn; more share what is left.
+const MAX_WAITING: usize = 64;
+
 /// After a hash that took t, the next may start this many t after its start: a fifth of the worker's time.
 const ENFORCED_SHARE: u64 = 5;
 /// The same for policies in shadow: a twentieth, which is not taken from the others.
@@ -74,6 +77,13 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
+    /// Begins another request. Whoever may hash for a request may do so for each of its policies, a baseline and its route's
+    /// own, and waits for all of that afterwards: else one that needs both would be turned away halfway.
+    pub(crate) fn begin(&mut self) {
+        self.enforced.granted = false;
+        self.shadow.granted = false;
+    }
+
     /// Tells whether a password is right: from memory, or by `check`, which is slow and is run only if there is time.
     ///
     /// # Errors
@@ -150,37 +160,52 @@ impl Credential<'_> {
 struct Budget {
     since: u64,
     wait: u64,
-    /// The identity of the policy that hashed last.
-    last: Box<str>,
-    /// Whether another policy was turned away since.
-    wanted: bool,
+    /// Whether the request at hand has hashed.
+    granted: bool,
+    /// The identities of policies that were turned away and have not hashed since, the first of them first.
+    waiting: VecDeque<Box<str>>,
 }
 
 impl Budget {
     /// Tells whether a hash may start now. If the clock was set back, the wait begins again: it neither ends early nor
     /// lasts until the clock has caught up.
     ///
-    /// While another policy wants to hash, the one that did last waits twice as long: guesses at the passwords of one
-    /// tenant must not keep the users of all others out.
+    /// Policies take turns: for as long again as the wait was, only the one may hash that was turned away first. Guesses at
+    /// the passwords of one tenant must not keep the users of the others out.
     fn admits(&mut self, now: u64, policy: &str) -> bool {
+        if self.granted {
+            return true;
+        }
         self.since = self.since.min(now);
         let waited = now - self.since;
-        let again = *self.last == *policy;
-        if waited < self.wait {
-            self.wanted |= !again;
-            return false;
+        if waited >= self.wait.saturating_mul(2) {
+            return true;
         }
-        !(again && self.wanted && waited < self.wait.saturating_mul(2))
+        let is_next = self.waiting.front().is_none_or(|next| **next == *policy);
+        if waited >= self.wait && is_next {
+            return true;
+        }
+        if self.waiting.len() < MAX_WAITING && !self.waiting.iter().any(|waiting| **waiting == *policy) {
+            self.waiting.push_back(policy.into());
+        }
+        false
     }
 
     fn spend(&mut self, start: u64, end: u64, share: u64, policy: &str) {
         let took = end.checked_sub(start).unwrap_or(*BELIEVED.end());
-        *self = Self {
-            since: start,
-            wait: took.clamp(*BELIEVED.start(), *BELIEVED.end()).saturating_mul(share),
-            last: policy.into(),
-            wanted: false,
-        };
+        let wait = took.clamp(*BELIEVED.start(), *BELIEVED.end()).saturating_mul(share);
+        if self.granted {
+            self.wait = self.wait.saturating_add(wait);
+        } else {
+            // Whoever had all its time and did not come back gives its turn up.
+            if start.saturating_sub(self.since) >= self.wait.saturating_mul(2) {
+                self.waiting.pop_front();
+            }
+            self.since = start;
+            self.wait = wait;
+            self.granted = true;
+        }
+        self.waiting.retain(|waiting| **waiting != *policy);
     }
 }
 

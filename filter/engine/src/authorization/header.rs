@@ -136,6 +136,10 @@ impl Listed {
         let several = lines().nth(1).is_some();
         for (value, found) in self.values.iter().zip(&mut found) {
             *found |= several && is_joined(value, lines());
+            // Spaces and empty elements make no other list (RFC 9110 §5.6.1).
+            *found |= value.contains(&b',')
+                && (lines().flat_map(elements).eq(elements(value))
+                    || lines().any(|line| elements(line).eq(elements(value))));
             // A host has no case.
             *found |= *self.name == *AUTHORITY && lines().any(|host| host.eq_ignore_ascii_case(value));
         }
@@ -207,6 +211,11 @@ fn name(header: &HeaderMatch) -> Box<[u8]> {
     } else {
         name.into_bytes().into()
     }
+}
+
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = list.split(|byte| *byte == b',').map(trim);
+    elements.filter(|element| !element.is_empty())
 }
 
 fn is_joined<'a>(value: &[u8], lines: impl Iterator<Item = &'a [u8]>) -> bool {

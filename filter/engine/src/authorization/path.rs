@@ -131,7 +131,8 @@ impl Pattern {
             (Self::Regex(regex), Width::All) => regex.matches_all(request),
             (_, Width::Sent) => Some(self.matches_sent(split(target).0)),
             (_, Width::Any) => Some(request.readings().iter().any(test)),
-            (_, Width::All) => Some(request.readings().iter().all(test)),
+            // What the value decodes to is no more than a reading of it.
+            (_, Width::All) => Some(self.matches_sent(split(target).0) && request.readings().iter().all(test)),
         }
     }
 

@@ -155,6 +155,12 @@ impl PasswordHash {
         }
     }
 
+    /// Tells whether comparing with another hash takes as long: both have one scheme and one cost.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.cost() == other.cost()
+    }
+
     /// About how long a comparison takes, in microseconds; 0 for a hash that needs no bound.
     #[must_use]
     pub const fn cost(&self) -> u32 {
