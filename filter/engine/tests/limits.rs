@@ -1,5 +1,10 @@
 //! What one policy may hold, and what it may cost.
-#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::string_slice,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     sync::Arc,
@@ -263,44 +268,46 @@ fn a_policy_is_shared_between_threads() {
     shared::<Policy>();
 }
 
-/// Decoding the largest documents must not hold a worker up. Twice the budget for an unoptimised build and a busy
-/// machine.
+/// Decoding the largest documents must not hold a worker up: twice the document takes about twice the time.
 #[test]
-fn the_largest_documents_are_decoded_quickly() {
-    let secrets = |api_keys| {
-        serde_json::to_vec(&Secrets {
-            salt: String::new(),
-            api_keys,
-            ..Secrets::default()
-        })
-        .unwrap()
+fn decoding_takes_time_in_proportion_to_the_document() {
+    let keys = |count| Secrets {
+        api_keys: clients(count),
+        ..Secrets::default()
     };
-    let key = json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
-    for (what, document, secrets) in [
-        ("rules", rules(2, 4096), secrets(vec![])),
-        ("rules and origins", rules(512, 16), secrets(vec![])),
-        ("origins", origins(256), secrets(vec![])),
-        ("expressions", expressions(16, "/.{0,100}x"), secrets(vec![])),
+    let key = || json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
+    let none = Secrets::default;
+    let pattern = "/[a-z]{1,20}/[0-9a-f]{8}-[0-9a-f]{4}";
+    for (what, half, whole) in [
+        ("networks", (rules(1, 4096), none()), (rules(2, 4096), none())),
+        ("rules", (rules(256, 16), none()), (rules(512, 16), none())),
+        ("origins", (origins(128), none()), (origins(256), none())),
         (
-            "many expressions",
-            expressions(64, "/[a-z]{1,20}/[0-9a-f]{8}-[0-9a-f]{4}"),
-            secrets(vec![]),
+            "large expressions",
+            (expressions(8, "/.{0,100}x"), none()),
+            (expressions(16, "/.{0,100}x"), none()),
         ),
-        ("headers", headers(512, 8), secrets(vec![])),
-        ("clients", key, secrets(clients(2300))),
-        ("users", basic_auth(), serde_json::to_vec(&users(2600)).unwrap()),
+        (
+            "expressions",
+            (expressions(32, pattern), none()),
+            (expressions(64, pattern), none()),
+        ),
+        ("headers", (headers(256, 8), none()), (headers(512, 8), none())),
+        ("clients", (key(), keys(1150)), (key(), keys(2300))),
+        ("users", (basic_auth(), users(1300)), (basic_auth(), users(2600))),
     ] {
-        let document = serde_json::to_vec(&document).unwrap();
-        let h = seal::hash(&document, &secrets);
-        let time = time_of(|| assert!(policy::decode(&h, &document, &secrets).is_ok(), "{what}"));
-        println!("{what}: {} bytes, {time:?}", document.len() + secrets.len());
-        let budget = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 10 });
-        assert!(time < budget, "{what}: {time:?}");
+        let time = |(document, secrets): &(Value, Secrets)| {
+            let document = serde_json::to_vec(&document).unwrap();
+            let secrets = serde_json::to_vec(&secrets).unwrap();
+            let h = seal::hash(&document, &secrets);
+            time_of(|| assert!(policy::decode(&h, &document, &secrets).is_ok(), "{what}"))
+        };
+        in_proportion(what, || time(&half), || time(&whole));
     }
 }
 
-/// The dearest expressions that a policy may hold, against the dearest paths: a worker must not stand still. The budget is for a
-/// busy machine; what is measured on an idle one stands in docs/decisions.
+/// The dearest expressions that a policy may hold, against the dearest paths: a worker must not stand still. What bounds it
+/// is a budget of the request, whose end takes tens of milliseconds on an idle machine; without it, these take seconds.
 #[test]
 fn matching_the_dearest_expressions_is_bounded() {
     for (count, pattern) in [
@@ -332,58 +339,69 @@ fn matching_the_dearest_expressions_is_bounded() {
                 let _ = transaction.on_request(&head, &Nobody, &mut Worker::default());
             });
             println!("{count} times {pattern}: {} bytes in {time:?}", path.len());
-            let budget = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 100 });
+            let budget = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 1000 });
             assert!(time < budget, "{pattern}: {time:?}");
         }
     }
 }
 
-/// A thousand networks cost what ten do, and rules about headers read sixty kilobytes of them in bounded time.
+/// Rules about headers read sixty kilobytes of them once, whatever their number.
 #[test]
-fn long_lists_and_long_headers_are_bounded() {
-    let rules = |rules: &Value| {
+fn long_headers_take_time_in_proportion() {
+    let policy = |count: usize| {
+        let rules: Vec<Value> = (0..count)
+            .map(|rule| {
+                json!({"name": format!("rule-{rule}"), "action": "Deny", "headers": [{"name": "x-a", "values": ["1", "2", "3"]}]})
+            })
+            .collect();
         let document =
             json!({"version": 1, "policy": "a/b", "authorization": {"defaultAction": "Allow", "rules": rules}});
         Arc::new(compile(document, vec![]).unwrap())
     };
-    let headers: Vec<Value> = (0..512)
-        .map(|rule| {
-            json!({"name": format!("rule-{rule}"), "action": "Deny", "headers": [{"name": "x-a", "values": ["1", "2", "3"]}]})
-        })
-        .collect();
-    let policy = rules(&headers.into());
-    for lines in [
-        vec![b"a,".repeat(30_000)],
-        vec![b"a".repeat(60_000)],
-        vec![vec![b'a']; 2_000],
-    ] {
+    let time = |policy: &Arc<Policy>, lines: Vec<Vec<u8>>| {
         let head = RequestHead {
             headers: lines.into_iter().map(|line| (b"x-a".to_vec(), line)).collect(),
         };
-        let time = time_of(|| {
-            let mut transaction = Transaction::new(Arc::clone(&policy));
+        time_of(|| {
+            let mut transaction = Transaction::new(Arc::clone(policy));
             let _ = transaction.on_request(&head, &Nobody, &mut Worker::default());
-        });
-        println!("{} lines: {time:?}", head.headers.len());
-        let budget = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 100 });
-        assert!(time < budget, "{time:?}");
+        })
+    };
+    let (one, all) = (policy(1), policy(512));
+    for lines in [
+        |size: usize| vec![b"a,".repeat(15_000 * size)],
+        |size: usize| vec![b"a".repeat(30_000 * size)],
+        |size: usize| vec![vec![b'a']; 1_000 * size],
+    ] {
+        in_proportion("lines", || time(&all, lines(1)), || time(&all, lines(2)));
+        in_proportion("rules", || time(&one, lines(2)), || time(&all, lines(2)));
     }
 }
 
-/// The time that this thread spends on the processor with one of twenty runs, where the system tells it: other programs do
-/// not count.
-fn time_of(mut run: impl FnMut()) -> Duration {
-    const RUNS: u32 = 20;
-    let on_processor = || {
-        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        stat.split(' ').next()?.parse().map(Duration::from_nanos).ok()
-    };
-    let (start, before) = (Instant::now(), on_processor());
-    (0..RUNS).for_each(|_| run());
-    match (before, on_processor()) {
-        (Some(before), Some(after)) => (after - before) / RUNS,
-        _ => start.elapsed() / RUNS,
+/// Fails if the second takes more than three times what the first does, each time that both are measured: what is quadratic
+/// takes four times as long for twice the size, and a busy machine is busy for a while only.
+fn in_proportion(what: &str, half: impl Fn() -> Duration, whole: impl Fn() -> Duration) {
+    let mut times = (Duration::ZERO, Duration::MAX);
+    for _ in 0..10 {
+        times = (half(), whole());
+        if times.1 < times.0 * 3 + SLACK {
+            return;
+        }
     }
+    panic!("{what}: {times:?}");
+}
+
+/// What no comparison of two times looks at.
+const SLACK: Duration = Duration::from_micros(500);
+
+/// The least time of twenty runs: a machine that is busy with something else rarely lengthens all of them.
+fn time_of(mut run: impl FnMut()) -> Duration {
+    let times = (0..20).map(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    });
+    times.min().unwrap()
 }
 
 struct Nobody;

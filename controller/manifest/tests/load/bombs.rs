@@ -7,10 +7,14 @@ use super::*;
 /// Refused within this time, in seconds; what is quadratic takes a minute and more.
 const SOON: u64 = 10;
 
+/// Tried again on a machine that is busy with something else.
 fn soon(text: &str) -> Vec<String> {
-    let began = Instant::now();
-    let messages = lines(&file(text));
-    assert!(began.elapsed().as_secs() < SOON, "{:?}", began.elapsed());
+    let timed = |_| {
+        let began = Instant::now();
+        let messages = lines(&file(text));
+        (began.elapsed().as_secs(), messages)
+    };
+    let (_, messages) = (0..3).map(timed).find(|(time, _)| *time < SOON).unwrap();
     messages
 }
 
