@@ -269,6 +269,10 @@ pub const CODES: &[(&str, &str)] = &[
         "password-hash-too-costly",
         "A password hash takes so long to compare that it would hold up every request of a worker.",
     ),
+    (
+        "password-hashes-too-costly",
+        "Password hashes are of so many sorts that a refusal, which computes one of each, would hold up every request of a worker.",
+    ),
     ("policy-conflict", "Two policies target the same thing."),
     (
         "policy-too-large",

@@ -197,9 +197,15 @@ impl Budget {
         if self.granted {
             self.wait = self.wait.saturating_add(wait);
         } else {
-            // Whoever had all its time and did not come back gives its turn up.
-            if start.saturating_sub(self.since) >= self.wait.saturating_mul(2) {
-                self.waiting.pop_front();
+            // Whoever had its time and did not come back gives its turn up; after a long silence that is everybody.
+            let turns = start
+                .saturating_sub(self.since)
+                .checked_div(self.wait)
+                .unwrap_or_default();
+            for _ in 1..turns {
+                if self.waiting.pop_front().is_none() {
+                    break;
+                }
             }
             self.since = start;
             self.wait = wait;

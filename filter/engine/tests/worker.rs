@@ -231,6 +231,17 @@ fn policies_take_turns() {
     }
     place.wait(4 * HASH);
     assert_eq!(place.ask(guessed, "nobody", "b"), HASHED_WRONG);
+    for other in others {
+        assert_eq!(place.ask(other, "carol", "x"), BUSY);
+    }
+    place.wait(SECOND * 60);
+    assert_eq!(place.ask(guessed, "nobody", "c"), HASHED_WRONG);
+    place.wait(4 * HASH);
+    assert_eq!(
+        place.ask(guessed, "nobody", "d"),
+        HASHED_WRONG,
+        "nobody is waited for who went away"
+    );
 }
 
 #[test]
