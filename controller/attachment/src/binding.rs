@@ -155,7 +155,9 @@ impl<'a> World<'a> {
 
     /// The finding for a reference to an object that does not exist.
     fn not_found(&self, object: ObjectRef, path: &str, kind: &str, namespace: &str, name: &str) -> Finding {
-        let of_namespace = |(other, of, _): &&Key<'_>| *other == kind && *of == namespace;
+        // What another namespace has is not told to whoever guesses names.
+        let own = object.namespace == namespace;
+        let of_namespace = |(other, of, _): &&Key<'_>| own && *other == kind && *of == namespace;
         let names: BTreeSet<&str> = self
             .parents
             .keys()
@@ -255,7 +257,15 @@ impl<'a> World<'a> {
             port: reference.port,
         };
         let (bound, accepted) = match self.select(route, &parent, gateway, set) {
-            Ok(bound) => {
+            Ok((bound, taken)) => {
+                bindings.findings.extend(taken.into_iter().map(|message| Finding {
+                    severity: Severity::Warning,
+                    code: "hostname-taken",
+                    object: object.clone(),
+                    path: "spec.hostnames".to_owned(),
+                    message,
+                    fix: Some("refer to the object that has the more specific listener".to_owned()),
+                }));
                 let accepted = Condition {
                     r#type: "Accepted",
                     status: ConditionStatus::True,
@@ -303,7 +313,7 @@ impl<'a> World<'a> {
         parent: &ParentRef,
         gateway: &ManagedGateway<'_>,
         set: Option<&AttachedSet<'_>>,
-    ) -> Result<Vec<BoundListener>, Box<Refusal>> {
+    ) -> Result<(Vec<BoundListener>, BTreeSet<String>), Box<Refusal>> {
         let named = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
         if set.is_some_and(|set| !set.allowed) {
             return Err(not_ready(format!("{named} is not admitted by its Gateway")));
@@ -367,6 +377,20 @@ impl<'a> World<'a> {
                 })
             })
             .collect();
+        let taken: BTreeSet<String> = ready
+            .iter()
+            .flat_map(|listener| taken(route, listener, &gateway.listeners))
+            .collect();
+        if bound.is_empty()
+            && let Some(taken) = taken.first()
+        {
+            return Err(Box::new(Refusal {
+                reason: "NoMatchingListenerHostname",
+                message: NO_HOSTNAME.replace("{}", route.kind),
+                finding: ("no-matching-hostname", "spec.hostnames".to_owned(), taken.clone()),
+                fix: Some("refer to the object that has the more specific listener".to_owned()),
+            }));
+        }
         if bound.is_empty() {
             let hostnames: BTreeSet<String> = ready
                 .iter()
@@ -375,10 +399,7 @@ impl<'a> World<'a> {
             let hostnames: Vec<String> = hostnames.into_iter().collect();
             return Err(Box::new(Refusal {
                 reason: "NoMatchingListenerHostname",
-                message: format!(
-                    "There were no hostname intersections between the {} and this parent ref's Listener(s).",
-                    route.kind
-                ),
+                message: NO_HOSTNAME.replace("{}", route.kind),
                 finding: (
                     "no-matching-hostname",
                     "spec.hostnames".to_owned(),
@@ -387,7 +408,7 @@ impl<'a> World<'a> {
                 fix: Some(format!("use hostnames within {}", hostnames.join(", "))),
             }));
         }
-        Ok(bound)
+        Ok((bound, taken))
     }
 
     /// `allowedRoutes` of a listener: kinds and namespaces.
@@ -454,6 +475,36 @@ fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Box
     })
 }
 
+const NO_HOSTNAME: &str = "There were no hostname intersections between the {} and this parent ref's Listener(s).";
+
+/// What is said of a route's hostnames within a listener's that a listener of another object has.
+fn taken(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
+    let wanted = route.hostnames.iter().filter_map(|wanted| {
+        let wanted = hostname::normalize(Some(wanted));
+        hostname::intersection(&wanted, &listener.hostname).map(str::to_owned)
+    });
+    wanted
+        .filter(|host| owners(host, listener, all).any(|other| other.reference.set != listener.reference.set))
+        .map(|host| {
+            let port = listener.spec.port;
+            format!("a more specific listener of another object has host {host:?} of port {port}, so this route does not get it")
+        })
+        .collect()
+}
+
+/// The listeners of a port that a host belongs to rather than to one of them.
+fn owners<'a>(host: &str, listener: &Listener<'_>, all: &'a [Listener<'a>]) -> impl Iterator<Item = &'a Listener<'a>> {
+    let own = hostname::specificity(&listener.hostname);
+    let port = listener.spec.port;
+    all.iter().filter(move |other| {
+        other.spec.port == port
+            && !other.yields
+            && other.spec.protocol != "UDP"
+            && hostname::specificity(&other.hostname) > own
+            && hostname::covers(&other.hostname, host)
+    })
+}
+
 /// The hostnames that a route serves on a listener, in the route's order and without repetition.
 fn hostnames(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
     let wanted = route.hostnames;
@@ -471,16 +522,6 @@ fn hostnames(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -
     let mut seen = BTreeSet::new();
     candidates
         .into_iter()
-        .filter(|host| {
-            let own = hostname::specificity(&listener.hostname);
-            let owned_by_another = all.iter().any(|other| {
-                other.spec.port == listener.spec.port
-                    && !other.yields
-                    && other.spec.protocol != "UDP"
-                    && hostname::specificity(&other.hostname) > own
-                    && hostname::covers(&other.hostname, host)
-            });
-            !owned_by_another && seen.insert(host.clone())
-        })
+        .filter(|host| owners(host, listener, all).next().is_none() && seen.insert(host.clone()))
         .collect()
 }

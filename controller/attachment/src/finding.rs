@@ -102,6 +102,10 @@ pub const CODES: &[(&str, &str)] = &[
         "gateway-class-not-found",
         "A Gateway is of a class that does not exist.",
     ),
+    (
+        "hostname-taken",
+        "A listener of another ListenerSet or Gateway has a hostname of a route, which the route does not get.",
+    ),
     ("immutable-header", "A filter sets a header that the proxy owns."),
     ("incompatible-filters", "Two filters of a rule exclude each other."),
     ("invalid-address", "A text is not an IP address."),

@@ -20,12 +20,16 @@ use gateway_api::{
 
 use crate::{
     binding::managed_gateways,
-    listeners::{Listener, Ports},
+    hostname,
+    listeners::{Author, Fault, Listener, Ports},
     object::{self, GATEWAY_GROUP, ListenerRef, SetRef},
     selector::selects,
     snapshot::Snapshot,
     target::labels,
 };
+
+/// The most listeners that a Gateway and its ListenerSets may have together; every one of them costs its neighbours work.
+pub const MAX_LISTENERS: usize = 256;
 
 /// A Gateway of this controller with everything that listens for it.
 #[derive(Clone, Debug)]
@@ -61,8 +65,10 @@ impl AttachedSet<'_> {
 
 /// The Gateways whose class names this controller, oldest first, with all their listeners.
 ///
-/// A ListenerSet never takes anything from the Gateway or from an older set: of listeners that conflict across objects
-/// the later one loses. Inside one object all of them do.
+/// A ListenerSet's listener never takes the very host and port of the Gateway's or of an older set's: of listeners that
+/// conflict across objects the later one loses, and both do where sets of two namespaces are in conflict and it cannot be
+/// told which is older. Inside one object all of them do. A host that only a wider listener covers goes to the more
+/// specific one, whoever wrote that (Gateway API): whom `allowedListeners` admits can take it.
 #[must_use]
 pub fn gateways<'a>(snapshot: &'a Snapshot, controller_name: &str) -> Vec<ManagedGateway<'a>> {
     let mut sets: HashMap<(&str, &str), Vec<&ListenerSet>> = HashMap::new();
@@ -92,10 +98,19 @@ pub fn gateways<'a>(snapshot: &'a Snapshot, controller_name: &str) -> Vec<Manage
             let mut attached = Vec::with_capacity(of_gateway.len());
             for set in of_gateway {
                 let allowed = admits(gateway, object::namespace(&set.metadata), &namespaces);
-                if allowed {
+                if allowed && listeners.len().saturating_add(set.spec.listeners.len()) > MAX_LISTENERS {
+                    listeners.extend(too_many(gateway, set));
+                } else if allowed {
                     listeners.extend(ports.of_set(gateway, set));
                 }
                 attached.push(AttachedSet { set, allowed });
+            }
+            // Without a moment the order is that of names, which anybody may choose.
+            for listener in listeners.iter_mut().filter(|listener| listener.fault.is_none()) {
+                let host = (listener.spec.port, listener.hostname.clone());
+                if listener.reference.set.is_some() && ports.contested.contains(&host) {
+                    listener.fault = Some(Fault::HostnameConflict);
+                }
             }
             ManagedGateway {
                 gateway,
@@ -138,13 +153,30 @@ fn admits(gateway: &Gateway, namespace: &str, namespaces: &HashMap<&str, BTreeMa
 impl Ports {
     fn own<'a>(&mut self, gateway: &'a Gateway) -> Vec<Listener<'a>> {
         let specs = gateway.spec.listeners.iter().map(Cow::Borrowed);
-        self.judge(specs, |listener| reference(gateway, None, listener))
+        self.judge(specs, None, |listener| reference(gateway, None, listener))
     }
 
     fn of_set<'a>(&mut self, gateway: &Gateway, set: &ListenerSet) -> Vec<Listener<'a>> {
         let specs = set.spec.listeners.iter().map(|listener| Cow::Owned(own_form(listener)));
-        self.judge(specs, |listener| reference(gateway, Some(set), listener))
+        let author = Author {
+            namespace: object::namespace(&set.metadata).to_owned(),
+            dated: set.metadata.creation_timestamp.is_some(),
+        };
+        self.judge(specs, Some(&author), |listener| reference(gateway, Some(set), listener))
     }
+}
+
+/// Listeners of a set for which there is no room: they hold on to nothing.
+fn too_many<'a>(gateway: &Gateway, set: &ListenerSet) -> Vec<Listener<'a>> {
+    let refused = |(index, listener): (usize, &ListenerSetListeners)| Listener {
+        reference: reference(gateway, Some(set), &listener.name),
+        index,
+        spec: Cow::Owned(own_form(listener)),
+        hostname: hostname::normalize(listener.hostname.as_deref()),
+        fault: Some(Fault::TooMany),
+        yields: true,
+    };
+    set.spec.listeners.iter().enumerate().map(refused).collect()
 }
 
 fn reference(gateway: &Gateway, set: Option<&ListenerSet>, listener: &str) -> ListenerRef {

@@ -62,6 +62,8 @@ pub enum Fault {
     ProtocolConflict,
     /// Another listener of the port has the same hostname.
     HostnameConflict,
+    /// The Gateway with its older ListenerSets has as many listeners as it may have.
+    TooMany,
 }
 
 impl Fault {
@@ -75,6 +77,7 @@ impl Fault {
             Self::DuplicateName => "Invalid",
             Self::ProtocolConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
+            Self::TooMany => "TooManyListeners",
         }
     }
 
@@ -88,6 +91,7 @@ impl Fault {
             Self::DuplicateName => "Another listener of this Gateway has the same name.",
             Self::ProtocolConflict => "All listeners for a given port must use a compatible protocol.",
             Self::HostnameConflict => "All listeners for a given port must use a unique hostname.",
+            Self::TooMany => "The listeners of a Gateway and its ListenerSets must not be more than 256.",
         }
     }
 
@@ -108,7 +112,7 @@ impl Fault {
 #[must_use]
 pub fn listeners(gateway: &Gateway) -> Vec<Listener<'_>> {
     let (namespace, name) = (object::namespace(&gateway.metadata), object::name(&gateway.metadata));
-    Ports::default().judge(gateway.spec.listeners.iter().map(Cow::Borrowed), |listener| {
+    Ports::default().judge(gateway.spec.listeners.iter().map(Cow::Borrowed), None, |listener| {
         ListenerRef {
             namespace: namespace.to_owned(),
             gateway: name.to_owned(),
@@ -118,10 +122,21 @@ pub fn listeners(gateway: &Gateway) -> Vec<Listener<'_>> {
     })
 }
 
+/// Whose listener it is, where that is a ListenerSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) namespace: String,
+    /// Whether it is known when the set was made.
+    pub(crate) dated: bool,
+}
+
 /// What the listeners of the objects judged so far hold on to.
 #[derive(Default)]
 pub(crate) struct Ports {
-    hosts: BTreeSet<(i32, String)>,
+    /// Hosts by port, with the ListenerSet that has them.
+    hosts: BTreeMap<(i32, String), Option<Author>>,
+    /// Hosts that sets of two namespaces want and of whom it cannot be told which was there first.
+    pub(crate) contested: BTreeSet<(i32, String)>,
     families: BTreeMap<i32, BTreeSet<Family>>,
 }
 
@@ -131,6 +146,7 @@ impl Ports {
     pub(crate) fn judge<'a>(
         &mut self,
         specs: impl Iterator<Item = Cow<'a, GatewayListeners>>,
+        author: Option<&Author>,
         reference: impl Fn(&str) -> ListenerRef,
     ) -> Vec<Listener<'a>> {
         let mut listeners: Vec<Listener<'a>> = specs
@@ -138,6 +154,9 @@ impl Ports {
             .map(|(index, spec)| {
                 let hostname = hostname::normalize(spec.hostname.as_deref());
                 let lost = self.lost(&spec, &hostname);
+                if lost == Some(Fault::HostnameConflict) {
+                    self.contest(spec.port, &hostname, author);
+                }
                 Listener {
                     reference: reference(&spec.name),
                     index,
@@ -157,7 +176,7 @@ impl Ports {
                 continue;
             }
             let host = (listener.spec.port, listener.hostname.clone());
-            self.hosts.insert(host.clone());
+            self.hosts.entry(host.clone()).or_insert_with(|| author.cloned());
             *hosts.entry(host).or_default() += 1;
             self.families.entry(listener.spec.port).or_default().insert(family);
         }
@@ -186,6 +205,18 @@ impl Ports {
         listeners
     }
 
+    /// Notes that a set wants the host of another namespace's set, if it cannot be told which of the two is older.
+    fn contest(&mut self, port: i32, hostname: &str, author: Option<&Author>) {
+        let host = (port, hostname.to_owned());
+        let holder = self.hosts.get(&host).and_then(Option::as_ref);
+        if let Some((holder, author)) = holder.zip(author)
+            && holder.namespace != author.namespace
+            && !(holder.dated && author.dated)
+        {
+            self.contested.insert(host);
+        }
+    }
+
     /// What a listener loses to those of the objects before.
     fn lost(&self, spec: &GatewayListeners, hostname: &str) -> Option<Fault> {
         let family = Family::of(&spec.protocol);
@@ -196,7 +227,7 @@ impl Ports {
             Some(Fault::ProtocolConflict)
         } else {
             let host = (spec.port, hostname.to_owned());
-            self.hosts.contains(&host).then_some(Fault::HostnameConflict)
+            self.hosts.contains_key(&host).then_some(Fault::HostnameConflict)
         }
     }
 }

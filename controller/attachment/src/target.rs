@@ -438,23 +438,11 @@ impl<'a> Targets<'a> {
             .collect();
         hits.sort_by_key(|metadata| object::age(metadata));
         let before = aims.references.len();
+        let mut unpermitted = 0_usize;
         for metadata in hits {
             let (of, name) = (object::namespace(metadata), object::name(metadata));
             if !references.permits(policy, namespace, of, GATEWAY_GROUP, kind.name(), name) {
-                aims.idle.push(Idle {
-                    severity: Severity::Warning,
-                    code: "reference-not-permitted",
-                    path: path.clone(),
-                    message: format!(
-                        "{} {of}/{name} is selected, but no ReferenceGrant of its namespace permits that",
-                        kind.name()
-                    ),
-                    fix: format!(
-                        "add a ReferenceGrant to namespace {of} from {} in {namespace} to {} {name}",
-                        policy.name(),
-                        kind.name()
-                    ),
-                });
+                unpermitted += 1;
                 continue;
             }
             let reference = Reference {
@@ -471,6 +459,23 @@ impl<'a> Targets<'a> {
             if !aims.references.iter().take(before).any(twice) {
                 aims.references.push(reference);
             }
+        }
+        // Only their number: what other namespaces have is not told to whoever writes a selector.
+        if unpermitted > 0 {
+            aims.idle.push(Idle {
+                severity: Severity::Warning,
+                code: "reference-not-permitted",
+                path,
+                message: format!(
+                    "the selector matches objects of other namespaces whose ReferenceGrants do not permit that: {unpermitted} of kind {}",
+                    kind.name()
+                ),
+                fix: format!(
+                    "add a ReferenceGrant to their namespaces from {} in {namespace} to {}",
+                    policy.name(),
+                    kind.name()
+                ),
+            });
         }
     }
 

@@ -104,9 +104,11 @@ fn scopes(conditions: Vec<Condition>, own: &[&Judged<'_>], routes: &Routes) -> V
 
 fn of_listener(judged: &Judged<'_>) -> Vec<Condition> {
     let fault = judged.listener.fault;
-    let conflicted = match fault.filter(|fault| fault.is_conflict()) {
-        Some(fault) => condition("Conflicted", true, fault.reason(), fault.message()),
-        None => condition(
+    let at_odds = judged.down.as_ref().filter(|(reason, _)| *reason == "ProtocolConflict");
+    let conflicted = match (fault.filter(|fault| fault.is_conflict()), at_odds) {
+        (Some(fault), _) => condition("Conflicted", true, fault.reason(), fault.message()),
+        (None, Some((reason, message))) => condition("Conflicted", true, reason, sentence(message)),
+        (None, None) => condition(
             "Conflicted",
             false,
             "NoConflicts",
@@ -140,7 +142,7 @@ fn of_listener(judged: &Judged<'_>) -> Vec<Condition> {
     let mut conditions = vec![accepted, conflicted];
     if let Some(other) = &judged.overlaps {
         let message = format!(
-            "Hosts of this listener are also hosts of listener {other}: a connection for one that asks for the other gets 421."
+            "Hosts of this listener are also hosts of {other}: a connection for one that asks for the other gets 421."
         );
         conditions.push(condition("OverlappingTLSConfig", true, "OverlappingHostnames", message));
     }

@@ -9,6 +9,7 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     effective::Attachment,
     finding::{Finding, Severity},
+    hostname,
     listener_set::ManagedGateway,
     listeners::Listener,
     object::{self, ListenerRef, ObjectRef},
@@ -27,6 +28,7 @@ use crate::{
     report::{Fault, ignored},
     route::rule::Place,
     routes::Routes,
+    sharing,
     table::{Policies, Served, Table},
 };
 
@@ -60,6 +62,7 @@ pub(crate) fn translate(
     let mut judged: Vec<Judged<'_>> = listeners
         .map(|listener| judge(listener, gateway, world, clients, findings))
         .collect();
+    sharing::settle(&mut judged, clients, world.options, findings);
     overlap(&mut judged);
     let mut policies = Policies::default();
     let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients, &mut policies);
@@ -124,12 +127,7 @@ fn configure(
         resources.insert((resource.type_url, resource.name.clone()), resource);
     };
     for (port, group) in ports {
-        let shift = if port < 1024 {
-            world.options.privileged_port_shift
-        } else {
-            0
-        };
-        let bound = port.saturating_add(shift);
+        let bound = sharing::bound(port, world.options);
         let https = group.iter().any(|each| each.listener.spec.protocol == "HTTPS");
         let mut serve = |table: &mut Table, each: &Judged<'_>| {
             serve(
@@ -147,9 +145,12 @@ fn configure(
                     listener::secure_table(port, &each.label()),
                     Arc::clone(&world.options.none),
                 );
-                // Whoever got here by another listener's name, as with one certificate for both, is sent back.
+                // Whoever got here by another listener's name, as with one certificate for both, is sent back. Only the
+                // hosts within this listener's need a virtual host of their own: all others of a Gateway would make its
+                // tables grow with the square of its listeners.
+                table.reserve(hostname::ANY, 421);
                 for other in judged.iter().filter(|other| holds_hosts_of(other, port)) {
-                    if other.listener.hostname != each.listener.hostname {
+                    if hostname::covers(&each.listener.hostname, &other.listener.hostname) {
                         table.reserve(&other.listener.hostname, 421);
                     }
                 }
@@ -186,6 +187,7 @@ fn configure(
             port,
             bound,
             protocol: if https { "HTTPS" } else { "HTTP" }.to_owned(),
+            only_sets: group.iter().all(|each| each.listener.reference.set.is_some()),
         });
     }
     for cluster in clusters {

@@ -5,7 +5,7 @@ use portcullis_attachment::{
     finding::{Finding, Severity},
     hostname,
     listeners::{Listener, ROUTE_KINDS},
-    object::{GATEWAY_GROUP, ObjectRef},
+    object::{GATEWAY_GROUP, ListenerRef, ObjectRef},
 };
 
 use crate::{
@@ -176,25 +176,40 @@ fn client_certificates(
 
 /// Tells HTTPS listeners whose hosts one wildcard certificate may cover together.
 pub(crate) fn overlap(judged: &mut [Judged<'_>]) {
-    let served: Vec<(i32, String, String)> = judged
+    let served: Vec<(i32, String, ListenerRef)> = judged
         .iter()
         .filter(|each| each.down.is_none() && each.listener.spec.protocol == "HTTPS")
-        .map(|each| (each.listener.spec.port, each.listener.hostname.clone(), each.label()))
+        .map(|each| {
+            let listener = &each.listener;
+            (
+                listener.spec.port,
+                listener.hostname.clone(),
+                listener.reference.clone(),
+            )
+        })
         .collect();
     for each in judged {
         if each.down.is_some() || each.listener.spec.protocol != "HTTPS" {
             continue;
         }
-        let own = (each.listener.spec.port, &each.listener.hostname, each.label());
-        let other = served.iter().find(|(port, host, label)| {
-            *port == own.0 && *label != own.2 && hostname::intersection(host, own.1).is_some()
+        let own = &each.listener;
+        let mut others = served.iter().filter(|(port, host, reference)| {
+            *port == own.spec.port
+                && *reference != own.reference
+                && hostname::intersection(host, &own.hostname).is_some()
         });
-        each.overlaps = other.map(|(_, _, label)| label.clone());
+        let of_object = |(_, _, reference): &&(i32, String, ListenerRef)| reference.set == own.reference.set;
+        // What other objects call theirs is none of this one's business.
+        each.overlaps = match (others.clone().find(of_object), others.next()) {
+            (Some((_, _, other)), _) => Some(format!("listener {}", other.listener)),
+            (None, Some(_)) => Some("another listener of the port".to_owned()),
+            (None, None) => None,
+        };
     }
 }
 
 /// A condition's message as a finding's.
-fn phrase(message: &str) -> String {
+pub(crate) fn phrase(message: &str) -> String {
     let mut characters = message.trim_end_matches('.').chars();
     let first = characters
         .next()

@@ -19,6 +19,7 @@ mod report;
 pub mod resource;
 mod route;
 mod routes;
+mod sharing;
 mod show;
 mod table;
 mod wire;
@@ -103,6 +104,24 @@ pub struct BoundPort {
     pub bound: u16,
     /// `HTTP` or `HTTPS`.
     pub protocol: String,
+    /// Whether all its listeners stand in ListenerSets, whose port must not cost the Gateway its own.
+    pub only_sets: bool,
+}
+
+impl Configuration {
+    /// Takes one port away: its listener and its route tables.
+    pub fn withdraw(&mut self, bound: u16) {
+        for gone in self.listeners.extract_if(.., |port| port.bound == bound) {
+            let socket = listener::socket_name(&gone.protocol, gone.port);
+            let tables = format!("{socket}-");
+            self.resources.retain(|resource| match resource.type_url {
+                resource::LISTENER | resource::ROUTE_CONFIGURATION => {
+                    resource.name != socket && !resource.name.starts_with(&tables)
+                }
+                _ => true,
+            });
+        }
+    }
 }
 
 /// The whole translation.

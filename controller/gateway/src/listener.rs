@@ -34,6 +34,11 @@ pub(crate) struct Secure<'a> {
     pub(crate) detection: Detection,
 }
 
+/// The name of the listener that a port's are put together in.
+pub(crate) fn socket_name(protocol: &str, port: u16) -> String {
+    format!("{}-{port}", protocol.to_ascii_lowercase())
+}
+
 /// The route table that all HTTP listeners of a port share.
 pub(crate) fn plain_table(port: u16) -> String {
     format!("http-{port}")

@@ -10,7 +10,7 @@ mod report;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -85,9 +85,12 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     } else {
         Some(RunDir::new(args.run_dir.as_deref())?)
     };
-    if run_dir.is_some() {
-        free_ports(&evaluation.translation.configurations)?;
-    }
+    let occupied = if run_dir.is_some() {
+        let all = &evaluation.translation.configurations;
+        free_ports(&control::modest(all, &BTreeMap::new(), &BTreeSet::new()).0)?
+    } else {
+        BTreeSet::new()
+    };
     let socket = args.filter.xds_socket.clone().unwrap_or_else(|| match &run_dir {
         Some(run_dir) => run_dir.path.join("xds.sock"),
         None => state_dir.join("xds.sock"),
@@ -109,7 +112,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
             })
         });
         let memory = state_dir.join("quarantine.json");
-        Control::new(folder, evaluation, fleet, filter, memory, style)
+        Control::new(folder, evaluation, occupied, fleet, filter, memory, style)
             .run(socket)
             .await
     })
@@ -170,19 +173,24 @@ fn processors() -> u16 {
 }
 
 /// Makes sure that no two Gateways and no other program want the same port: Envoys would share it without a word, and
-/// each would get some of the other's requests.
+/// each would get some of the other's requests. Returns the ports that programs have and only ListenerSets want: these go
+/// without.
 ///
 /// # Errors
 ///
 /// Names the port and who has it.
-fn free_ports(configurations: &[Configuration]) -> Result<(), Failure> {
+fn free_ports(configurations: &[Configuration]) -> Result<BTreeSet<u16>, Failure> {
     if let Some(clash) = clash(configurations) {
         return Err(Failure::new(clash, "give one of them another port"));
     }
+    let mut occupied = BTreeSet::new();
     for port in configurations.iter().flat_map(|configuration| &configuration.listeners) {
         let bound = port.bound;
         match ports::busy(bound) {
             Ok(None) => {}
+            Ok(Some(_)) | Err(_) if port.only_sets => {
+                occupied.insert(bound);
+            }
             Ok(Some(owner)) => {
                 return Err(Failure::new(
                     format!("port {bound} is in use by {owner}"),
@@ -197,7 +205,7 @@ fn free_ports(configurations: &[Configuration]) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
+    Ok(occupied)
 }
 
 /// Two listeners that want to be bound to one port.
@@ -282,6 +290,7 @@ mod tests {
                     port: *port,
                     bound: *port,
                     protocol: "HTTP".to_owned(),
+                    only_sets: false,
                 })
                 .collect(),
         }
@@ -307,6 +316,9 @@ mod tests {
         let failure = free_ports(&[configuration("edge/a", &[port])]).unwrap_err().to_string();
         let expected = format!("port {port} is in use by pid {} (", std::process::id());
         assert!(failure.starts_with(&expected), "{failure}");
+        let mut of_set = configuration("edge/a", &[port]);
+        of_set.listeners[0].only_sets = true;
+        assert_eq!(free_ports(&[of_set]).unwrap(), BTreeSet::from([port]));
     }
 
     #[test]

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_attachment::status::{ConditionStatus, ObjectStatus, Scope};
+use portcullis_attachment::{
+    effective::Attachment,
+    object::ObjectRef,
+    status::{ConditionStatus, ObjectStatus, Scope},
+};
 use serde::Serialize;
 
 use crate::{
@@ -92,6 +96,8 @@ pub(crate) enum State {
     Serving,
     /// Every proxy has the policy.
     Enforced,
+    /// Every proxy has the policy and evaluates it, and it changes nothing (`spec.shadow`).
+    Shadow,
     /// On its way to the proxies.
     Pending,
     /// No proxy is connected.
@@ -111,6 +117,7 @@ impl State {
         match self {
             Self::Serving => "serving",
             Self::Enforced => "enforced",
+            Self::Shadow => "shadow",
             Self::Pending => "pending",
             Self::NoProxies => "no-proxies",
             Self::Refused => "refused",
@@ -122,7 +129,7 @@ impl State {
 
     const fn tone(self) -> Tone {
         match self {
-            Self::Serving | Self::Enforced => Tone::Good,
+            Self::Serving | Self::Enforced | Self::Shadow => Tone::Good,
             Self::Pending | Self::NoProxies | Self::Overridden | Self::Unused => Tone::Warning,
             Self::Refused | Self::Rejected => Tone::Bad,
         }
@@ -225,28 +232,42 @@ struct Reach<'a> {
     gateways: BTreeSet<String>,
     hashes: BTreeSet<&'a str>,
     refuses: bool,
+    /// Whether it is evaluated there without effect.
+    shadow: bool,
+}
+
+/// Where each policy is in force: as the one enforced, as the one that is merged with, as a baseline, or in shadow.
+fn reach(attachment: &Attachment) -> BTreeMap<&ObjectRef, Reach<'_>> {
+    let mut all: BTreeMap<&ObjectRef, Reach<'_>> = BTreeMap::new();
+    for (place, policy) in &attachment.policies {
+        let enforced = [&policy.enforced, &policy.merged, &policy.baseline];
+        let enforced = enforced.into_iter().flatten().map(|object| (object, false));
+        let shadow = policy.shadow.iter().map(|object| (object, true));
+        for (object, shadow) in enforced.chain(shadow) {
+            let reach = all.entry(object).or_default();
+            reach
+                .routes
+                .insert(format!("{}/{}", place.route.namespace, place.route.name));
+            reach
+                .gateways
+                .insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
+            reach.hashes.insert(&policy.hash);
+            reach.refuses |= policy.refuses && !shadow;
+            reach.shadow |= shadow;
+        }
+    }
+    all
 }
 
 fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
-    let mut reach: BTreeMap<&str, Reach<'_>> = BTreeMap::new();
-    for (place, policy) in &evaluation.attachment.policies {
-        let reach = reach.entry(policy.policy.as_str()).or_default();
-        reach
-            .routes
-            .insert(format!("{}/{}", place.route.namespace, place.route.name));
-        reach
-            .gateways
-            .insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
-        reach.hashes.insert(&policy.hash);
-        reach.refuses |= policy.refuses;
-    }
+    let reach = reach(&evaluation.attachment);
     let statuses = evaluation.attachment.statuses.iter();
     statuses
         .filter(|status| ["AccessPolicy", "SecurityPolicy"].contains(&status.object.kind))
         .map(|status| {
             let name = format!("{}/{}", status.object.namespace, status.object.name);
             let nowhere = Reach::default();
-            let reach = reach.get(name.as_str()).unwrap_or(&nowhere);
+            let reach = reach.get(&status.object).unwrap_or(&nowhere);
             let (state, detail) = policy(status, &name, reach, deliveries);
             Row {
                 subject: Subject {
@@ -291,8 +312,10 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
             None => (State::Unused, "no route of a served Gateway is under it".to_owned()),
         };
     }
-    delivered(&deliveries.of(reach.gateways.iter().map(String::as_str)))
-        .unwrap_or_else(|| (State::Enforced, format!("on {routes}")))
+    delivered(&deliveries.of(reach.gateways.iter().map(String::as_str))).unwrap_or_else(|| {
+        let state = if reach.shadow { State::Shadow } else { State::Enforced };
+        (state, format!("on {routes}"))
+    })
 }
 
 /// A condition's message, which has a line for each fault, as part of a line.

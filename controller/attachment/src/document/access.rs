@@ -102,7 +102,7 @@ impl Builder<'_> {
             let message = "apiKeyExpiry can only be used with apiKeyAuth";
             return self.whole("invalid-combination", "spec.apiKeyExpiry", message, "add apiKeyAuth");
         }
-        // A parent's expiry may be of clients that the child does not know. Without the clients, whether an id is known cannot be told: what is wrong with them is told already.
+        // A parent's expiry may be of clients that the child does not know, and whom a parent's Secret names is not told. Without the clients, whether an id is known cannot be told: what is wrong with them is told already.
         let known = self.build.document.api_key.is_some();
         let mut seen = BTreeSet::new();
         for (index, expiry) in extension.api_key_expiry.iter().enumerate() {
@@ -126,7 +126,7 @@ impl Builder<'_> {
             let clients = &mut self.build.secrets.api_keys;
             if let Some(client) = clients.iter_mut().find(|client| client.id == id) {
                 client.not_after = Some(not_after);
-            } else if known && self.owners.expiry == self.author {
+            } else if known && self.owners.expiry == self.author && self.owners.api_key == self.author {
                 let ids: Vec<&str> = clients.iter().map(|client| client.id.as_str()).collect();
                 let fix = finding::one_of(&ids).unwrap_or_else(|| "remove the entry".to_owned());
                 let message = format!("no Secret has a client {id:?}");

@@ -32,6 +32,8 @@ struct Policy<'a> {
     trust: Result<Arc<Trust>, (&'static str, String)>,
     /// The policies that have one of its targets.
     older: BTreeSet<usize>,
+    /// A port of a target that it names and that does not exist.
+    missing: Option<String>,
 }
 
 /// Group, kind, namespace and name of a backend.
@@ -53,7 +55,29 @@ type Uses = HashMap<Owned, Gateways>;
 pub(crate) struct BackendTls<'a> {
     policies: Vec<Policy<'a>>,
     targets: Holders<'a>,
+    /// Why a backend's ports that no policy names are not spoken to: a policy names one that does not exist.
+    lost: HashMap<Target<'a>, String>,
     sources: Sources<'a>,
+}
+
+/// The ports of every backend by the names that `sectionName` has for them.
+fn sections(snapshot: &Snapshot) -> HashMap<Target<'_>, BTreeSet<String>> {
+    let services = snapshot.services.iter().map(|service| {
+        let (namespace, name) = (object::namespace(&service.metadata), object::name(&service.metadata));
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let names = ports.filter_map(|port| port.name.clone()).collect();
+        (("", "Service", namespace, name), names)
+    });
+    let backends = snapshot.backends.iter().map(|backend| {
+        let (namespace, name) = (object::namespace(&backend.metadata), object::name(&backend.metadata));
+        let ports = backend.spec.endpoints.iter().filter_map(|endpoint| {
+            let of_address = endpoint.ip.as_ref().map(|ip| ip.port);
+            of_address.or_else(|| endpoint.fqdn.as_ref().map(|fqdn| fqdn.port))
+        });
+        let names = ports.map(|port| port.to_string()).collect();
+        ((POLICY_GROUP, "Backend", namespace, name), names)
+    });
+    services.chain(backends).collect()
 }
 
 impl<'a> BackendTls<'a> {
@@ -63,6 +87,8 @@ impl<'a> BackendTls<'a> {
         written.sort_by(|one, other| object::age(&one.metadata).cmp(&object::age(&other.metadata)));
         let mut policies: Vec<Policy<'a>> = Vec::with_capacity(written.len());
         let mut targets: Holders<'a> = HashMap::new();
+        let mut lost: HashMap<Target<'a>, String> = HashMap::new();
+        let sections = sections(snapshot);
         for policy in written {
             let namespace = object::namespace(&policy.metadata);
             let object = ObjectRef::new("BackendTLSPolicy", namespace, object::name(&policy.metadata));
@@ -77,6 +103,7 @@ impl<'a> BackendTls<'a> {
             });
             let index = policies.len();
             let mut older = BTreeSet::new();
+            let mut missing = None;
             for (at, target) in policy.spec.target_refs.iter().enumerate() {
                 let known = matches!(
                     (target.group.as_str(), target.kind.as_str()),
@@ -99,6 +126,27 @@ impl<'a> BackendTls<'a> {
                     target.name.as_str(),
                 );
                 let section = target.section_name.as_deref().filter(|section| !section.is_empty());
+                let ports = sections.get(&key);
+                if ports.is_none() {
+                    let message = format!("no {} {namespace}/{} exists", target.kind, target.name);
+                    let path = format!("spec.targetRefs[{at}].name");
+                    tell(Severity::Warning, Fault::new("target-not-found", path, message));
+                }
+                if let Some(section) = section.filter(|section| !ports.is_some_and(|ports| ports.contains(*section))) {
+                    let message = format!("{} {namespace}/{} has no port {section:?}", target.kind, target.name);
+                    let known: Vec<&str> = ports.into_iter().flatten().map(String::as_str).collect();
+                    let path = format!("spec.targetRefs[{at}].sectionName");
+                    let fault = Fault::new("section-not-found", path, message.clone());
+                    let fault = if known.is_empty() {
+                        fault
+                    } else {
+                        fault.fix(format!("write one of {}", known.join(", ")))
+                    };
+                    tell(Severity::Error, fault);
+                    lost.entry(key)
+                        .or_insert_with(|| format!("{object} cannot be followed: {message}"));
+                    missing.get_or_insert(message);
+                }
                 let holders = targets.entry(key).or_default().entry(section).or_default();
                 if let Some(holder) = holders.first().filter(|holder| **holder != index) {
                     older.insert(*holder);
@@ -122,11 +170,13 @@ impl<'a> BackendTls<'a> {
                 unresolved,
                 trust,
                 older,
+                missing,
             });
         }
         Self {
             policies,
             targets,
+            lost,
             sources,
         }
     }
@@ -141,6 +191,11 @@ impl<'a> BackendTls<'a> {
             return Ok(None);
         };
         let of_section = sections.iter().find_map(|section| of_target.get(&Some(*section)));
+        if of_section.is_none()
+            && let Some(why) = self.lost.get(&target)
+        {
+            return Err(why.clone());
+        }
         let holders = of_section.or_else(|| of_target.get(&None));
         let holder = holders.and_then(|holders| self.policies.get(*holders.first()?));
         match holder {
@@ -265,6 +320,10 @@ impl<'a> BackendTls<'a> {
     fn scope(&self, policy: &Policy<'_>, gateway: &(String, String)) -> ScopeStatus {
         let older = policy.older.first().and_then(|older| self.policies.get(*older));
         let accepted = match (older, &policy.trust) {
+            (None, Ok(_)) if policy.missing.is_some() => {
+                let message = policy.missing.as_deref().map(sentence).unwrap_or_default();
+                condition("Accepted", false, "TargetNotFound", message)
+            }
             (Some(older), _) => {
                 let (namespace, name) = (&older.object.namespace, &older.object.name);
                 let message = format!("Policy conflicts with BackendTLSPolicy {namespace}/{name}.");

@@ -215,17 +215,21 @@ fn forwarded(lines: &Lines) -> Vec<String> {
         .collect()
 }
 
-/// The last entry that no trusted proxy is, if a trusted proxy sent the request; an entry that is no address ends the
-/// search.
+/// The last entry that no trusted proxy is, if a trusted proxy sent the request; none if an entry before it is no address,
+/// or if there are more than 20 of them (Envoy, `Utility::getLastNonTrustedAddressFromXFF`). Empty ones do not count.
 fn untrusted(peer: IpAddr, entries: &[String], networks: &[Network]) -> Result<Option<IpAddr>, Unclear> {
     let trusted = |address: IpAddr| networks.iter().any(|network| network.contains(address));
     if !trusted(peer) {
         return Ok(None);
     }
+    let entries: Vec<&String> = entries.iter().filter(|entry| !entry.is_empty()).collect();
+    if entries.len() > 20 {
+        return Ok(None);
+    }
     let mut last = None;
-    for entry in entries.iter().rev() {
+    for entry in entries.into_iter().rev() {
         let Some(found) = address(entry)? else {
-            return Ok(last);
+            return Ok(None);
         };
         last = Some(found);
         if !trusted(found) {
@@ -289,7 +293,12 @@ mod tests {
             ip("1.1.1.1")
         );
         assert_eq!(client(networks(), "11.0.0.1", "1.1.1.1"), ip("0.0.0.0"));
-        assert_eq!(client(networks(), "10.0.0.1", "x, 10.0.0.2"), ip("10.0.0.2"));
+        assert_eq!(client(networks(), "10.0.0.1", "x, 10.0.0.2"), ip("0.0.0.0"));
+        assert_eq!(client(networks(), "10.0.0.1", "x, 1.1.1.1"), ip("1.1.1.1"));
+        assert_eq!(client(networks(), "10.0.0.1", "1.1.1.1, , 10.0.0.2,"), ip("1.1.1.1"));
+        let chain = |proxies: usize| format!("1.1.1.1{}", ", 10.0.0.2".repeat(proxies));
+        assert_eq!(client(networks(), "10.0.0.1", &chain(19)), ip("1.1.1.1"));
+        assert_eq!(client(networks(), "10.0.0.1", &chain(20)), ip("0.0.0.0"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod goldens;
 #[cfg(test)]
 mod listener_fields;
 #[cfg(test)]
+mod many_listeners;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod traffic;
