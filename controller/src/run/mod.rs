@@ -1,5 +1,6 @@
 //! `portcullis run`: manifests in, Envoys served, one line for each listener and policy.
 
+mod contention;
 mod control;
 mod debounce;
 mod envoy;
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     };
     let occupied = if run_dir.is_some() {
         let all = &evaluation.translation.configurations;
-        free_ports(&control::modest(all, &BTreeMap::new(), &BTreeSet::new()).0)?
+        free_ports(&contention::modest(all, &BTreeMap::new(), &BTreeSet::new()).0)?
     } else {
         BTreeSet::new()
     };

@@ -418,6 +418,11 @@ pub(crate) fn print(rows: &[Row], style: &Style) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_attachment::{
+        effective::{EffectivePolicy, Options, Place, none},
+        object::ListenerRef,
+    };
+
     use super::*;
 
     fn row(name: &str, state: State, hash: &str) -> Row {
@@ -508,6 +513,38 @@ mod tests {
             on_a_line("CORS: one is wrong\nCSRF: two is wrong."),
             "CORS: one is wrong; CSRF: two is wrong"
         );
+    }
+
+    #[test]
+    fn a_baseline_is_in_force_and_a_shadow_is_seen() {
+        let named = |name: &str| Some(ObjectRef::new("AccessPolicy", "edge", name));
+        let mut policy = EffectivePolicy::clone(&none(&Options {
+            controller_name: String::new(),
+            salt_key: [0; 32],
+        }));
+        policy.baseline = named("floor");
+        policy.shadow = named("trial");
+        policy.refuses = true;
+        let place = Place {
+            listener: ListenerRef {
+                namespace: "edge".to_owned(),
+                gateway: "public".to_owned(),
+                set: None,
+                listener: "http".to_owned(),
+            },
+            route: ObjectRef::new("HTTPRoute", "shop", "orders"),
+            rule: 0,
+        };
+        let attachment = Attachment {
+            policies: BTreeMap::from([(place, std::sync::Arc::new(policy))]),
+            ..Attachment::default()
+        };
+        let found = reach(&attachment);
+        let told: Vec<_> = found
+            .iter()
+            .map(|(object, reach)| (object.name.as_str(), reach.routes.len(), reach.refuses, reach.shadow))
+            .collect();
+        assert_eq!(told, [("floor", 1, true, false), ("trial", 1, false, true)]);
     }
 
     #[test]

@@ -54,5 +54,5 @@ fn the_youngest_sets_have_no_listeners_where_there_are_too_many() {
     let refused: Vec<_> = managed.listeners.iter().filter(refused).collect();
     assert_eq!((managed.listeners.len(), refused.len()), (300, 100));
     let of_c = |listener: &&Listener<'_>| listener.reference.set.as_ref().is_some_and(|set| set.name == "c");
-    assert!(refused.iter().all(|listener| of_c(&listener)));
+    assert!(refused.iter().all(of_c));
 }
