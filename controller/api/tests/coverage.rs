@@ -51,13 +51,14 @@ fn leaves(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 fn schemas() -> BTreeMap<String, BTreeSet<String>> {
-    let fields = |crd: &k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
-        let schema = crd.spec.versions[0].schema.as_ref().unwrap();
-        let schema = serde_json::to_value(schema.open_api_v3_schema.as_ref().unwrap()).unwrap();
-        let mut found = BTreeSet::new();
-        leaves("spec", &schema["properties"]["spec"], &mut found);
-        (crd.spec.names.kind.clone(), found)
-    };
+    let fields =
+        |crd: &k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
+            let schema = crd.spec.versions[0].schema.as_ref().unwrap();
+            let schema = serde_json::to_value(schema.open_api_v3_schema.as_ref().unwrap()).unwrap();
+            let mut found = BTreeSet::new();
+            leaves("spec", &schema["properties"]["spec"], &mut found);
+            (crd.spec.names.kind.clone(), found)
+        };
     portcullis_api::crds().iter().map(fields).collect()
 }
 
@@ -82,7 +83,9 @@ fn every_field_has_one_fate_and_every_fate_a_field() {
         for field in fields {
             let fates = coverage[kind].keys().filter(|path| leads_to(path, field)).count();
             if fates != 1 {
-                problems.push(format!("{kind} {field}: {fates} lines of controller/api/coverage.yaml lead there"));
+                problems.push(format!(
+                    "{kind} {field}: {fates} lines of controller/api/coverage.yaml lead there"
+                ));
             }
         }
         for path in coverage[kind].keys() {
@@ -106,7 +109,11 @@ fn the_document_says_what_becomes_of_every_field() {
     );
     let schemas = schemas();
     for (kind, entries) in coverage() {
-        writeln!(text, "\n## {kind}\n\n| field | fields below | is | |\n| --- | --- | --- | --- |").unwrap();
+        writeln!(
+            text,
+            "\n## {kind}\n\n| field | fields below | is | |\n| --- | --- | --- | --- |"
+        )
+        .unwrap();
         for (path, entry) in entries {
             let below = schemas[&kind].iter().filter(|field| leads_to(&path, field)).count();
             let fate = match entry.is {
