@@ -42,11 +42,10 @@ impl Island {
         for (from, to) in copies {
             copy(&from, &folder.join(to));
         }
-        for entry in fs::read_dir(root.join("manifests/examples/quickstart")).expect("the quickstart") {
-            let path = entry.expect("a folder entry").path();
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            copy(&path, &folder.join(&format!("manifests/examples/quickstart/{name}")));
-        }
+        copy_all(
+            &root.join("manifests/examples/quickstart"),
+            &folder.join("manifests/examples/quickstart"),
+        );
         let mut island = Self { folder, holder: None };
         if is_root() {
             give_away(island.folder.path());

