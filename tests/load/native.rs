@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
+/// The header in which a backend learns the user's name.
+pub(crate) const USER_HEADER: &str = "x-user";
+
 /// The filters of the chain, in Envoy Gateway's order; all but the first and the last are off where no route wants them.
 pub(crate) fn chain() -> Vec<Value> {
     let filter = |name: &str, kind: &str| json!({"name": format!("envoy.filters.http.{name}"), "typed_config": {"@type": format!("{FILTERS}.{kind}")}});
@@ -16,6 +19,8 @@ pub(crate) fn chain() -> Vec<Value> {
     let mut basic = filter("basic_auth", "basic_auth.v3.BasicAuth");
     basic["disabled"] = true.into();
     basic["typed_config"]["users"] = json!({"inline_string": "nobody:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"});
+    // Only the filter itself has this field, its configuration of a route has not.
+    basic["typed_config"]["forward_username_header"] = json!(USER_HEADER);
     vec![
         filter("cors", "cors.v3.Cors"),
         csrf,
@@ -68,11 +73,10 @@ pub(crate) fn api_keys(keys: &[(String, String)]) -> (&'static str, Value) {
 }
 
 /// `basic_auth` with the users of an `.htpasswd` file.
-pub(crate) fn basic(users: &str, forward: &str) -> (&'static str, Value) {
+pub(crate) fn basic(users: &str) -> (&'static str, Value) {
     let policy = json!({
         "@type": format!("{FILTERS}.basic_auth.v3.BasicAuthPerRoute"),
         "users": {"inline_string": users},
-        "forward_username_header": forward,
     });
     ("basic_auth", policy)
 }
@@ -117,7 +121,7 @@ pub(crate) fn request(method: &str, prefix: &str, name: &str, value: &str) -> Va
     json!({"and_matcher": {"predicate": [
         header(name, value),
         header(":method", method),
-        input(":path", &json!({"safe_regex": {"regex": path}})),
+        input(":path", &json!({"safe_regex": {"google_re2": {}, "regex": path}})),
     ]}})
 }
 
