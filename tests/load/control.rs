@@ -229,6 +229,9 @@ fn rss(pid: u32) -> u64 {
     kilobytes.expect("the kernel tells the resident memory") * 1024
 }
 
+/// What a part of a start is called, and how long it took.
+type Phase = (&'static str, fn(&Start) -> f64);
+
 impl Control {
     /// Prints what was measured.
     pub(crate) fn print(&self) {
@@ -278,7 +281,7 @@ impl Control {
         })
     }
 
-    const PHASES: &'static [(&'static str, fn(&Start) -> f64)] = &[
+    const PHASES: &'static [Phase] = &[
         ("controller: start until it serves", |start| start.ready),
         ("Envoy: start until the last route is guarded", |start| start.pushed),
         ("  of it Envoy's own start", |start| start.envoy),

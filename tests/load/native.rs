@@ -82,7 +82,7 @@ pub(crate) fn basic(users: &str) -> (&'static str, Value) {
 }
 
 /// `rbac` with these matchers, the first that matches wins; none denies.
-pub(crate) fn rbac(matchers: Vec<Value>) -> (&'static str, Value) {
+pub(crate) fn rbac(matchers: &[Value]) -> (&'static str, Value) {
     let policy = json!({
         "@type": format!("{FILTERS}.rbac.v3.RBACPerRoute"),
         "rbac": {"matcher": {"matcher_list": {"matchers": matchers}, "on_no_match": action("DENY")}},
@@ -91,7 +91,7 @@ pub(crate) fn rbac(matchers: Vec<Value>) -> (&'static str, Value) {
 }
 
 /// One of [`rbac`]'s matchers.
-pub(crate) fn matcher(predicate: Value, effect: &str) -> Value {
+pub(crate) fn matcher(predicate: &Value, effect: &str) -> Value {
     json!({"predicate": predicate, "on_match": action(effect)})
 }
 

@@ -115,7 +115,7 @@ fn api_key_cors_ranges() -> Scenario {
         native: Some(native::filters(&[
             native::cors(ORIGIN),
             native::api_keys(&keys),
-            native::rbac(vec![native::matcher(native::in_ranges(&ranges), "ALLOW")]),
+            native::rbac(&[native::matcher(&native::in_ranges(&ranges), "ALLOW")]),
         ])),
         secret: Some(keys),
     }
@@ -188,13 +188,13 @@ fn rules() -> Scenario {
     let mut matchers: Vec<Value> = (0..7)
         .map(|number| {
             native::matcher(
-                native::request("DELETE", &format!("/rules/{number}"), "x-tier", "bronze"),
+                &native::request("DELETE", &format!("/rules/{number}"), "x-tier", "bronze"),
                 "DENY",
             )
         })
         .collect();
     matchers.push(native::matcher(
-        native::request("GET", "/rules", "x-tier", "gold"),
+        &native::request("GET", "/rules", "x-tier", "gold"),
         "ALLOW",
     ));
     Scenario {
@@ -204,7 +204,7 @@ fn rules() -> Scenario {
         headers: vec![("x-tier", "gold".to_owned())],
         refused: (Vec::new(), 403),
         spec: json!({"authorization": {"defaultAction": "Deny", "rules": list}}),
-        native: Some(native::filters(&[native::rbac(matchers)])),
+        native: Some(native::filters(&[native::rbac(&matchers)])),
         secret: None,
     }
 }
@@ -227,9 +227,9 @@ fn ranges(key: &'static str, title: &'static str, count: usize) -> Scenario {
         headers: Vec::new(),
         refused: (vec![("x-blocked", "yes".to_owned())], 403),
         spec,
-        native: Some(native::filters(&[native::rbac(vec![
-            native::matcher(native::header("x-blocked", "yes"), "DENY"),
-            native::matcher(native::in_ranges(&ranges), "ALLOW"),
+        native: Some(native::filters(&[native::rbac(&[
+            native::matcher(&native::header("x-blocked", "yes"), "DENY"),
+            native::matcher(&native::in_ranges(&ranges), "ALLOW"),
         ])])),
         secret: None,
     }

@@ -14,8 +14,9 @@ fn soon(text: &str) -> Vec<String> {
         let messages = lines(&file(text));
         (began.elapsed().as_secs(), messages)
     };
-    let (_, messages) = (0..3).map(timed).find(|(time, _)| *time < SOON).unwrap();
-    messages
+    let in_time = (0..3).map(timed).find(|(time, _)| *time < SOON);
+    assert!(in_time.is_some(), "took {SOON} s three times");
+    in_time.map(|(_, messages)| messages).unwrap_or_default()
 }
 
 #[test]
