@@ -141,13 +141,8 @@ pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> At
     let mut policies = BTreeMap::new();
     let filters = cors_filter::of_rules(snapshot);
     for parent in &bindings.parents {
-        let Some(kind) = TargetKind::of(parent.route.kind) else {
+        let Some(route) = Object::named(&parent.route) else {
             continue;
-        };
-        let route = Object {
-            kind,
-            namespace: &parent.route.namespace,
-            name: &parent.route.name,
         };
         let mut filters = filters.get(&parent.route).map(Vec::as_slice).unwrap_or_default().iter();
         for (rule, name) in targets.sections(route).iter().enumerate() {

@@ -151,7 +151,11 @@ fn admits(gateway: &Gateway, namespace: &str, namespaces: &HashMap<&str, BTreeMa
 }
 
 impl Ports {
-    fn own<'a>(&mut self, gateway: &'a Gateway) -> Vec<Listener<'a>> {
+    /// The Gateway's own listeners, in the order of its manifest.
+    ///
+    /// Of listeners that conflict none is usable: which of them was meant cannot be told, and choosing by position would let
+    /// an appended listener take over hosts.
+    pub(crate) fn own<'a>(&mut self, gateway: &'a Gateway) -> Vec<Listener<'a>> {
         let specs = gateway.spec.listeners.iter().map(Cow::Borrowed);
         self.judge(specs, None, |listener| reference(gateway, None, listener))
     }

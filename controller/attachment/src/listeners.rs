@@ -5,11 +5,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use gateway_api::gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRoutesKinds};
+use gateway_api::gateways::{GatewayListeners, GatewayListenersAllowedRoutesKinds};
 
 use crate::{
     hostname,
-    object::{self, GATEWAY_GROUP, ListenerRef},
+    object::{GATEWAY_GROUP, ListenerRef},
 };
 
 pub use crate::route::ROUTE_KINDS;
@@ -103,23 +103,6 @@ impl Fault {
             Self::DuplicateName | Self::ProtocolConflict | Self::HostnameConflict
         )
     }
-}
-
-/// Lists a Gateway's own listeners in the order of its manifest.
-///
-/// Of listeners that conflict none is usable: which of them was meant cannot be told, and choosing by position would let
-/// an appended listener take over hosts.
-#[must_use]
-pub fn listeners(gateway: &Gateway) -> Vec<Listener<'_>> {
-    let (namespace, name) = (object::namespace(&gateway.metadata), object::name(&gateway.metadata));
-    Ports::default().judge(gateway.spec.listeners.iter().map(Cow::Borrowed), None, |listener| {
-        ListenerRef {
-            namespace: namespace.to_owned(),
-            gateway: name.to_owned(),
-            set: None,
-            listener: listener.to_owned(),
-        }
-    })
 }
 
 /// Whose listener it is, where that is a ListenerSet.
@@ -260,7 +243,7 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
-    use gateway_api::gateways::{GatewayListenersTls, GatewayListenersTlsMode};
+    use gateway_api::gateways::{Gateway, GatewayListenersTls, GatewayListenersTlsMode};
 
     use super::*;
 
@@ -327,7 +310,11 @@ mod tests {
         for (written, faults) in cases {
             let mut gateway = Gateway::default();
             gateway.spec.listeners = written.iter().map(|written| listener(written)).collect();
-            let found: Vec<Option<Fault>> = listeners(&gateway).iter().map(|listener| listener.fault).collect();
+            let found: Vec<Option<Fault>> = Ports::default()
+                .own(&gateway)
+                .iter()
+                .map(|listener| listener.fault)
+                .collect();
             assert_eq!(found, faults, "{written:?}");
         }
     }

@@ -18,7 +18,7 @@ use portcullis_api::{
     backend::Backend,
     client_traffic_policy::ClientTrafficPolicy,
     http_route::HttpRouteRetry,
-    security_policy::{SecurityPolicy, TargetSelector},
+    security_policy::{PolicyTargetReference, SecurityPolicy, TargetSelector},
 };
 
 use crate::object::PolicyKind;
@@ -154,4 +154,28 @@ pub struct PolicyTarget {
     pub name: String,
     /// The listener of a Gateway or the rule of a route.
     pub section_name: Option<String>,
+}
+
+impl PolicyTarget {
+    /// What a policy targets by name, `spec.targetRef` and then `spec.targetRefs`, each with its place in the policy.
+    pub fn named<'a>(
+        single: Option<&'a PolicyTargetReference>,
+        several: &'a [PolicyTargetReference],
+    ) -> impl Iterator<Item = (Self, String)> + 'a {
+        let single = single.into_iter().map(|target| (target, "spec.targetRef".to_owned()));
+        let several = several.iter().enumerate();
+        let several = several.map(|(index, target)| (target, format!("spec.targetRefs[{index}]")));
+        single.chain(several).map(|(target, path)| (Self::from(target), path))
+    }
+}
+
+impl From<&PolicyTargetReference> for PolicyTarget {
+    fn from(target: &PolicyTargetReference) -> Self {
+        Self {
+            group: target.group.clone(),
+            kind: target.kind.clone(),
+            name: target.name.clone(),
+            section_name: target.section_name.clone(),
+        }
+    }
 }

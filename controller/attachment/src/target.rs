@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use portcullis_api::security_policy::{NamespacesFrom, PolicyTargetReference, SecurityPolicySpec, TargetSelector};
+use portcullis_api::security_policy::{NamespacesFrom, SecurityPolicySpec, TargetSelector};
 
 use crate::{
     binding::Bindings,
     finding::{self, Severity},
     listener_set::{ManagedGateway, gateways, parent},
-    object::{self, GATEWAY_GROUP, PolicyKind},
+    object::{self, GATEWAY_GROUP, ObjectRef, PolicyKind},
     reference::References,
     route::{GRPC_ROUTE, HTTP_ROUTE, routes},
     selector::{self, selects},
@@ -57,6 +57,15 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// The object of that name; none if policies cannot target its kind.
+    pub(crate) fn named(object: &'a ObjectRef) -> Option<Self> {
+        Some(Self {
+            kind: TargetKind::of(object.kind)?,
+            namespace: &object.namespace,
+            name: &object.name,
+        })
+    }
+
     fn of(kind: TargetKind, metadata: &'a ObjectMeta) -> Self {
         Self {
             kind,
@@ -241,13 +250,8 @@ impl<'a> Targets<'a> {
             }
         }
         for parent in &bindings.parents {
-            let Some(kind) = TargetKind::of(parent.route.kind) else {
+            let Some(route) = Object::named(&parent.route) else {
                 continue;
-            };
-            let route = Object {
-                kind,
-                namespace: &parent.route.namespace,
-                name: &parent.route.name,
             };
             if let Some(known) = objects.get_mut(&route) {
                 known.ours = true;
@@ -365,17 +369,7 @@ impl<'a> Targets<'a> {
             self.select(policy, namespace, selector, index, references, &mut aims);
         }
         let selected = aims.references.len();
-        let single = spec
-            .target_ref
-            .iter()
-            .map(|target| (target, "spec.targetRef".to_owned()));
-        let several = spec
-            .target_refs
-            .iter()
-            .enumerate()
-            .map(|(index, target)| (target, format!("spec.targetRefs[{index}]")));
-        for (target, path) in single.chain(several) {
-            let target = plain(target);
+        for (target, path) in PolicyTarget::named(spec.target_ref.as_ref(), &spec.target_refs) {
             let hits = aims.references.get(..selected).unwrap_or_default();
             if hits
                 .iter()
@@ -504,13 +498,4 @@ pub(crate) fn labels(metadata: &ObjectMeta) -> BTreeMap<String, String> {
         object::name(metadata).to_owned(),
     );
     labels
-}
-
-fn plain(target: &PolicyTargetReference) -> PolicyTarget {
-    PolicyTarget {
-        group: target.group.clone(),
-        kind: target.kind.clone(),
-        name: target.name.clone(),
-        section_name: target.section_name.clone(),
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use portcullis_attachment::finding::Severity;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::place::Place;
+use crate::{place::Place, tree::SyntaxError, validate::Fault};
 
 /// A fault of a manifest and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,32 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// What is wrong with the text of a file.
+    pub(crate) fn of_syntax(file: &str, error: &SyntaxError) -> Self {
+        Self {
+            place: Some(error.position.in_file(file)),
+            severity: Severity::Error,
+            code: "yaml-syntax",
+            object: String::new(),
+            path: visible(&error.path),
+            message: error.message.clone(),
+            fix: Some(mend_syntax(&error.message).to_owned()),
+        }
+    }
+
+    /// What is wrong with an object.
+    pub(crate) fn of_object(file: Option<&str>, object: &str, fault: &Fault) -> Self {
+        Self {
+            place: file.map(|file| fault.position.in_file(file)),
+            severity: fault.severity,
+            code: fault.code,
+            object: visible(object),
+            path: visible(&fault.path),
+            message: visible(&fault.message),
+            fix: fault.fix.as_deref().map(visible),
+        }
+    }
+
     /// `error` or `warning`.
     #[must_use]
     pub fn level(&self) -> &'static str {
@@ -34,6 +60,29 @@ impl Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         }
+    }
+}
+
+/// Writes control characters out: a manifest must not steer the reader's terminal.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut text, c| {
+        if c.is_control() {
+            text.extend(c.escape_unicode());
+        } else {
+            text.push(c);
+        }
+        text
+    })
+}
+
+/// What to look at first; a parser notices a fault only after it.
+fn mend_syntax(message: &str) -> &'static str {
+    if message.contains("tab") {
+        "indent with spaces"
+    } else if message.contains("anchor") {
+        "define the anchor above, or put the text in quotes"
+    } else {
+        "check the quotes, brackets and indentation up to here"
     }
 }
 

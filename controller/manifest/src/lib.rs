@@ -106,15 +106,7 @@ fn combine(files: &[(String, String)], reads: &[Arc<Read>]) -> Loaded {
     for (number, ((name, _), read)) in files.iter().zip(reads).enumerate() {
         for error in &read.errors {
             unreadable.insert(number);
-            diagnostics.push(Diagnostic {
-                place: Some(error.position.in_file(name)),
-                severity: Severity::Error,
-                code: "yaml-syntax",
-                object: String::new(),
-                path: visible(&error.path),
-                fix: Some(mend_syntax(&error.message).to_owned()),
-                message: error.message.clone(),
-            });
+            diagnostics.push(Diagnostic::of_syntax(name, error));
         }
         for item in &read.items {
             objects.take(number, item, files);
@@ -126,15 +118,8 @@ fn combine(files: &[(String, String)], reads: &[Arc<Read>]) -> Loaded {
         if fault.severity == Severity::Error {
             failed.insert(file);
         }
-        diagnostics.push(Diagnostic {
-            place: files.get(file).map(|(name, _)| fault.position.in_file(name)),
-            severity: fault.severity,
-            code: fault.code,
-            object: visible(&object),
-            path: visible(&fault.path),
-            message: visible(&fault.message),
-            fix: fault.fix.as_deref().map(visible),
-        });
+        let file = files.get(file).map(|(name, _)| name.as_str());
+        diagnostics.push(Diagnostic::of_object(file, &object, &fault));
     }
     diagnostics.sort();
     Loaded {
@@ -183,29 +168,6 @@ impl Loaded {
         self.failed
             .iter()
             .filter_map(|file| self.files.get(*file).map(String::as_str))
-    }
-}
-
-/// Writes control characters out: a manifest must not steer the reader's terminal.
-fn visible(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut text, c| {
-        if c.is_control() {
-            text.extend(c.escape_unicode());
-        } else {
-            text.push(c);
-        }
-        text
-    })
-}
-
-/// What to look at first; a parser notices a fault only after it.
-fn mend_syntax(message: &str) -> &'static str {
-    if message.contains("tab") {
-        "indent with spaces"
-    } else if message.contains("anchor") {
-        "define the anchor above, or put the text in quotes"
-    } else {
-        "check the quotes, brackets and indentation up to here"
     }
 }
 

@@ -6,12 +6,11 @@ use portcullis_attachment::finding::Severity;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    Diagnostic, mend_syntax, near,
+    Diagnostic, near,
     place::{Place, Position, field, index},
     schema::Schema,
     tree::{self, Node, Value},
     validate::{Fault, Manner, validate},
-    visible,
 };
 
 /// The `apiVersion` of test files.
@@ -155,16 +154,8 @@ pub fn policy_tests(name: &str, text: &str, reasons: &[&str]) -> Result<Vec<Poli
     let documents = tree::parse(text);
     let mut diagnostics: Vec<Diagnostic> = documents
         .errors
-        .into_iter()
-        .map(|error| Diagnostic {
-            place: Some(error.position.in_file(name)),
-            severity: Severity::Error,
-            code: "yaml-syntax",
-            object: String::new(),
-            path: visible(&error.path),
-            fix: Some(mend_syntax(&error.message).to_owned()),
-            message: error.message,
-        })
+        .iter()
+        .map(|error| Diagnostic::of_syntax(name, error))
         .collect();
     let mut tests = Vec::new();
     for root in documents.roots.iter().filter(|root| is_test(root)) {
@@ -181,15 +172,8 @@ pub fn policy_tests(name: &str, text: &str, reasons: &[&str]) -> Result<Vec<Poli
             Some(node) => format!("{KIND} {}", node.as_str().unwrap_or_default()),
             None => KIND.to_owned(),
         };
-        diagnostics.extend(reader.faults.into_iter().map(|fault| Diagnostic {
-            place: Some(fault.position.in_file(name)),
-            severity: fault.severity,
-            code: fault.code,
-            object: visible(&object),
-            path: visible(&fault.path),
-            message: visible(&fault.message),
-            fix: fault.fix.as_deref().map(visible),
-        }));
+        let told = reader.faults.iter();
+        diagnostics.extend(told.map(|fault| Diagnostic::of_object(Some(name), &object, fault)));
     }
     if diagnostics.is_empty() {
         Ok(tests)

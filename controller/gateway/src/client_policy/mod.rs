@@ -122,24 +122,7 @@ impl<'a> ClientPolicies<'a> {
         whole.sort_by(|one, other| object::age(&one.metadata).cmp(&object::age(&other.metadata)));
         for policy in whole {
             let spec = &policy.spec;
-            let single = spec
-                .target_ref
-                .iter()
-                .map(|target| (target, "spec.targetRef".to_owned()));
-            let several = spec
-                .target_refs
-                .iter()
-                .enumerate()
-                .map(|(index, target)| (target, format!("spec.targetRefs[{index}]")));
-            let named = single.chain(several).map(|(target, path)| {
-                let target = PolicyTarget {
-                    group: target.group.clone(),
-                    kind: target.kind.clone(),
-                    name: target.name.clone(),
-                    section_name: target.section_name.clone(),
-                };
-                (target, path)
-            });
+            let named = PolicyTarget::named(spec.target_ref.as_ref(), &spec.target_refs);
             let selected = select(&spec.target_selectors, &policy.metadata, targets);
             known.add(
                 &policy.metadata,

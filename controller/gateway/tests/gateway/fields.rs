@@ -180,7 +180,8 @@ fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-fn fields<T: CustomResourceExt>() -> BTreeSet<String> {
+/// The fields below `spec` of a kind that hold no others.
+pub(crate) fn fields<T: CustomResourceExt>() -> BTreeSet<String> {
     let crd = serde_json::to_value(T::crd()).unwrap();
     let spec = crd
         .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
@@ -188,6 +189,18 @@ fn fields<T: CustomResourceExt>() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     leaves(spec, "spec", &mut found);
     found
+}
+
+/// Panics unless the fields are exactly those of the lists, a line each.
+pub(crate) fn assert_listed(kind: &str, fields: &BTreeSet<String>, lists: &[&str]) {
+    let listed: BTreeSet<String> = lists.iter().flat_map(|list| lines(list)).collect();
+    let unlisted: Vec<_> = fields.difference(&listed).collect();
+    assert!(
+        unlisted.is_empty(),
+        "{kind}: neither served, refused nor told: {unlisted:#?}"
+    );
+    let gone: Vec<_> = listed.difference(fields).collect();
+    assert!(gone.is_empty(), "{kind} has no such field: {gone:#?}");
 }
 
 fn inline<T: JsonSchema>() -> Value {
@@ -210,12 +223,7 @@ fn every_field_is_served_or_refused() {
             .collect();
         let below = |path: &String| refused.iter().any(|prefix| path.starts_with(&format!("{prefix}.")));
         let left: BTreeSet<String> = found.into_iter().filter(|path| !below(path)).collect();
-        let mut listed = lines(SHARED);
-        listed.extend(lines(served));
-        let unlisted: Vec<_> = left.difference(&listed).collect();
-        assert!(unlisted.is_empty(), "{kind}: neither served nor refused: {unlisted:#?}");
-        let gone: Vec<_> = listed.difference(&left).collect();
-        assert!(gone.is_empty(), "{kind} has no such field: {gone:#?}");
+        assert_listed(kind, &left, &[SHARED, served]);
     }
 }
 
