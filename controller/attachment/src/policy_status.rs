@@ -169,12 +169,12 @@ impl Ancestors {
                 continue;
             };
             let status = self.of(ancestor);
+            for notice in &build.notices {
+                status.warnings.extend(notice.condition.clone());
+            }
             if build.faults.is_empty() {
                 let message = format!("Merged with policy {}/{}", parent.object.namespace, parent.object.name);
                 status.merged = Some(message);
-                for notice in &build.notices {
-                    status.warnings.extend(notice.condition.clone());
-                }
             } else {
                 let message = build.message(false);
                 status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
@@ -193,7 +193,11 @@ impl Ancestors {
         }
         let truncated = scopes.len() > ANCESTORS;
         if truncated {
-            scopes.sort_by(|one, other| (one.1.rank(), &one.0).cmp(&(other.1.rank(), &other.0)));
+            // As Envoy Gateway: by namespace and name, whatever the kind.
+            scopes.sort_by(|(one, of_one), (other, of_other)| {
+                let one = (of_one.rank(), &one.namespace, &one.name, one);
+                one.cmp(&(of_other.rank(), &other.namespace, &other.name, other))
+            });
             scopes.truncate(ANCESTORS);
         }
         let last = scopes.len() - 1;

@@ -213,4 +213,54 @@ fn every_field_is_written_out_above() {
         };
         for portcullis_engine::document::HeaderMatch { name: _, values: _ } in headers {}
     }
+    let Secrets {
+        salt: _,
+        api_keys,
+        users,
+        baseline: Some(_),
+        shadow: Some(_),
+    } = secrets
+    else {
+        panic!("a part is missing");
+    };
+    assert!(!api_keys.is_empty() && !users.is_empty());
+    for portcullis_engine::document::ApiClient {
+        id: _,
+        sha256: _,
+        not_after,
+    } in api_keys
+    {
+        assert!(not_after.is_some());
+    }
+    for portcullis_engine::document::User { name: _, hash: _ } in users {}
+}
+
+/// What an older filter does with each field that it does not know: it has none of that name, so it denies.
+#[test]
+fn every_field_is_one_that_a_filter_without_it_denies() {
+    let mut names = Vec::new();
+    for (whole, is_document) in [(document(), true), (secrets(), false)] {
+        let mut found = Vec::new();
+        objects(&whole, "", &mut found);
+        for path in found {
+            let Some(fields) = whole.pointer(&path).and_then(Value::as_object).cloned() else {
+                panic!("{path} is no object");
+            };
+            for (name, value) in fields {
+                let mut changed = whole.clone();
+                if let Some(Value::Object(fields)) = changed.pointer_mut(&path) {
+                    fields.remove(&name);
+                    fields.insert(format!("{name}OfLater"), value);
+                }
+                let read = if is_document {
+                    serde_json::from_value::<Document>(changed).is_ok()
+                } else {
+                    serde_json::from_value::<Secrets>(changed).is_ok()
+                };
+                assert!(!read, "{path}/{name} is read under another name");
+                names.push(name);
+            }
+        }
+    }
+    assert!(names.len() >= 60, "only {} fields", names.len());
 }
