@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{chain::Chain, scenarios::Scenario, spread::Spread};
+use crate::{
+    chain::Chain,
+    scenarios::Scenario,
+    spread::{Quotient, Spread},
+};
 
 /// Processor time of Envoy in microseconds per request: by round, the chains of one scenario.
 pub(crate) type Rounds = Vec<Vec<(Chain, f64)>>;
@@ -29,11 +33,10 @@ impl Report {
         self.measured[index].2.push(round);
     }
 
-    /// What Portcullis adds to a bare proxy, over what Envoy's own filters add for the first scenario: the median of the
-    /// rounds' own ratios.
+    /// What Portcullis adds to a bare proxy, over what Envoy's own filters add for the first scenario.
     pub(crate) fn ratio(&self) -> f64 {
         let (scenario, _, rounds) = &self.measured[0];
-        ratio(rounds, reference(scenario)).median
+        ratio(rounds, reference(scenario)).value
     }
 
     /// Prints the tables.
@@ -59,21 +62,19 @@ impl Report {
                 );
             }
         }
-        println!("\nPortcullis over what it is held against, both over no filter: median of the rounds (min to max)");
+        println!(
+            "\nPortcullis over what it is held against, both over no filter: quotient of the medians (middle half of the rounds)"
+        );
         for (scenario, _, rounds) in &self.measured {
-            let Spread { min, median, max } = ratio(rounds, reference(scenario));
             let against = reference(scenario).title();
             println!(
-                "{:<42} {median:>6.2} x {against} ({min:.2} to {max:.2})",
-                scenario.title
+                "{:<42} {} {against}",
+                scenario.title,
+                ratio(rounds, reference(scenario))
             );
         }
         for (few, many) in SCALES {
-            let growth = self.growth(few, many);
-            println!(
-                "{many} over {few}: {:.2} x ({:.2} to {:.2})",
-                growth.median, growth.min, growth.max
-            );
+            println!("{many} over {few}: {}", self.growth(few, many));
         }
     }
 
@@ -102,7 +103,7 @@ impl Report {
     }
 
     /// What a larger policy costs over a smaller one of the same kind, both over no filter, in the same round.
-    fn growth(&self, few: &str, many: &str) -> Spread {
+    fn growth(&self, few: &str, many: &str) -> Quotient {
         let of = |key: &str| {
             let (_, _, rounds) = self
                 .measured
@@ -111,7 +112,7 @@ impl Report {
                 .expect("a scenario");
             over(rounds, Chain::Portcullis)
         };
-        Spread::of(of(few).iter().zip(of(many)).map(|(few, many)| many / few).collect())
+        Quotient::of(&of(many), &of(few))
     }
 }
 
@@ -126,9 +127,8 @@ fn reference(scenario: &Scenario) -> Chain {
     }
 }
 
-fn ratio(rounds: &Rounds, reference: Chain) -> Spread {
-    let (ours, theirs) = (over(rounds, Chain::Portcullis), over(rounds, reference));
-    Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
+fn ratio(rounds: &Rounds, reference: Chain) -> Quotient {
+    Quotient::of(&over(rounds, Chain::Portcullis), &over(rounds, reference))
 }
 
 /// What a chain adds to no filter, by round.
