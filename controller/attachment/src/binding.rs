@@ -1,5 +1,8 @@
 //! Which listeners a route attaches to, and under which hostnames (Gateway API, `ParentReference` and `AllowedRoutes`).
 
+mod hosts;
+mod refusal;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gateway_api::{
@@ -8,9 +11,12 @@ use gateway_api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use self::{
+    hosts::{hostnames, taken},
+    refusal::Refusal,
+};
 use crate::{
     finding::{self, Finding, Severity},
-    hostname,
     listener_set::{self, AttachedSet, ManagedGateway, gateways},
     listeners::Listener,
     object::{self, GATEWAY_GROUP, ListenerRef, ObjectRef},
@@ -109,14 +115,6 @@ enum Known<'a> {
         /// The set, unless it is the Gateway itself.
         set: Option<&'a AttachedSet<'a>>,
     },
-}
-
-/// Why a parent does not take a route.
-struct Refusal {
-    reason: &'static str,
-    message: String,
-    finding: (&'static str, String, String),
-    fix: Option<String>,
 }
 
 impl<'a> World<'a> {
@@ -275,26 +273,8 @@ impl<'a> World<'a> {
                 (bound, accepted)
             }
             Err(refusal) => {
-                let refusal = *refusal;
-                let (code, field, message) = refusal.finding;
-                bindings.findings.push(Finding {
-                    severity: Severity::Error,
-                    code,
-                    object: object.clone(),
-                    path: if field.starts_with("spec.") {
-                        field
-                    } else {
-                        format!("{path}{field}")
-                    },
-                    message,
-                    fix: refusal.fix,
-                });
-                let accepted = Condition {
-                    r#type: "Accepted",
-                    status: ConditionStatus::False,
-                    reason: refusal.reason,
-                    message: refusal.message,
-                };
+                let (finding, accepted) = refusal.tell(object.clone(), &path);
+                bindings.findings.push(finding);
                 (Vec::new(), accepted)
             }
         };
@@ -316,7 +296,7 @@ impl<'a> World<'a> {
     ) -> Result<(Vec<BoundListener>, BTreeSet<String>), Box<Refusal>> {
         let named = format!("{} {}/{}", parent.kind, parent.namespace, parent.name);
         if set.is_some_and(|set| !set.allowed) {
-            return Err(not_ready(format!("{named} is not admitted by its Gateway")));
+            return Err(Refusal::not_ready(format!("{named} is not admitted by its Gateway")));
         }
         let set = set.map(AttachedSet::reference);
         let of_parent: Vec<&Listener<'_>> = gateway
@@ -336,34 +316,21 @@ impl<'a> World<'a> {
             })
             .collect();
         if selected.is_empty() {
-            return Err(no_match(&named, parent, &of_parent));
+            return Err(Refusal::no_match(&named, parent, &of_parent));
         }
         let allowing: Vec<&Listener<'_>> = selected
             .into_iter()
             .filter(|listener| self.allows(listener, &parent.namespace, route))
             .collect();
         if allowing.is_empty() {
-            return Err(Box::new(Refusal {
-                reason: "NotAllowedByListeners",
-                message: "No listeners included by this parent ref allowed this attachment.".to_owned(),
-                finding: (
-                    "not-allowed-by-listeners",
-                    String::new(),
-                    format!(
-                        "no listener of {named} allows {}s of namespace {}",
-                        route.kind,
-                        object::namespace(route.metadata)
-                    ),
-                ),
-                fix: Some("admit them in the listener's allowedRoutes".to_owned()),
-            }));
+            return Err(Refusal::not_allowed(&named, route));
         }
         let ready: Vec<&Listener<'_>> = allowing
             .into_iter()
             .filter(|listener| listener.fault.is_none())
             .collect();
         if ready.is_empty() {
-            return Err(not_ready(format!(
+            return Err(Refusal::not_ready(format!(
                 "every listener of {named} that this reference selects is invalid or in conflict"
             )));
         }
@@ -384,29 +351,10 @@ impl<'a> World<'a> {
         if bound.is_empty()
             && let Some(taken) = taken.first()
         {
-            return Err(Box::new(Refusal {
-                reason: "NoMatchingListenerHostname",
-                message: NO_HOSTNAME.replace("{}", route.kind),
-                finding: ("no-matching-hostname", "spec.hostnames".to_owned(), taken.clone()),
-                fix: Some("refer to the object that has the more specific listener".to_owned()),
-            }));
+            return Err(Refusal::taken(route, taken));
         }
         if bound.is_empty() {
-            let hostnames: BTreeSet<String> = ready
-                .iter()
-                .map(|listener| format!("{:?}", listener.hostname))
-                .collect();
-            let hostnames: Vec<String> = hostnames.into_iter().collect();
-            return Err(Box::new(Refusal {
-                reason: "NoMatchingListenerHostname",
-                message: NO_HOSTNAME.replace("{}", route.kind),
-                finding: (
-                    "no-matching-hostname",
-                    "spec.hostnames".to_owned(),
-                    format!("no listener of {named} serves a hostname of this route"),
-                ),
-                fix: Some(format!("use hostnames within {}", hostnames.join(", "))),
-            }));
+            return Err(Refusal::elsewhere(&named, route, &ready));
         }
         Ok((bound, taken))
     }
@@ -429,99 +377,4 @@ impl<'a> World<'a> {
             }
         }
     }
-}
-
-/// The refusal of a parentRef none of whose listeners is usable.
-fn not_ready(message: String) -> Box<Refusal> {
-    Box::new(Refusal {
-        reason: "NoReadyListeners",
-        message: "There are no ready listeners for this parent ref".to_owned(),
-        finding: ("no-ready-listeners", String::new(), message),
-        fix: Some("repair the listener".to_owned()),
-    })
-}
-
-/// The refusal of a parentRef that selects no listener.
-fn no_match(named: &str, parent: &ParentRef, listeners: &[&Listener<'_>]) -> Box<Refusal> {
-    let names: Vec<&str> = listeners.iter().map(|listener| listener.spec.name.as_str()).collect();
-    let ports = |named: Option<&str>| {
-        let ports: BTreeSet<String> = listeners
-            .iter()
-            .filter(|listener| named.is_none_or(|name| name == listener.spec.name))
-            .map(|listener| listener.spec.port.to_string())
-            .collect();
-        let ports: Vec<String> = ports.into_iter().collect();
-        Some(format!("write port {}", ports.join(" or ")))
-    };
-    let (field, wanted, fix) = match (parent.section_name.as_deref(), parent.port) {
-        (None, None) => ("", "at all".to_owned(), Some("give it one".to_owned())),
-        (None, Some(port)) => (".port", format!("on port {port}"), ports(None)),
-        (Some(section), Some(port)) if names.contains(&section) => (
-            ".port",
-            format!("named {section:?} on port {port}"),
-            ports(Some(section)),
-        ),
-        (Some(section), _) => (".sectionName", format!("named {section:?}"), finding::one_of(&names)),
-    };
-    Box::new(Refusal {
-        reason: "NoMatchingParent",
-        message: "No listeners match this parent ref".to_owned(),
-        finding: (
-            "no-matching-parent",
-            field.to_owned(),
-            format!("{named} has no listener {wanted}"),
-        ),
-        fix,
-    })
-}
-
-const NO_HOSTNAME: &str = "There were no hostname intersections between the {} and this parent ref's Listener(s).";
-
-/// What is said of a route's hostnames within a listener's that a listener of another object has.
-fn taken(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
-    let wanted = route.hostnames.iter().filter_map(|wanted| {
-        let wanted = hostname::normalize(Some(wanted));
-        hostname::intersection(&wanted, &listener.hostname).map(str::to_owned)
-    });
-    wanted
-        .filter(|host| owners(host, listener, all).any(|other| other.reference.set != listener.reference.set))
-        .map(|host| {
-            let port = listener.spec.port;
-            format!("a more specific listener of another object has host {host:?} of port {port}, so this route does not get it")
-        })
-        .collect()
-}
-
-/// The listeners of a port that a host belongs to rather than to one of them.
-fn owners<'a>(host: &str, listener: &Listener<'_>, all: &'a [Listener<'a>]) -> impl Iterator<Item = &'a Listener<'a>> {
-    let own = hostname::specificity(&listener.hostname);
-    let port = listener.spec.port;
-    all.iter().filter(move |other| {
-        other.spec.port == port
-            && !other.yields
-            && other.spec.protocol != "UDP"
-            && hostname::specificity(&other.hostname) > own
-            && hostname::covers(&other.hostname, host)
-    })
-}
-
-/// The hostnames that a route serves on a listener, in the route's order and without repetition.
-fn hostnames(route: &Route<'_>, listener: &Listener<'_>, all: &[Listener<'_>]) -> Vec<String> {
-    let wanted = route.hostnames;
-    let candidates: Vec<String> = if wanted.is_empty() {
-        vec![listener.hostname.clone()]
-    } else {
-        wanted
-            .iter()
-            .filter_map(|wanted| {
-                let wanted = hostname::normalize(Some(wanted));
-                hostname::intersection(&wanted, &listener.hostname).map(str::to_owned)
-            })
-            .collect()
-    };
-    let mut seen = BTreeSet::new();
-    candidates
-        .into_iter()
-        .filter(|host| owners(host, listener, all).next().is_none() && seen.insert(host.clone()))
-        .collect()
 }

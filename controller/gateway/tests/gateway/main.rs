@@ -16,6 +16,8 @@ mod many_listeners;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod traffic;
 #[cfg(test)]
 mod traffic_clients;

@@ -1,6 +1,6 @@
 //! Whose address Envoy takes a request for, and what a client cannot make it or a backend believe.
 
-use crate::traffic::{backend, free_port, launch, send_to};
+use crate::proxy::{backend, free_port, launch, send_to};
 
 const MANIFESTS: &str = include_str!("traffic-clients.yaml");
 

@@ -1,6 +1,6 @@
 //! TLS on both sides of Envoy: which certificate a name gets, and which backends are believed.
 
-use crate::traffic::{backend, free_port, launch, send_to};
+use crate::proxy::{backend, free_port, launch, send_to};
 
 const MANIFESTS: &str = include_str!("traffic-tls.yaml");
 

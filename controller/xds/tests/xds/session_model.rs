@@ -1,6 +1,8 @@
 //! The session against a model of a client: whatever happens in between, once all is quiet the client holds what is
 //! published, and nothing reached it twice.
 
+mod client;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -14,64 +16,10 @@ use portcullis_xds::{
 };
 use proptest::prelude::*;
 
+use self::client::{Action, Kind, POISON, action};
+
 const TYPES: [&str; 5] = [CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET];
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// The content that every client rejects.
-const POISON: u8 = 3;
-
-#[derive(Clone, Debug)]
-enum Action {
-    /// Replaces what is published: per type and name nothing, or one of four contents.
-    Publish(Vec<Option<u8>>),
-    /// Changes one resource.
-    Touch(usize, usize, Option<u8>),
-    /// The client takes the next response; the number decides what of a rejected response takes effect.
-    Receive(u8),
-    /// The session takes the next request.
-    Request,
-    Subscribe(usize, usize),
-    Unsubscribe(usize, usize),
-    /// Switches a wildcard subscription.
-    Wildcard(usize),
-    /// A request that acknowledges what was never sent.
-    Stray(usize, bool),
-    Impatience,
-    /// The stream breaks; the server may have been restarted.
-    Reconnect,
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    let content = || prop_oneof![1 => Just(None), 4 => (0..=POISON).prop_map(Some)];
-    prop_oneof![
-        2 => proptest::collection::vec(content(), TYPES.len() * NAMES.len()).prop_map(Action::Publish),
-        4 => (0..TYPES.len(), 0..NAMES.len(), content()).prop_map(|(kind, name, content)| Action::Touch(kind, name, content)),
-        10 => any::<u8>().prop_map(Action::Receive),
-        10 => Just(Action::Request),
-        3 => (0..TYPES.len(), 0..NAMES.len()).prop_map(|(kind, name)| Action::Subscribe(kind, name)),
-        3 => (0..TYPES.len(), 0..NAMES.len()).prop_map(|(kind, name)| Action::Unsubscribe(kind, name)),
-        1 => (0..TYPES.len()).prop_map(Action::Wildcard),
-        1 => (0..TYPES.len(), any::<bool>()).prop_map(|(kind, nack)| Action::Stray(kind, nack)),
-        1 => Just(Action::Impatience),
-        1 => Just(Action::Reconnect),
-    ]
-}
-
-/// The client's view of one type.
-#[derive(Debug, Default)]
-struct Kind {
-    wildcard: bool,
-    names: BTreeSet<String>,
-    /// What it uses.
-    content: BTreeMap<String, Vec<u8>>,
-    /// What it will say to hold when it reconnects.
-    versions: BTreeMap<String, String>,
-    /// What took effect out of a rejected response, so that the client uses another version than it says. A session
-    /// learns of it by the rejection; a session that begins later cannot.
-    unsaid: BTreeSet<String>,
-    lost: BTreeSet<String>,
-    introduced: bool,
-}
-
 /// What the model knows of the session, to judge its responses.
 #[derive(Debug, Default)]
 struct Known {
@@ -262,46 +210,9 @@ impl World {
         let Some(response) = self.to_client.pop_front() else {
             return;
         };
-        let kind = self
-            .kinds
-            .get_mut(TYPES.iter().find(|url| **url == response.type_url).unwrap())
-            .unwrap();
-        let poisoned = response.resources.iter().any(|resource| body(resource)[1] == POISON);
-        for (position, resource) in response.resources.iter().enumerate() {
-            if !(kind.wildcard || kind.names.contains(&resource.name)) {
-                continue;
-            }
-            // Of a rejected response anything may have taken effect, except what is at fault.
-            let takes_effect = !poisoned || (body(resource)[1] != POISON && choice >> (position % 8) & 1 == 1);
-            if takes_effect {
-                kind.content.insert(resource.name.clone(), body(resource));
-            }
-            if poisoned && takes_effect {
-                kind.unsaid.insert(resource.name.clone());
-            }
-            if !poisoned {
-                kind.unsaid.remove(&resource.name);
-                kind.lost.remove(&resource.name);
-                kind.versions.insert(resource.name.clone(), resource.version.clone());
-            }
-        }
-        if !poisoned {
-            for name in &response.removed_resources {
-                kind.content.remove(name);
-                kind.versions.remove(name);
-                kind.unsaid.remove(name);
-                kind.lost.remove(name);
-            }
-        }
-        self.to_server.push_back(DeltaDiscoveryRequest {
-            type_url: response.type_url,
-            response_nonce: response.nonce,
-            error_detail: poisoned.then(|| Status {
-                code: 13,
-                message: "poison".to_owned(),
-            }),
-            ..DeltaDiscoveryRequest::default()
-        });
+        let type_url = TYPES.iter().find(|url| **url == response.type_url).unwrap();
+        let kind = self.kinds.get_mut(type_url).unwrap();
+        self.to_server.push_back(kind.receive(response, choice));
     }
 
     fn request(&mut self) {
@@ -507,10 +418,6 @@ impl World {
             }
         }
     }
-}
-
-fn body(resource: &portcullis_xds::wire::Resource) -> Vec<u8> {
-    resource.resource.as_ref().unwrap().value.to_vec()
 }
 
 proptest! {
