@@ -9,8 +9,8 @@ use super::oracle;
 pub(crate) struct Claim {
     pub(crate) method: String,
     pub(crate) is_upgrade: bool,
-    /// Of the request.
-    pub(crate) host: &'static str,
+    /// Of the request, in lower case.
+    pub(crate) host: String,
     pub(crate) is_secure: bool,
     /// On which it came.
     pub(crate) port: u32,
@@ -91,7 +91,7 @@ fn place_of(url: &str) -> Option<String> {
 }
 
 /// Tells whether a text is `scheme://host[:port]`.
-fn is_place(text: &str) -> bool {
+pub(crate) fn is_place(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
     };

@@ -1,7 +1,10 @@
 //! What must hold for any bytes: one check a parser, and one for whole transactions. Fuzzers and tests share them.
 
+mod expression;
 mod forgery;
 mod oracle;
+mod readings;
+mod rules;
 mod scenario;
 
 use portcullis_engine::{
@@ -202,7 +205,7 @@ pub(crate) fn csrf(data: &[u8]) {
     let claim = forgery::Claim {
         method: sent.to_owned(),
         is_upgrade: method == "UPGRADE",
-        host: "api.example.com",
+        host: "api.example.com".to_owned(),
         is_secure: true,
         port: 8443,
         origins: origins.clone(),
@@ -246,12 +249,12 @@ pub(crate) fn password(data: &[u8]) {
     }
 }
 
-/// Bytes that stand for a policy and a request: the decision is the oracle's, and so is what goes upstream.
+/// Bytes that stand for policies and a request: the decision is the oracle's, and so is what goes upstream.
 pub(crate) fn transaction(data: &[u8]) {
-    reason(data);
+    scenarios(data);
 }
 
-/// As [`transaction`], and tells how the request ended.
-pub(crate) fn reason(data: &[u8]) -> Reason {
-    scenario::Scenario::read(data).check()
+/// As [`transaction`], and names what was shown.
+pub(crate) fn scenarios(data: &[u8]) -> Vec<String> {
+    scenario::Scenario::check(data)
 }
