@@ -369,6 +369,24 @@ fn a_route_is_explained_place_by_place() {
     ] {
         assert!(told.stdout.contains(line), "{line}{}", told.stdout);
     }
+    let told = portcullis(
+        Path::new(EXAMPLES),
+        &["explain", "route", "shop/orders", "-f", "merging"],
+    );
+    for line in [
+        "merged with SecurityPolicy shop/gateway\n",
+        "apiKeyAuth  from shop/gateway\n",
+        "authorization (1 rule, else Deny)  from shop/orders\n",
+    ] {
+        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
+    }
+    let told = portcullis(
+        Path::new(EXAMPLES),
+        &["explain", "route", "shop/orders", "-f", "routing"],
+    );
+    for line in ["HTTPRoute rule 1 \"write\"\n", "GRPCRoute rule 0 \"place\"\n"] {
+        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
+    }
     let told = explain(&["shop/orders/write", "-o", "json"]);
     assert_eq!(told.json()["places"].as_array().unwrap().len(), 1, "{}", told.stdout);
     for (route, expected) in [

@@ -106,13 +106,16 @@ fn the_document_says_what_becomes_of_every_field() {
          * **enforced**: it does what Envoy Gateway 1.9 documents, apart from [the differences](differences.md).\n\
          * **refused**: an object that uses it is invalid as a whole: its condition names the field, `portcullis check` prints an error, and what the\n  \
            object guards answers 500. Nothing is enforced by half.\n\
-         * **ignored**: it has no effect here; `portcullis check` prints a warning.\n",
+         * **ignored**: it has no effect here; `portcullis check` prints a warning.\n\n\
+         A row stands for a field and all that is below it; the second column counts them. These are the kinds of Envoy Gateway and of Portcullis. What of the\n\
+         Gateway API's own kinds (Gateway, ListenerSet, HTTPRoute, GRPCRoute, BackendTLSPolicy) is not served stands among the differences, under\n\
+         [Listeners and routes](differences.md#listeners-and-routes): a condition and an error of `check` name it.\n",
     );
     let schemas = schemas();
     for (kind, entries) in coverage() {
         writeln!(
             text,
-            "\n## {kind}\n\n| field | fields below | is | |\n| --- | --- | --- | --- |"
+            "\n## {kind}\n\n| field | fields | is | |\n| --- | --- | --- | --- |"
         )
         .unwrap();
         for (path, entry) in entries {

@@ -1,7 +1,8 @@
 //! `portcullis explain route`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_attachment::{
     effective::{EffectivePolicy, Place},
     object::ObjectRef,
@@ -9,6 +10,7 @@ use portcullis_attachment::{
 };
 use portcullis_engine::document::{Action, Document};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     Answer, check,
@@ -23,16 +25,23 @@ pub(crate) fn route(args: &ExplainRouteArgs, style: &Style) -> Result<Answer, Fa
     let (name, wanted) = named(&args.route)?;
     let texts = check::read(&args.manifests)?;
     let evaluation = super::evaluate(&texts, &args.manifests, style)?;
-    let rules = rules(&texts, &name);
+    let written = Written::read(&texts, &name);
     let wanted = match wanted {
         None => None,
         Some(rule) => Some(
             rule.parse()
                 .ok()
-                .or_else(|| rules.iter().position(|name| *name == rule))
+                .or_else(|| {
+                    written
+                        .rules
+                        .values()
+                        .find_map(|names| names.iter().position(|name| *name == rule))
+                })
                 .ok_or_else(|| {
-                    let names: Vec<&str> = rules
-                        .iter()
+                    let names: Vec<&str> = written
+                        .rules
+                        .values()
+                        .flatten()
                         .map(String::as_str)
                         .filter(|name| !name.is_empty())
                         .collect();
@@ -49,7 +58,7 @@ pub(crate) fn route(args: &ExplainRouteArgs, style: &Style) -> Result<Answer, Fa
         .iter()
         .filter(|(place, _)| format!("{}/{}", place.route.namespace, place.route.name) == name)
         .filter(|(place, _)| wanted.is_none_or(|rule: usize| rule == place.rule))
-        .map(|(place, policy)| Covered::new(place, policy, &rules))
+        .map(|(place, policy)| Covered::new(place, policy, &written))
         .collect();
     if covered.is_empty() {
         return Err(Failure::new(
@@ -136,34 +145,100 @@ fn named(text: &str) -> Result<(String, Option<&str>), Failure> {
     }
 }
 
-/// The names of an HTTPRoute's rules; empty for a rule without one.
-fn rules(texts: &[(String, String)], route: &str) -> Vec<String> {
-    let snapshot = portcullis_manifest::load(texts).snapshot;
-    let found = snapshot.http_routes.iter().find(|found| {
-        let namespace = found.metadata.namespace.as_deref().unwrap_or_default();
-        format!("{namespace}/{}", found.metadata.name.as_deref().unwrap_or_default()) == route
-    });
-    let rules = found.iter().flat_map(|found| found.spec.rules.iter().flatten());
-    rules.map(|rule| rule.name.clone().unwrap_or_default()).collect()
+/// What the manifests themselves say, where what is served no longer tells it.
+#[derive(Default)]
+struct Written {
+    /// The names of the route's rules, by its kind; empty for a rule without one.
+    rules: BTreeMap<&'static str, Vec<String>>,
+    /// The features that each policy sets, by its kind, namespace and name.
+    features: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Written {
+    fn read(texts: &[(String, String)], route: &str) -> Self {
+        let snapshot = portcullis_manifest::load(texts).snapshot;
+        let full = |metadata: &ObjectMeta| {
+            let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+            format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
+        };
+        let mut written = Self::default();
+        for found in snapshot
+            .http_routes
+            .iter()
+            .filter(|found| full(&found.metadata) == route)
+        {
+            let rules = found.spec.rules.iter().flatten();
+            let names = rules.map(|rule| rule.name.clone().unwrap_or_default());
+            written.rules.insert("HTTPRoute", names.collect());
+        }
+        for found in snapshot
+            .grpc_routes
+            .iter()
+            .filter(|found| full(&found.metadata) == route)
+        {
+            let rules = found.spec.rules.iter().flatten();
+            let names = rules.map(|rule| rule.name.clone().unwrap_or_default());
+            written.rules.insert("GRPCRoute", names.collect());
+        }
+        let fields = |spec: serde_json::Result<Value>| match spec {
+            Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
+            _ => BTreeSet::new(),
+        };
+        for policy in &snapshot.security_policies {
+            let name = format!("SecurityPolicy {}", full(&policy.metadata));
+            written
+                .features
+                .insert(name, fields(serde_json::to_value(&policy.spec)));
+        }
+        for policy in &snapshot.access_policies {
+            let name = format!("AccessPolicy {}", full(&policy.metadata));
+            written
+                .features
+                .insert(name, fields(serde_json::to_value(&policy.spec)));
+        }
+        written
+    }
+
+    /// Whose a feature is: of two policies that are merged, that of the one that sets it, or of both.
+    fn origin(&self, policy: &EffectivePolicy, feature: &str) -> Option<String> {
+        let (child, parent) = (policy.enforced.as_ref()?, policy.merged.as_ref()?);
+        let sets = |object: &ObjectRef| {
+            let features = self.features.get(&object.to_string());
+            features.is_some_and(|features| features.contains(feature))
+        };
+        let name = |object: &ObjectRef| format!("{}/{}", object.namespace, object.name);
+        match (sets(child), sets(parent)) {
+            (true, true) => Some(format!("{} over {}", name(child), name(parent))),
+            (false, true) => Some(name(parent)),
+            (_, false) => None,
+        }
+    }
 }
 
 impl Covered {
-    fn new(place: &Place, policy: &EffectivePolicy, rules: &[String]) -> Self {
+    fn new(place: &Place, policy: &EffectivePolicy, written: &Written) -> Self {
         let document = serde_json::from_str::<Document>(&policy.document).unwrap_or_default();
         let mut enforces = Vec::new();
-        features(&document, "policy", &mut enforces);
+        features(
+            &document,
+            "policy",
+            |feature| written.origin(policy, feature),
+            &mut enforces,
+        );
         if let Some(baseline) = &document.baseline {
-            features(baseline, "baseline", &mut enforces);
+            features(baseline, "baseline", |_| None, &mut enforces);
         }
         if let Some(shadow) = &document.shadow {
-            features(shadow, "shadow", &mut enforces);
+            features(shadow, "shadow", |_| None, &mut enforces);
         }
+        let rules = written.rules.get(place.route.kind);
+        let rule_name = rules.and_then(|names| names.get(place.rule));
         Self {
             kind: place.route.kind,
             gateway: format!("{}/{}", place.listener.namespace, place.listener.gateway),
             listener: place.listener.to_string(),
             rule: place.rule,
-            rule_name: rules.get(place.rule).filter(|name| !name.is_empty()).cloned(),
+            rule_name: rule_name.filter(|name| !name.is_empty()).cloned(),
             policy: named_object(policy.enforced.as_ref()).unwrap_or_else(|| "none".to_owned()),
             merged_with: named_object(policy.merged.as_ref()),
             baseline: named_object(policy.baseline.as_ref()),
@@ -178,35 +253,37 @@ fn named_object(object: Option<&ObjectRef>) -> Option<String> {
     object.map(ToString::to_string)
 }
 
-fn features(document: &Document, role: &'static str, into: &mut Vec<Feature>) {
+/// Adds what a document asks for; `origin` tells whose a feature is, where that is not the document's policy.
+fn features(document: &Document, role: &'static str, origin: impl Fn(&str) -> Option<String>, into: &mut Vec<Feature>) {
     let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let mut add = |present: bool, feature: String| {
+    let mut add = |present: bool, field: &str, more: &str| {
         if present {
             let from = if document.policy == "none" {
                 "the route's own filter".to_owned()
             } else {
-                document.policy.clone()
+                origin(field).unwrap_or_else(|| document.policy.clone())
             };
+            let feature = format!("{field}{more}");
             into.push(Feature { feature, from, role });
         }
     };
-    add(document.refuse.is_some(), "answers 500".to_owned());
-    add(document.cors.is_some(), "cors".to_owned());
-    add(document.csrf.is_some(), "csrf".to_owned());
+    add(document.refuse.is_some(), "answers 500", "");
+    add(document.cors.is_some(), "cors", "");
+    add(document.csrf.is_some(), "csrf", "");
     let any = if document.any_of.is_empty() {
         ""
     } else {
         " (one of anyOf)"
     };
-    add(document.api_key.is_some(), format!("apiKeyAuth{any}"));
-    add(document.basic_auth.is_some(), format!("basicAuth{any}"));
+    add(document.api_key.is_some(), "apiKeyAuth", any);
+    add(document.basic_auth.is_some(), "basicAuth", any);
     if let Some(authorization) = &document.authorization {
         let default = match authorization.default_action {
             Action::Allow => "Allow",
             Action::Deny => "Deny",
         };
         let rules = counted(authorization.rules.len(), "rule");
-        add(true, format!("authorization ({rules}, else {default})"));
+        add(true, "authorization", &format!(" ({rules}, else {default})"));
     }
 }
 

@@ -9,6 +9,7 @@ use portcullis_attachment::{
     object::ObjectRef,
     status::{ConditionStatus, ObjectStatus, Scope},
 };
+use portcullis_gateway::BoundPort;
 use serde::Serialize;
 
 pub(crate) use self::reporter::Reporter;
@@ -153,27 +154,37 @@ pub(crate) fn rows(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row>
 fn listeners(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
     let mut rows = Vec::new();
     for status in &evaluation.translation.statuses {
-        if status.object.kind != "Gateway" {
+        let of_set = status.object.kind == "ListenerSet";
+        if status.object.kind != "Gateway" && !of_set {
             continue;
         }
-        let gateway = format!("{}/{}", status.object.namespace, status.object.name);
+        let object = format!("{}/{}", status.object.namespace, status.object.name);
         for scope in &status.scopes {
-            let Scope::Listener(name) = &scope.scope else {
+            let Scope::Listener(listener) = &scope.scope else {
                 continue;
             };
+            let name = format!("{object}/{listener}");
             let bad = scope.conditions.iter().find(|condition| {
                 matches!(condition.r#type, "Accepted" | "Programmed" | "ResolvedRefs")
                     && condition.status == ConditionStatus::False
             });
-            let (state, detail) = match (bad, delivered(&deliveries.of(std::iter::once(gateway.as_str())))) {
+            let bound = bound(
+                evaluation,
+                (!of_set).then_some(object.as_str()),
+                if of_set { &name } else { listener },
+            );
+            let (state, detail) = match (bad, bound) {
                 (Some(bad), _) => (State::Refused, format!("{}: {}", bad.reason, bad.message)),
-                (None, Some((state, why))) => (state, why),
-                (None, None) => (State::Serving, bound(evaluation, &gateway, name, scope.attached_routes)),
+                (None, None) => (State::Refused, "it has no port".to_owned()),
+                (None, Some((gateway, port))) => match delivered(&deliveries.of(std::iter::once(gateway))) {
+                    Some((state, why)) => (state, why),
+                    None => (State::Serving, described(port, scope.attached_routes)),
+                },
             };
             rows.push(Row {
                 subject: Subject {
                     kind: Kind::Listener,
-                    name: format!("{gateway}/{name}"),
+                    name,
                 },
                 state,
                 detail,
@@ -198,18 +209,21 @@ fn delivered(delivery: &Delivery) -> Option<(State, String)> {
     }
 }
 
-fn bound(evaluation: &Evaluation, gateway: &str, listener: &str, routes: Option<i32>) -> String {
-    let configuration = evaluation
-        .translation
-        .configurations
-        .iter()
-        .find(|configuration| configuration.gateway == gateway);
-    let port = configuration
-        .into_iter()
-        .flat_map(|configuration| &configuration.listeners)
-        .find(|port| port.listeners.iter().any(|name| name == listener));
-    let mut detail = port.map_or_else(String::new, |port| format!("{} on port {}", port.protocol, port.bound));
-    if let Some(port) = port.filter(|port| port.bound != port.port) {
+/// The Gateway and the port of a listener; that of a ListenerSet is looked for in all of them.
+fn bound<'a>(evaluation: &'a Evaluation, gateway: Option<&str>, label: &str) -> Option<(&'a str, &'a BoundPort)> {
+    let configurations = evaluation.translation.configurations.iter();
+    configurations
+        .filter(|configuration| gateway.is_none_or(|gateway| configuration.gateway == gateway))
+        .find_map(|configuration| {
+            let mut ports = configuration.listeners.iter();
+            let port = ports.find(|port| port.listeners.iter().any(|name| name == label))?;
+            Some((configuration.gateway.as_str(), port))
+        })
+}
+
+fn described(port: &BoundPort, routes: Option<i32>) -> String {
+    let mut detail = format!("{} on port {}", port.protocol, port.bound);
+    if port.bound != port.port {
         detail = format!("{detail} (for {}, which needs root)", port.port);
     }
     match routes {

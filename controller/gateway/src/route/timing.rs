@@ -1,14 +1,26 @@
 //! `timeouts` and `retry` of a rule.
 
 use envoy_types::pb::{
-    envoy::config::route::v3::{RetryPolicy, retry_policy::RetryBackOff},
+    envoy::{
+        config::route::v3::{
+            RetryPolicy,
+            retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
+        },
+        extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+    },
     google::protobuf::Duration,
 };
 use gateway_api::httproutes::HttpRouteRulesTimeouts;
 use portcullis_api::http_route::HttpRouteRetry;
 
 use super::source::Kind;
-use crate::{report::Fault, xds::number};
+use crate::{
+    report::Fault,
+    xds::{any, number},
+};
+
+/// How often another endpoint is looked for than those that failed, as Envoy Gateway has it.
+const OTHER_HOSTS: i64 = 5;
 
 /// How long a request may take, and when it is sent again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +103,11 @@ fn policy(spec: &HttpRouteRetry, attempt: Option<u64>) -> Result<RetryPolicy, Fa
             base_interval: Some(duration(time)),
             ..RetryBackOff::default()
         }),
+        retry_host_predicate: vec![RetryHostPredicate {
+            name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+            config_type: Some(ConfigType::TypedConfig(any(&PreviousHostsPredicate {}))),
+        }],
+        host_selection_retry_max_attempts: OTHER_HOSTS,
         ..RetryPolicy::default()
     })
 }

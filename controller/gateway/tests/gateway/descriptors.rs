@@ -12,7 +12,7 @@ use prost_reflect::{
 };
 
 /// The files that define the messages that a configuration is made of.
-const ROOTS: [&str; 20] = [
+const ROOTS: [&str; 21] = [
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
     "envoy/config/listener/v3/listener.proto",
@@ -27,6 +27,7 @@ const ROOTS: [&str; 20] = [
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.proto",
     "envoy/extensions/http/original_ip_detection/xff/v3/xff.proto",
+    "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
