@@ -129,7 +129,7 @@ fn random_transactions_end_in_every_way() {
         "Deny by a variant, RegularExpression",
         "Deny by a variant, RegularExpression inverted",
     ] {
-        assert!(seen.get(what).is_some_and(|count| *count >= 5), "{what}: {seen:#?}");
+        assert!(seen.get(what).is_some_and(|count| *count >= 3), "{what}: {seen:#?}");
     }
 }
 

@@ -25,7 +25,20 @@ pub(crate) enum Expression {
 impl Expression {
     /// A sequence of bytes.
     pub(crate) fn word(word: &[u8]) -> Self {
-        Self::Sequence(word.iter().copied().map(Self::Byte).collect())
+        match word {
+            [byte] => Self::Byte(*byte),
+            _ => Self::Sequence(word.iter().copied().map(Self::Byte).collect()),
+        }
+    }
+
+    /// As often as one likes.
+    pub(crate) fn repeated(self) -> Self {
+        Self::Repeat {
+            inner: Box::new(self),
+            least: 0,
+            most: None,
+            lazy: false,
+        }
     }
 
     /// Tells whether the whole text is one of those that are meant.

@@ -28,8 +28,11 @@ pub(crate) struct Told {
     /// Those of the rules' own policy.
     pub(crate) own_names: Vec<Vec<u8>>,
     /// What the rules' own policy and the other one tell; `None` before the authentication.
-    pub(crate) values: Option<[Vec<(Vec<u8>, String)>; 2]>,
+    pub(crate) values: Option<[Identities; 2]>,
 }
+
+/// Who calls, by the folded names of the headers that tell it.
+pub(crate) type Identities = Vec<(Vec<u8>, String)>;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +207,7 @@ impl Rule {
             let Some([own, other]) = &told.values else {
                 return Answer::Unknown;
             };
-            let of = |told: &[(Vec<u8>, String)]| {
+            let of = |told: &Identities| {
                 let value = told.iter().find(|(name, _)| *name == folded);
                 value.map(|(_, value)| value.clone())
             };
@@ -235,7 +238,7 @@ impl Rule {
             texts.iter().any(|text| {
                 text == value
                     || (value.contains(&b',') && same_list(text, value))
-                    || (name == ":authority" && text.to_ascii_lowercase() == value.to_ascii_lowercase())
+                    || (name == ":authority" && text.eq_ignore_ascii_case(value))
             })
         }))
     }

@@ -31,10 +31,10 @@ fn aim_at(sent: &mut Sent, rule: &Rule, bytes: &mut Bytes<'_>) {
             None => path.value.clone().into_bytes(),
         };
         target.extend(bytes.pick(SUFFIXES).bytes());
-        sent.replace(b":path", target);
+        sent.replace(b":path", &target);
     }
     if let Some(method) = rule.written.methods.first() {
-        sent.replace(b":method", method.to_ascii_uppercase().into());
+        sent.replace(b":method", method.to_ascii_uppercase().as_bytes());
     }
     for header in &rule.written.headers {
         if !header.name.starts_with(':') {

@@ -10,7 +10,7 @@ use portcullis_engine::{
 use super::{
     policy::Side,
     request::{Sent, lines},
-    rules::{self, Asked, Told, Verdict},
+    rules::{self, Asked, Identities, Told, Verdict},
 };
 use crate::checks::{forgery, oracle};
 
@@ -26,7 +26,7 @@ pub(super) struct End {
     /// Refusals that are only counted.
     pub(super) counted: Vec<(String, Reason)>,
     /// What the backend is told of who calls, by the policy's own headers and by the baseline's.
-    pub(super) told: [Vec<(Vec<u8>, String)>; 2],
+    pub(super) told: [Identities; 2],
 }
 
 /// The identities that one policy verified.
@@ -174,12 +174,7 @@ fn preflight(own: &Side, sent: &Sent) -> Option<Reason> {
     })
 }
 
-fn authorize(
-    side: &Side,
-    sent: &Sent,
-    names: &[Vec<u8>],
-    values: Option<[Vec<(Vec<u8>, String)>; 2]>,
-) -> (Verdict, Option<usize>) {
+fn authorize(side: &Side, sent: &Sent, names: &[Vec<u8>], values: Option<[Identities; 2]>) -> (Verdict, Option<usize>) {
     let Some(default) = side.default_action else {
         return (Verdict::Action(Action::Allow), None);
     };
@@ -303,7 +298,7 @@ impl Verified {
         self.user.or(self.client).map(str::to_owned)
     }
 
-    fn told(&self, side: &Side) -> Vec<(Vec<u8>, String)> {
+    fn told(&self, side: &Side) -> Identities {
         side.forwards()
             .into_iter()
             .zip([self.client, self.user])

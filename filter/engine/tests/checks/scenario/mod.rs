@@ -42,7 +42,14 @@ impl Scenario {
     fn read(bytes: &mut Bytes<'_>) -> Self {
         let mut sent = Sent::read(bytes);
         let own = Side::read(bytes, Party::Own);
-        let baseline = bytes.odds(1, 4).then(|| Side::read(bytes, Party::Baseline));
+        let baseline = bytes.odds(1, 4).then(|| {
+            let baseline = Side::read(bytes, Party::Baseline);
+            if bytes.flip() {
+                baseline.asking_as(&own)
+            } else {
+                baseline
+            }
+        });
         let shadow = bytes.odds(1, 4).then(|| Side::read(bytes, Party::Shadow));
         for side in [Some(&own), baseline.as_ref(), shadow.as_ref()].into_iter().flatten() {
             if bytes.flip() {
@@ -226,7 +233,7 @@ fn compile(own: &Side, baseline: Option<&Side>, shadow: Option<&Side>) -> Policy
         shadow: shadow.map(|side| Box::new(side.secrets())),
         ..own.secrets()
     };
-    Policy::compile(&document, &secrets).unwrap_or_else(|error| panic!("{error}: {document:?}"))
+    Policy::compile(&document, &secrets).unwrap()
 }
 
 /// Decides a request to `https://api.example.com` on port 8443.

@@ -50,7 +50,7 @@ const EXACT: &[&str] = &[
     "/admin%2541",
 ];
 const WORDS: &[&[u8]] = &[
-    b"/admin", b"/", b"/o", b"a", b"n", b"?", b"key", b"%20", b"\xe9", b".", b"x=1",
+    b"/admin", b"/", b"/o", b"a", b"n", b"?", b"key", b"%20", b"/o;v=1", b";v", b"\xe9", b".", b"x=1",
 ];
 const CLASSES: &[&[u8]] = &[b"/", b"0123456789", b"nmi", b"?&#", b"\xe9\xc3"];
 const HEADERS: &[&str] = &[
@@ -209,6 +209,20 @@ impl Side {
         [client, user].map(|name| name.map(|name| rules::fold(name.as_bytes())))
     }
 
+    /// The same policy, but that it asks for the credentials of another one, and for all of them.
+    pub(super) fn asking_as(mut self, other: &Self) -> Self {
+        self.document.api_key.clone_from(&other.document.api_key);
+        self.document.basic_auth.clone_from(&other.document.basic_auth);
+        self.document.any_of.clear();
+        let [client, user] = self.forwards();
+        if client.is_some() && client == user {
+            self.document.basic_auth = Some(BasicAuth::default());
+        }
+        self.clients.clone_from(&other.clients);
+        self.users.clone_from(&other.users);
+        self
+    }
+
     pub(super) fn without_rule(&self, place: usize) -> Self {
         let mut side = self.clone();
         side.rules.remove(place);
@@ -294,8 +308,8 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
     let headers = if has(3) {
         (0..=bytes.next() % 2)
             .map(|_| match told {
-                [name, ..] if bytes.flip() => HeaderMatch {
-                    name: name.clone(),
+                [_, ..] if bytes.flip() => HeaderMatch {
+                    name: told[bytes.next() % told.len()].clone(),
                     values: owned(bytes.few(CALLERS)),
                 },
                 _ => HeaderMatch {
@@ -329,7 +343,17 @@ fn path(bytes: &mut Bytes<'_>) -> (Option<PathMatch>, Option<Expression>) {
     let invert = bytes.odds(3, 8);
     let expression = (r#type == PathMatchType::RegularExpression).then(|| {
         let start = Expression::word(bytes.pick(WORDS));
-        Expression::Sequence(vec![start, expression(bytes, 3)])
+        let end = if bytes.odds(1, 4) {
+            // One segment.
+            let others = Expression::Class {
+                negated: true,
+                bytes: b"/",
+            };
+            others.repeated()
+        } else {
+            expression(bytes, 3)
+        };
+        Expression::Sequence(vec![start, end])
     });
     let expression = match expression {
         Some(Expression::Sequence(parts)) if bytes.odds(1, 8) => Some(Expression::Choice(parts)),
@@ -371,11 +395,17 @@ fn expression(bytes: &mut Bytes<'_>, depth: usize) -> Expression {
             }
         }
         // What people write.
-        _ => Expression::Repeat {
-            inner: Box::new(Expression::Any),
-            least: 0,
-            most: None,
-            lazy: false,
-        },
+        _ => {
+            let (least, most) = bytes.pick(&[(0, None), (0, Some(1)), (1, None)]);
+            Expression::Repeat {
+                inner: Box::new(match bytes.pick(b"..anm/") {
+                    b'.' => Expression::Any,
+                    byte => Expression::Byte(byte),
+                }),
+                least,
+                most,
+                lazy: false,
+            }
+        }
     }
 }

@@ -239,9 +239,9 @@ impl Sent {
     }
 
     /// Gives another value to a header that is there.
-    pub(super) fn replace(&mut self, name: &[u8], value: Vec<u8>) {
+    pub(super) fn replace(&mut self, name: &[u8], value: &[u8]) {
         for (_, old) in self.head.headers.iter_mut().filter(|(sent, _)| sent == name) {
-            old.clone_from(&value);
+            *old = value.to_vec();
         }
     }
 
