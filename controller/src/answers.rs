@@ -6,7 +6,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use portcullis_engine::{document::Document, step::Outcome, transaction::Stage};
+use portcullis_engine::{
+    cel,
+    document::{Document, Rule},
+    step::Outcome,
+    transaction::Stage,
+};
 use portcullis_gateway::lookup::{Answer, Decision, End, Proxy, Sent, Unclear, Upstream};
 use serde::Serialize;
 
@@ -158,7 +163,11 @@ fn by_address(decision: &Decision) -> bool {
             .authorization
             .iter()
             .flat_map(|authorization| &authorization.rules);
-        document.refuse.is_none() && rules.any(|rule| !rule.client_cidrs.is_empty())
+        let by_address = |rule: &Rule| {
+            let cel = rule.cel.as_ref().map(cel::reads);
+            !rule.client_cidrs.is_empty() || matches!(cel, Some(Ok(reads)) if reads.address)
+        };
+        document.refuse.is_none() && rules.any(by_address)
             || document.baseline.as_deref().is_some_and(has)
             || document.shadow.as_deref().is_some_and(has)
     }

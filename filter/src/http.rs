@@ -5,7 +5,7 @@ use crate::host::{self, HostError, Map};
 use crate::policies::{self, Ready};
 use crate::root::state;
 use portcullis_engine::denial::Reason;
-use portcullis_engine::host::{Fault, Host};
+use portcullis_engine::host::{Attribute, Fact, Fault, Host};
 use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
 use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
@@ -56,6 +56,12 @@ impl Host for Envoy {
 
     fn random(&self) -> Result<u64, Fault> {
         host::random().map_err(|_| Fault)
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
+        let path = attribute.name().replacen('.', "\0", 1);
+        let told = host::property(path.as_bytes()).map_err(|_| Fault)?;
+        told.map(|bytes| attribute.read(bytes).ok_or(Fault)).transpose()
     }
 }
 

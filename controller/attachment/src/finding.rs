@@ -56,6 +56,22 @@ pub const CODES: &[(&str, &str)] = &[
         "A route refers to a port that the Service does not have.",
     ),
     (
+        "cel-missing-header",
+        "An expression of a rule that denies has no answer for a request without a header, and so denies it.",
+    ),
+    (
+        "cel-time-zone",
+        "An expression names a time zone otherwise than by its offset from UTC.",
+    ),
+    (
+        "cel-too-large",
+        "An expression is too long, too deep, or has too many parts.",
+    ),
+    (
+        "cel-type",
+        "An expression compares or calls what does not fit together, or is no condition.",
+    ),
+    (
         "certificate-not-found",
         "A listener refers to a Secret that does not exist.",
     ),
@@ -118,7 +134,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-backend-tls",
         "How a backend proves itself cannot be followed, so nothing is sent to it.",
     ),
-    ("invalid-base64", "The data of a Secret is not base64."),
+    ("invalid-cel", "A text is not an expression of CEL."),
     (
         "invalid-certificate",
         "A Secret does not hold a certificate chain and its key.",
@@ -210,6 +226,7 @@ pub const CODES: &[(&str, &str)] = &[
         "listener-set-not-allowed",
         "A ListenerSet joins a Gateway that does not admit it.",
     ),
+    ("malformed-cel", "The nodes of an expression are no tree."),
     (
         "merge-default-action",
         "A merge leaves out the action for requests that no rule matches, which makes it Deny.",
@@ -291,6 +308,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A reference into another namespace has no ReferenceGrant there.",
     ),
     (
+        "regex-too-large",
+        "A regular expression is too large once it is compiled.",
+    ),
+    (
         "reserved-header-name",
         "A header that frames requests or steers the proxy is named for something else.",
     ),
@@ -308,8 +329,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("too-short", "A text or a list is shorter than its field allows."),
     ("unknown-client", "An expiry names a client that has no API key."),
     ("unknown-field", "An object has no such field."),
+    ("unknown-function", "An expression calls a function that there is not."),
     ("unknown-kind", "A kind does not exist; one with a similar name does."),
     ("unknown-value", "A value is not among those that are allowed."),
+    ("unknown-variable", "An expression reads a variable that there is not."),
     ("unreadable-object", "An object fits its schema but cannot be read."),
     (
         "unsupported-backend",

@@ -4,22 +4,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::{host::Host, http::origin::parse_port};
+use crate::http::origin::parse_port;
 
-/// The address from which a request came, as the proxy determined it. Only [`ClientAddress::ask`] makes one.
+/// The address from which a request came, as the proxy determined it. Only what a [`crate::host::Host`] tells makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// Asks the proxy; `None` when there is no address or it cannot be read.
+    /// Reads what the proxy tells; `None` when there is no address or it cannot be read.
     ///
     /// The unspecified address (RFC 4291 §2.5.2) is none: it stands for a client of whom no trusted proxy told.
-    ///
-    /// # Errors
-    /// [`crate::host::Fault`] when the proxy could not answer.
-    pub(crate) fn ask(host: &impl Host) -> Result<Option<Self>, crate::host::Fault> {
-        let address = parse(&host.client_address()?);
-        Ok(address.filter(|address| !address.is_unspecified()).map(Self))
+    pub(crate) fn read(told: &[u8]) -> Option<Self> {
+        parse(told).filter(|address| !address.is_unspecified()).map(Self)
     }
 }
 

@@ -5,13 +5,14 @@
 
 mod header;
 mod path;
-mod regex;
+pub(crate) mod regex;
 
 use std::sync::Arc;
 
 use crate::{
     address::{NetworkSet, parse_network},
     authentication::Authentication,
+    cel::Condition,
     document::{self, Action, PathMatchType},
     host::{Fault, Host},
     http::header::{is_field_value, is_token},
@@ -36,6 +37,8 @@ const MAX_VALUES: usize = 4096;
 const MAX_REGEXES: usize = 64;
 /// The most that the regular expressions of one policy may take once compiled, in bytes.
 const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// The most nodes of the expressions of one policy, over all its rules.
+const MAX_NODES: usize = 8192;
 /// The longest name of a rule, in bytes: the name that Envoy Gateway gives an unnamed rule holds the policy's.
 const MAX_NAME: usize = 512;
 
@@ -59,6 +62,7 @@ struct Rule {
     path: Option<PathRule>,
     clients: Option<NetworkSet>,
     headers: Vec<HeaderRule>,
+    cel: Option<Condition>,
 }
 
 /// What the rules decide, and the rule that did; `None` for the default action.
@@ -79,6 +83,16 @@ pub(crate) struct Identity<'a> {
     pub(crate) values: Option<[&'a Forwarded; 2]>,
 }
 
+impl<'a> Identity<'a> {
+    /// The value of such a header, if the request has one; `None` before the authentication.
+    pub(crate) fn value(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
+        let [own, others] = self.values?;
+        // Of a header that the rules' own policy sets, another policy's value says nothing about whom this one verified.
+        let others = Some(others).filter(|_| !self.policy.sets(name));
+        Some(own.value(name).or_else(|| others?.value(name)))
+    }
+}
+
 impl Authorization {
     pub(crate) fn compile(document: &document::Authorization) -> Result<Self, PolicyError> {
         let rules = &document.rules;
@@ -95,13 +109,24 @@ impl Authorization {
             .filter(|rule| rule.path.as_ref().is_some_and(is_regex))
             .count();
         at_most(RULES, "regular expressions", regexes, MAX_REGEXES)?;
+        let nodes = |rule: &document::Rule| rule.cel.as_ref().map_or(0, |cel| cel.0.len());
+        at_most(RULES, "parts of expressions", sum(nodes), MAX_NODES)?;
         let denied_headers = DeniedHeaders::of(rules);
         let compiled = rules.iter().enumerate();
         let compiled: Vec<Rule> = compiled
             .map(|(index, rule)| Rule::compile(index, rule, &denied_headers))
             .collect::<Result<_, _>>()?;
+        let conditions = || {
+            compiled
+                .iter()
+                .filter_map(|rule| rule.cel.as_ref())
+                .map(Condition::regexes)
+        };
+        let in_conditions = conditions().map(|(count, _)| count).sum::<usize>();
+        at_most(RULES, "regular expressions", regexes + in_conditions, MAX_REGEXES)?;
         let paths = compiled.iter().filter_map(|rule| rule.path.as_ref());
-        let regex_bytes = paths.map(PathRule::regex_bytes).sum();
+        let in_conditions = conditions().map(|(_, bytes)| bytes).sum::<usize>();
+        let regex_bytes = paths.map(PathRule::regex_bytes).sum::<usize>() + in_conditions;
         at_most(
             RULES,
             "bytes of compiled regular expressions",
@@ -166,6 +191,7 @@ impl Rule {
             rule.path.is_some(),
             !rule.client_cidrs.is_empty(),
             !rule.headers.is_empty(),
+            rule.cel.is_some(),
         ];
         if !conditions.contains(&true) {
             return Err(PolicyError::new(
@@ -195,6 +221,11 @@ impl Rule {
                     HeaderRule::compile(&at, rule.action, header, denied)
                 })
                 .collect::<Result<_, _>>()?,
+            cel: rule
+                .cel
+                .as_ref()
+                .map(|cel| Condition::compile(&format!("{at}.cel"), rule.action, cel))
+                .transpose()?,
         })
     }
 
@@ -225,6 +256,13 @@ impl Rule {
         let mut known = true;
         for header in &self.headers {
             match header.matches(found, identity) {
+                Some(true) => {}
+                Some(false) => return Ok(Some(false)),
+                None => known = false,
+            }
+        }
+        if let Some(cel) = &self.cel {
+            match cel.holds(request, identity)? {
                 Some(true) => {}
                 Some(false) => return Ok(Some(false)),
                 None => known = false,

@@ -4,7 +4,11 @@
 //! [`Secrets`], which travels in a redacted resource. Both refuse unknown fields: a filter that does not know a
 //! restriction must deny, never leave it out.
 
+mod expression;
+
 use serde::{Deserialize, Serialize};
+
+pub use expression::{Each, Expression, Node};
 
 /// The version of the wire form that this build writes, and the newest one that it reads.
 pub const VERSION: u32 = 1;
@@ -193,6 +197,9 @@ pub struct Rule {
     /// Headers; all of them must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderMatch>,
+    /// A condition on all that is known of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cel: Option<Expression>,
 }
 
 /// A condition on a request's path (`authorization.rules[].operation.path`).

@@ -29,6 +29,118 @@ pub trait Host {
     /// # Errors
     /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
     fn random(&self) -> Result<u64, Fault>;
+
+    /// What the proxy knows of the request beside its head; `None` where there is no such thing. Asked only when a policy
+    /// needs it, and at most once for a request.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn attribute(&self, _attribute: Attribute) -> Result<Option<Fact>, Fault> {
+        Ok(None)
+    }
+}
+
+/// What a proxy may know of a request beside its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// When the request began, in nanoseconds since 1970.
+    RequestTime,
+    /// The protocol, such as `HTTP/1.1`.
+    RequestProtocol,
+    /// The client's port, 0 where its address was told by another proxy.
+    SourcePort,
+    /// The address and port on which the request reached the proxy.
+    DestinationAddress,
+    /// The number of the connection.
+    ConnectionId,
+    /// Whether the client showed a certificate that the proxy asked for.
+    Mtls,
+    /// The server name of the TLS handshake, empty for none.
+    RequestedServerName,
+    /// The TLS version, such as `TLSv1.3`.
+    TlsVersion,
+    /// The subject of the client's certificate.
+    SubjectPeerCertificate,
+    /// The subject of the proxy's certificate.
+    SubjectLocalCertificate,
+    /// The first URI of the client's certificate.
+    UriSanPeerCertificate,
+    /// The first URI of the proxy's certificate.
+    UriSanLocalCertificate,
+    /// The first DNS name of the client's certificate.
+    DnsSanPeerCertificate,
+    /// The first DNS name of the proxy's certificate.
+    DnsSanLocalCertificate,
+    /// SHA-256 of the client's certificate, hex.
+    Sha256PeerCertificateDigest,
+}
+
+impl Attribute {
+    /// Every attribute, in the order of their discriminants.
+    pub const ALL: [Self; 15] = [
+        Self::RequestTime,
+        Self::RequestProtocol,
+        Self::SourcePort,
+        Self::DestinationAddress,
+        Self::ConnectionId,
+        Self::Mtls,
+        Self::RequestedServerName,
+        Self::TlsVersion,
+        Self::SubjectPeerCertificate,
+        Self::SubjectLocalCertificate,
+        Self::UriSanPeerCertificate,
+        Self::UriSanLocalCertificate,
+        Self::DnsSanPeerCertificate,
+        Self::DnsSanLocalCertificate,
+        Self::Sha256PeerCertificateDigest,
+    ];
+
+    /// The name in Envoy's attributes, its parts separated by a dot: `connection.mtls`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RequestTime => "request.time",
+            Self::RequestProtocol => "request.protocol",
+            Self::SourcePort => "source.port",
+            Self::DestinationAddress => "destination.address",
+            Self::ConnectionId => "connection.id",
+            Self::Mtls => "connection.mtls",
+            Self::RequestedServerName => "connection.requested_server_name",
+            Self::TlsVersion => "connection.tls_version",
+            Self::SubjectPeerCertificate => "connection.subject_peer_certificate",
+            Self::SubjectLocalCertificate => "connection.subject_local_certificate",
+            Self::UriSanPeerCertificate => "connection.uri_san_peer_certificate",
+            Self::UriSanLocalCertificate => "connection.uri_san_local_certificate",
+            Self::DnsSanPeerCertificate => "connection.dns_san_peer_certificate",
+            Self::DnsSanLocalCertificate => "connection.dns_san_local_certificate",
+            Self::Sha256PeerCertificateDigest => "connection.sha256_peer_certificate_digest",
+        }
+    }
+
+    /// Reads what Envoy tells as the bytes of a property: text, one byte, or eight bytes of a number, least one first.
+    #[must_use]
+    pub fn read(self, bytes: Vec<u8>) -> Option<Fact> {
+        let number = |bytes: Vec<u8>| bytes.try_into().ok().map(i64::from_le_bytes);
+        match self {
+            Self::RequestTime | Self::SourcePort | Self::ConnectionId => number(bytes).map(Fact::Number),
+            Self::Mtls => match bytes.as_slice() {
+                [flag] => Some(Fact::Flag(*flag != 0)),
+                _ => None,
+            },
+            _ => Some(Fact::Text(bytes)),
+        }
+    }
+}
+
+/// What a proxy knows of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A text, perhaps not UTF-8.
+    Text(Vec<u8>),
+    /// Whether something is so.
+    Flag(bool),
+    /// A number.
+    Number(i64),
 }
 
 /// The proxy failed the engine; such a request is always refused.

@@ -8,6 +8,7 @@ mod authorization;
 mod basic_auth;
 #[cfg(feature = "cases")]
 pub mod cases;
+pub mod cel;
 mod checks;
 mod cors;
 pub mod credential;

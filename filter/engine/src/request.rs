@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 
 use crate::{
     address::ClientAddress,
-    host::{Fault, Host},
+    host::{Attribute, Fact, Fault, Host},
     http::{RequestHead, path::Readings},
 };
 
@@ -12,29 +12,60 @@ use crate::{
 pub(crate) struct Request<'a, H> {
     pub(crate) head: &'a RequestHead,
     pub(crate) host: &'a H,
-    client: OnceCell<Result<Option<ClientAddress>, Fault>>,
+    address: OnceCell<Result<Vec<u8>, Fault>>,
+    client: OnceCell<Option<ClientAddress>>,
+    /// By the attribute's place in [`Attribute::ALL`].
+    facts: OnceCell<[OnceCell<Result<Option<Fact>, Fault>>; Attribute::ALL.len()]>,
     readings: OnceCell<Readings<'a>>,
     /// What is left of [`MATCHING`].
     matching: Cell<usize>,
+    /// What is left of [`WORK`].
+    work: Cell<usize>,
 }
 
 /// How much matching of regular expressions one request may cause, in bytes of text times bytes of compiled expression.
 const MATCHING: usize = 1 << 25;
+
+/// How much evaluating of expressions one request may cause, in steps: one for each node and for each
+/// [`WORK_BYTES`] bytes that a node looks at. Natively, all of it takes a few milliseconds.
+const WORK: usize = 1 << 17;
+const WORK_BYTES: usize = 32;
 
 impl<'a, H: Host> Request<'a, H> {
     pub(crate) const fn new(head: &'a RequestHead, host: &'a H) -> Self {
         Self {
             head,
             host,
+            address: OnceCell::new(),
             client: OnceCell::new(),
+            facts: OnceCell::new(),
             readings: OnceCell::new(),
             matching: Cell::new(MATCHING),
+            work: Cell::new(WORK),
         }
+    }
+
+    /// The client's address as the proxy tells it.
+    pub(crate) fn address(&self) -> Result<&[u8], Fault> {
+        let told = self.address.get_or_init(|| self.host.client_address());
+        told.as_deref().map_err(|fault| *fault)
     }
 
     /// The client's address; `None` when there is none or it cannot be read.
     pub(crate) fn client(&self) -> Result<Option<ClientAddress>, Fault> {
-        *self.client.get_or_init(|| ClientAddress::ask(self.host))
+        let told = self.address()?;
+        Ok(*self.client.get_or_init(|| ClientAddress::read(told)))
+    }
+
+    /// What the proxy knows of the request; `None` where there is no such thing.
+    pub(crate) fn fact(&self, attribute: Attribute) -> Result<Option<&Fact>, Fault> {
+        let facts = self.facts.get_or_init(Default::default);
+        let place = Attribute::ALL.iter().position(|other| *other == attribute);
+        let told = place.and_then(|place| facts.get(place)).ok_or(Fault)?;
+        match told.get_or_init(|| self.host.attribute(attribute)) {
+            Ok(fact) => Ok(fact.as_ref()),
+            Err(fault) => Err(*fault),
+        }
     }
 
     /// Every path that may be read in the request; one empty path when it has none.
@@ -47,6 +78,14 @@ impl<'a, H: Host> Request<'a, H> {
     pub(crate) fn spend(&self, text: usize, expression: usize) -> Option<()> {
         let left = self.matching.get().checked_sub(text.saturating_mul(expression))?;
         self.matching.set(left);
+        Some(())
+    }
+
+    /// Takes a step of an expression that looks at so many bytes from what the request may cost; `None` when that is more
+    /// than is left.
+    pub(crate) fn step(&self, bytes: usize) -> Option<()> {
+        let left = self.work.get().checked_sub(1 + bytes / WORK_BYTES)?;
+        self.work.set(left);
         Some(())
     }
 }

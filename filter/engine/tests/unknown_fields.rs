@@ -31,6 +31,10 @@ fn document() -> Value {
                 "name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"], "methods": ["GET"],
                 "path": {"type": "Exact", "value": "/a", "invert": true},
                 "headers": [{"name": "x-a", "values": ["a"]}],
+                "cel": [
+                    {"bool": true}, {"list": [0]}, {"name": "x"}, {"has": {"of": 2, "name": "a"}},
+                    {"each": {"what": "exists", "list": 1, "item": "x", "test": 3}},
+                ],
             }],
         },
         "baseline": {"version": 1, "policy": "edge/baseline", "csrf": {}},
@@ -94,6 +98,13 @@ fn every_type_of_the_document() {
         "/apiKey/extractFrom/2",
         "/authorization",
         "/authorization/rules/0",
+        "/authorization/rules/0/cel/0",
+        "/authorization/rules/0/cel/1",
+        "/authorization/rules/0/cel/2",
+        "/authorization/rules/0/cel/3",
+        "/authorization/rules/0/cel/3/has",
+        "/authorization/rules/0/cel/4",
+        "/authorization/rules/0/cel/4/each",
         "/authorization/rules/0/headers/0",
         "/authorization/rules/0/path",
         "/baseline",
@@ -201,6 +212,7 @@ fn every_field_is_written_out_above() {
         methods: _,
         path,
         headers,
+        cel: _,
     } in rules
     {
         let Some(portcullis_engine::document::PathMatch {

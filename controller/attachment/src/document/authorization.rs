@@ -4,12 +4,16 @@ use portcullis_api::security_policy::{
     Authorization, AuthorizationAction, AuthorizationRule, HttpMethod, Operation, PathMatchType, Principal,
 };
 use portcullis_engine::{
-    document::{self, Action, Document, HeaderMatch, PathMatch, Rule},
+    cel::{
+        self,
+        source::{self, SourceError},
+    },
+    document::{self, Action, Document, Expression, HeaderMatch, PathMatch, Rule},
     policy::Policy,
 };
 
 use super::{Builder, salted};
-use crate::fault::{Fault, Feature};
+use crate::fault::{Fault, Feature, Notice};
 
 impl Builder<'_> {
     pub(super) fn authorization(&mut self, authorization: &Authorization) {
@@ -62,7 +66,6 @@ impl Builder<'_> {
         let principal = rule.principal.as_ref();
         let fields = [
             (rule.action == AuthorizationAction::Unknown, "action"),
-            (rule.cel.is_some(), "cel"),
             (
                 principal.is_some_and(|principal| principal.jwt.is_some()),
                 "principal.jwt",
@@ -82,7 +85,8 @@ impl Builder<'_> {
             client_cidrs, headers, ..
         } = principal.unwrap_or(&empty);
         // In a document an absent part is no restriction: such a rule would match everybody.
-        if client_cidrs.is_empty() && headers.is_empty() && self.build.faults.len() == before {
+        let only_cel = principal.is_none() && rule.cel.is_some();
+        if client_cidrs.is_empty() && headers.is_empty() && !only_cel && self.build.faults.len() == before {
             let (path, message) = if principal.is_some() {
                 let message = "at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified";
                 (format!("{path}.principal"), message)
@@ -99,6 +103,10 @@ impl Builder<'_> {
             });
         }
         let (methods, path_match) = self.operation(&path, rule.operation.as_ref());
+        let cel = rule
+            .cel
+            .as_ref()
+            .and_then(|text| self.expression(format!("{path}.cel"), rule.action, text));
         (self.build.faults.len() == before).then(|| Rule {
             name: rule.name.clone().unwrap_or_else(|| {
                 format!(
@@ -123,7 +131,50 @@ impl Builder<'_> {
                     values: header.values.clone(),
                 })
                 .collect(),
+            cel,
         })
+    }
+
+    /// Parses a condition.
+    fn expression(&mut self, path: String, action: AuthorizationAction, text: &str) -> Option<Expression> {
+        let expression = match source::parse(text) {
+            Ok(expression) => expression,
+            Err(SourceError { message, place }) => {
+                let place = place.map_or_else(String::new, |(line, column)| format!("line {line}, column {column}: "));
+                self.fault(Fault {
+                    feature: Feature::Authorization,
+                    code: "invalid-cel",
+                    condition: format!("invalid CEL expression: {place}{message} ({path})"),
+                    path,
+                    message: format!("{place}{message}"),
+                    fix: None,
+                });
+                return None;
+            }
+        };
+        let reads = match cel::reads(&expression) {
+            Ok(reads) => reads,
+            Err(error) => {
+                self.refused(Feature::Authorization, error, path);
+                return None;
+            }
+        };
+        if action == AuthorizationAction::Deny
+            && let Some(name) = reads.needed.first()
+        {
+            let condition =
+                format!("{path} also denies requests without the header {name:?}: it has no answer for them");
+            self.build.notices.push(Notice {
+                code: "cel-missing-header",
+                path,
+                message: format!(
+                    "a request without the header {name:?} is denied too: the expression has no answer for it"
+                ),
+                fix: format!("if that is not meant, write \"'{name}' in request.headers && (...)\""),
+                condition: Some(("MissingHeaderDenied", condition)),
+            });
+        }
+        Some(expression)
     }
 
     /// The methods and the path of a rule.

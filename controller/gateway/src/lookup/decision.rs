@@ -1,11 +1,15 @@
 //! The decision of a route's policy, by the engine that the filter runs.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use portcullis_engine::{
+    cel,
     denial::Reason,
-    document::Document,
-    host::{Fault, Host},
+    document::{Document, Rule},
+    host::{Attribute, Fact, Fault, Host},
     http::RequestHead,
     policy,
     step::{Facts, LocalReply, Outcome, RequestEdits, Step},
@@ -76,13 +80,21 @@ impl Decided {
 /// The proxy of one request.
 struct Proxy {
     client: IpAddr,
+    client_port: u16,
     port: u16,
     now: u64,
 }
 
 impl Host for Proxy {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
-        Ok(self.client.to_string().into_bytes())
+        Ok(SocketAddr::new(self.client, self.client_port).to_string().into_bytes())
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
+        // What else there is only Envoy knows, and is refused before.
+        Ok((attribute == Attribute::RequestTime)
+            .then(|| self.now.try_into().ok().map(Fact::Number))
+            .flatten())
     }
 
     fn port(&self) -> Result<Option<u16>, Fault> {
@@ -99,7 +111,8 @@ impl Host for Proxy {
     }
 }
 
-/// Decides a request by the policy of its route; `now` in nanoseconds since 1970.
+/// Decides a request by the policy of its route; `now` in nanoseconds since 1970. Of the `client_ports` any may be the
+/// client's.
 ///
 /// # Errors
 ///
@@ -108,6 +121,7 @@ pub(crate) fn decide(
     selected: Selected<'_>,
     head: &RequestHead,
     client: IpAddr,
+    client_ports: &[u16],
     port: u16,
     now: u64,
 ) -> Result<Decided, Unclear> {
@@ -125,8 +139,30 @@ pub(crate) fn decide(
     if let Some(document) = &read {
         known(document)?;
     }
-    let mut transaction = Transaction::new(policy);
-    let step = transaction.on_request(head, &Proxy { client, port, now }, &mut Worker::default());
+    let decided = client_ports.iter().map(|client_port| {
+        let proxy = Proxy {
+            client,
+            client_port: *client_port,
+            port,
+            now,
+        };
+        let mut transaction = Transaction::new(Arc::clone(&policy));
+        let step = transaction.on_request(head, &proxy, &mut Worker::default());
+        (transaction, step)
+    });
+    let mut decided: Vec<(Transaction, Step)> = decided.collect();
+    let same = |(one, _): &(Transaction, Step), (other, _): &(Transaction, Step)| {
+        one.facts() == other.facts() && one.shadow() == other.shadow()
+    };
+    if decided
+        .windows(2)
+        .any(|pair| matches!(pair, [one, other] if !same(one, other)))
+    {
+        return Err(Unclear::new("the answer depends on the client's port"));
+    }
+    let Some((transaction, step)) = decided.pop() else {
+        return Err(Unclear::new("the client has no port"));
+    };
     let Facts {
         policy,
         outcome,
@@ -196,6 +232,9 @@ fn known(document: &Document) -> Result<(), Unclear> {
         .authorization
         .iter()
         .flat_map(|authorization| &authorization.rules);
+    for rule in rules.clone() {
+        expression(document, rule)?;
+    }
     let mut headers = rules.flat_map(|rule| &rule.headers);
     if let Some(header) = headers.find(|header| is_opaque(&header.name.to_ascii_lowercase())) {
         return Err(Unclear::new(format!(
@@ -205,4 +244,26 @@ fn known(document: &Document) -> Result<(), Unclear> {
     }
     let nested = [document.baseline.as_deref(), document.shadow.as_deref()];
     nested.into_iter().flatten().try_for_each(known)
+}
+
+/// Refuses an expression that reads what only Envoy knows.
+fn expression(document: &Document, rule: &Rule) -> Result<(), Unclear> {
+    // One that cannot be compiled refuses every request.
+    let Some(Ok(reads)) = rule.cel.as_ref().map(cel::reads) else {
+        return Ok(());
+    };
+    let told = |attribute: &&Attribute| **attribute != Attribute::RequestTime;
+    let unknown = match (
+        reads.headers.iter().find(|name| is_opaque(name)),
+        reads.attributes.iter().find(told),
+    ) {
+        (Some(header), _) => format!("the header {header:?}, which Envoy itself writes"),
+        (None, Some(attribute)) => format!("{}, which only Envoy knows", attribute.name()),
+        (None, None) if reads.any_header => "headers that only the request names".to_owned(),
+        (None, None) => return Ok(()),
+    };
+    Err(Unclear::new(format!(
+        "{} has a rule, {:?}, whose expression reads {unknown}",
+        document.policy, rule.name
+    )))
 }

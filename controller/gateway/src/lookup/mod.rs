@@ -191,10 +191,12 @@ impl Proxy {
             .ok_or_else(|| Unclear::new(format!("there is no route table {}", chain.table)))?;
         let nowhere = || Unclear::new("no route takes the request");
         let selected = table.select(head)?.ok_or_else(nowhere)?;
+        // The client's own port is chosen by its system; an address that another proxy told has none.
+        let ports: &[u16] = if answer.client == *client { &[1024, 65535] } else { &[0] };
         answer.client = *client;
         answer.host = Some(selected.host.name.clone());
         answer.route = Some(selected.route.name.clone());
-        let decided = decide(selected, head, *client, answer.port, now)?;
+        let decided = decide(selected, head, *client, ports, answer.port, now)?;
         answer.decision = Some(decided.decision.clone());
         let grpc = is_grpc(head);
         if let Some(reply) = &decided.reply {

@@ -183,13 +183,7 @@ impl HeaderRule {
             Self::Denies { header, .. } => found.denied.0.get(*header),
         };
         if let Some(listed) = listed.filter(|listed| identity.names.contains(&listed.name)) {
-            let [own, others] = identity.values?;
-            // Of a header that the rules' own policy sets, another policy's value says nothing about whom this one verified.
-            let others = Some(others).filter(|_| !identity.policy.sets(&listed.name));
-            let place = own
-                .value(&listed.name)
-                .or_else(|| others?.value(&listed.name))
-                .and_then(|value| listed.place(value));
+            let place = identity.value(&listed.name)?.and_then(|value| listed.place(value));
             return Some(match self {
                 Self::Allows(_) => place.is_some(),
                 Self::Denies { values, .. } => place.is_some_and(|place| values.contains(&place)),

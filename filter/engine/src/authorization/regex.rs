@@ -1,6 +1,7 @@
 //! Regular expressions of RE2's dialect over bytes, by the small engine whose cost is linear in text times pattern.
 //!
-//! RE2 in Envoy reads pattern and text as Latin-1: each byte is a character. So do these.
+//! RE2 in Envoy reads the pattern of a path and the path as Latin-1: each byte is a character. So do these. In expressions
+//! it reads both as UTF-8.
 
 use std::borrow::Cow;
 
@@ -12,12 +13,12 @@ const MAX_SIZE: usize = 1 << 14;
 /// How deeply groups may be nested.
 const MAX_NESTING: u32 = 50;
 
-/// A regular expression that must match a text as a whole.
+/// A regular expression that must match a text as a whole, or a part of it.
 #[derive(Debug)]
 pub(crate) struct Regex {
-    /// What every match begins with: tells most paths apart at no cost.
+    /// What every match of a whole text begins with: tells most paths apart at no cost.
     prefix: Box<[u8]>,
-    whole: regex_lite::Regex,
+    compiled: regex_lite::Regex,
     bytes: usize,
 }
 
@@ -33,21 +34,37 @@ impl Regex {
         if pattern.is_empty() {
             return Err(RegexError::Invalid("an empty pattern matches no path".to_owned()));
         }
-        check_escapes(pattern.as_bytes())?;
+        check_escapes(pattern.as_bytes(), true)?;
         let prefix = literal_prefix(pattern.as_bytes());
         let pattern = latin1(pattern.as_bytes());
         // Alone first: `a)|(b` is no pattern, though it is one between parentheses.
         build(&pattern, MAX_SIZE)?;
-        let whole = format!(r"\A(?:{pattern})\z");
+        Self::build(&format!(r"\A(?:{pattern})\z"), prefix)
+    }
+
+    /// Compiles an expression that must match a part of a text.
+    pub(crate) fn compile_part(pattern: &str) -> Result<Self, RegexError> {
+        check_escapes(pattern.as_bytes(), false)?;
+        build(pattern, MAX_SIZE)?;
+        Self::build(pattern, b"")
+    }
+
+    fn build(pattern: &str, prefix: &[u8]) -> Result<Self, RegexError> {
         SIZES
             .into_iter()
-            .find_map(|bytes| Some((build(&whole, bytes).ok()?, bytes)))
-            .map(|(whole, bytes)| Self {
+            .find_map(|bytes| Some((build(pattern, bytes).ok()?, bytes)))
+            .map(|(compiled, bytes)| Self {
                 prefix: prefix.into(),
-                whole,
+                compiled,
                 bytes,
             })
             .ok_or(RegexError::TooLarge)
+    }
+
+    /// Tells whether a part of the text matches; `None` when the request has had its share of matching.
+    pub(crate) fn matches_part(&self, request: &Request<'_, impl Host>, text: &str) -> Option<bool> {
+        request.spend(text.len(), self.bytes)?;
+        Some(self.compiled.is_match(text))
     }
 
     /// An upper bound for what the compiled expression takes, in bytes.
@@ -61,7 +78,7 @@ impl Regex {
             return Some(false);
         }
         request.spend(text.len(), self.bytes)?;
-        Some(self.whole.is_match(&latin1(text)))
+        Some(self.compiled.is_match(&latin1(text)))
     }
 
     /// Tells whether any reading of the path matches, with its query or without, with the slash at its end or without.
@@ -101,7 +118,7 @@ impl Regex {
             return Some(false);
         }
         request.spend(path.len().saturating_add(query.len()), self.bytes)?;
-        Some(self.whole.is_match(&latin1(&[path, query].concat())))
+        Some(self.compiled.is_match(&latin1(&[path, query].concat())))
     }
 }
 
@@ -149,8 +166,8 @@ fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Refuses the escapes that RE2 reads otherwise, or that name what is no byte.
-fn check_escapes(pattern: &[u8]) -> Result<(), RegexError> {
+/// Refuses the escapes that RE2 reads otherwise, or that name what is no byte where the text is `bytes`.
+fn check_escapes(pattern: &[u8], bytes: bool) -> Result<(), RegexError> {
     let error = |message: &str| Err(RegexError::Invalid(message.to_owned()));
     let mut rest = pattern;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -162,7 +179,7 @@ fn check_escapes(pattern: &[u8]) -> Result<(), RegexError> {
             [b'x', b'{', digits @ ..] => {
                 let digits = digits.split(|byte| *byte == b'}').next().unwrap_or_default();
                 let leading = digits.iter().take_while(|digit| **digit == b'0').count();
-                if digits.len().saturating_sub(leading) > 2 {
+                if bytes && digits.len().saturating_sub(leading) > 2 {
                     return error("paths are bytes; write \\x and two digits for each");
                 }
             }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    cel::source,
     document::{ApiClient, Document, Secrets, User},
     http::RequestHead,
 };
@@ -108,6 +109,9 @@ pub struct Request {
     /// The port on which the request reaches the proxy.
     #[serde(default)]
     pub port: Option<u16>,
+    /// What else the proxy tells, by its name in Envoy: `connection.mtls`. A real proxy tells its own.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Told>,
     /// The time, in nanoseconds since 1970. A real proxy has its own.
     #[serde(default = "in_2026")]
     pub now: Answer,
@@ -120,6 +124,23 @@ pub struct Request {
     /// Trailers; a case with trailers expects [`Upstream::removed_trailers`].
     #[serde(default)]
     pub trailers: Vec<(Text, Text)>,
+}
+
+/// What a proxy tells of a request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Told {
+    /// Whether something is so.
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(String),
+    /// The proxy fails to tell.
+    Fault {
+        /// Always true.
+        fault: bool,
+    },
 }
 
 /// A number that the proxy tells.
@@ -324,7 +345,9 @@ impl Group {
     /// # Errors
     /// Why the policy cannot be serialized.
     pub fn document_bytes(&self) -> Result<Vec<u8>, String> {
-        serde_json::to_vec(&self.policy).map_err(|error| error.to_string())
+        let mut policy = self.policy.clone();
+        parse_expressions(&mut policy)?;
+        serde_json::to_vec(&policy).map_err(|error| error.to_string())
     }
 
     /// Returns the serialized secrets, as a controller writes them.
@@ -396,6 +419,24 @@ impl Request {
             headers: pseudo.into_iter().chain(others).collect(),
         }
     }
+}
+
+/// Parses the expressions that a policy and those in it hold as text.
+fn parse_expressions(policy: &mut serde_json::Value) -> Result<(), String> {
+    for nested in ["baseline", "shadow"] {
+        policy.get_mut(nested).map_or(Ok(()), parse_expressions)?;
+    }
+    let rules = policy.pointer_mut("/authorization/rules");
+    for rule in rules.and_then(serde_json::Value::as_array_mut).into_iter().flatten() {
+        if let Some(serde_json::Value::String(text)) = rule.get("cel") {
+            let parsed = source::parse(text).map_err(|error| format!("{text}: {error}"))?;
+            let parsed = serde_json::to_value(parsed).map_err(|error| error.to_string())?;
+            if let Some(cel) = rule.get_mut("cel") {
+                *cel = parsed;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a policy needs of the secrets.

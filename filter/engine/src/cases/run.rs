@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Upstream};
+use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Told, Upstream};
 use crate::{
     denial::Reason,
-    host::{Fault, Host},
+    host::{Attribute, Fact, Fault, Host},
     policy::{Policy, decode},
     seal,
     step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
@@ -49,6 +49,19 @@ impl Host for CaseHost<'_> {
 
     fn random(&self) -> Result<u64, Fault> {
         Self::answer(self.0.random)
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
+        if attribute == Attribute::RequestTime {
+            return self.now().map(|now| now.try_into().ok().map(Fact::Number));
+        }
+        match self.0.attributes.get(attribute.name()) {
+            None => Ok(None),
+            Some(Told::Flag(flag)) => Ok(Some(Fact::Flag(*flag))),
+            Some(Told::Number(number)) => Ok(Some(Fact::Number(*number))),
+            Some(Told::Text(text)) => Ok(Some(Fact::Text(text.clone().into_bytes()))),
+            Some(Told::Fault { .. }) => Err(Fault),
+        }
     }
 }
 

@@ -7,17 +7,25 @@ mod readings;
 mod rules;
 mod scenario;
 
+use std::sync::Arc;
+
 use portcullis_engine::{
     address,
+    cel::source,
     credential::password::PasswordHash,
     denial::Reason,
-    document::Document,
+    document::{Action, Authorization, Document, Expression, Rule, Secrets, VERSION},
+    host::{Attribute, Fact, Fault, Host},
     http::{
-        cookie,
+        RequestHead, cookie,
         origin::{Origin, Pattern},
         query,
     },
-    policy, seal,
+    policy::{self, Policy},
+    seal,
+    step::Step,
+    transaction::Transaction,
+    worker::Worker,
 };
 
 /// A check of any bytes; panics when it does not hold.
@@ -26,6 +34,7 @@ pub(crate) type Check = fn(&[u8]);
 /// The checks by the names of their fuzz targets.
 pub(crate) const ALL: &[(&str, Check)] = &[
     ("address", address),
+    ("condition", condition),
     ("cookie", cookie),
     ("credentials", credentials),
     ("csrf", csrf),
@@ -84,6 +93,86 @@ pub(crate) fn origin(data: &[u8]) {
     // An entry without a wildcard is an origin itself, and allows itself.
     if !entry.contains(&b'*') {
         assert!(pattern.matches(&Origin::parse(entry).unwrap()));
+    }
+}
+
+/// `expression NUL path NUL value`, as written or as a list of nodes: a rule that allows by it and one that denies by it
+/// differ only where there is no answer, and then nothing passes.
+pub(crate) fn condition(data: &[u8]) {
+    let (expression, rest) = split(data);
+    let (path, value) = split(rest);
+    let Some(expression) = read_condition(expression) else {
+        return;
+    };
+    let written = serde_json::to_vec(&expression).unwrap();
+    assert_eq!(serde_json::from_slice::<Expression>(&written).unwrap(), expression);
+    let headers = [
+        (":method", &b"GET"[..]),
+        (":path", path),
+        (":authority", b"a"),
+        ("x-a", value),
+    ];
+    let head = RequestHead {
+        headers: headers
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
+            .to_vec(),
+    };
+    let allowed = |action, default_action| {
+        let rule = Rule {
+            name: "r".to_owned(),
+            action,
+            client_cidrs: Vec::new(),
+            methods: Vec::new(),
+            path: None,
+            headers: Vec::new(),
+            cel: Some(expression.clone()),
+        };
+        let document = Document {
+            version: VERSION,
+            policy: "a/b".to_owned(),
+            authorization: Some(Authorization {
+                default_action,
+                rules: vec![rule],
+            }),
+            ..Document::default()
+        };
+        let policy = Policy::compile(&document, &Secrets::default()).ok()?;
+        let mut transaction = Transaction::new(Arc::new(policy));
+        let step = transaction.on_request(&head, &Silent, &mut Worker::default());
+        Some(matches!(step, Step::Continue(_)))
+    };
+    let (allow, deny) = (
+        allowed(Action::Allow, Action::Deny),
+        allowed(Action::Deny, Action::Allow),
+    );
+    assert_eq!(allow.is_some(), deny.is_some());
+    // What the rule allows, the same rule denies.
+    assert!(allow != Some(true) || deny == Some(false));
+}
+
+fn read_condition(text: &[u8]) -> Option<Expression> {
+    let nodes = serde_json::from_slice(text).ok();
+    nodes.or_else(|| source::parse(std::str::from_utf8(text).ok()?).ok())
+}
+
+/// A proxy that knows nothing, but the time.
+struct Silent;
+
+impl Host for Silent {
+    fn client_address(&self) -> Result<Vec<u8>, Fault> {
+        Ok(b"10.0.0.1:1".to_vec())
+    }
+
+    fn now(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    fn random(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
+        Ok((attribute == Attribute::RequestTime).then_some(Fact::Number(0)))
     }
 }
 

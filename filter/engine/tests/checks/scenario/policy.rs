@@ -329,6 +329,7 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
             path,
             headers,
             client_cidrs,
+            cel: None,
         },
         expression,
     }
