@@ -1,7 +1,8 @@
 //! Answers to requests without an Envoy: which Gateway is asked, and the answer for people and programs.
 
+mod view;
+
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -9,12 +10,12 @@ use std::{
 use portcullis_engine::{
     cel,
     document::{Document, Rule},
-    step::Outcome,
     transaction::Stage,
 };
-use portcullis_gateway::lookup::{Answer, Decision, End, Proxy, Sent, Unclear, Upstream};
+use portcullis_gateway::lookup::{Answer, Decision, Proxy, Sent, Unclear};
 use serde::Serialize;
 
+pub(crate) use self::view::{BusyView, OF_PROXY, View};
 use crate::{failure::Failure, load::Evaluation};
 
 /// Stands for a peer whose address nobody named (RFC 5737); an answer that depends on it is refused.
@@ -209,244 +210,6 @@ impl RouteName {
             rule,
             r#match: matched,
         })
-    }
-}
-
-/// An answer, for programs.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct View {
-    /// The Gateway.
-    pub gateway: String,
-    /// The port of its listener.
-    pub port: u16,
-    /// The filter chain: of HTTPS the listener's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chain: Option<String>,
-    /// The virtual host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// The route.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<RouteName>,
-    /// The client's address, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<IpAddr>,
-    /// How it ends, in one word.
-    pub end: &'static str,
-    /// Whether the request gets what its route does.
-    pub allow: bool,
-    /// The status; absent if it is the backend's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// The reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    /// The policy that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// The rule that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// The stage that refused or answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
-    /// The verified identity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub principal: Option<String>,
-    /// Headers of the proxy's answer, or that it adds to the backend's.
-    pub headers: BTreeMap<String, Vec<String>>,
-    /// What the backend gets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<UpstreamView>,
-    /// What the policy in shadow would have done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<ShadowView>,
-    /// What else is to be known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
-/// What a backend gets that the client did not send, and the other way round.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct UpstreamView {
-    /// The clusters, of which chance chooses one.
-    pub clusters: Vec<String>,
-    /// The path with its query.
-    pub path: String,
-    /// Headers that were set.
-    pub set: BTreeMap<String, String>,
-    /// Headers that were removed.
-    pub removed: Vec<String>,
-}
-
-/// What a policy in shadow would have done.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ShadowView {
-    /// The policy.
-    pub policy: String,
-    /// Whether the request would have gone on.
-    pub allow: bool,
-    /// Why.
-    pub reason: &'static str,
-    /// The rule that would have decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-}
-
-impl View {
-    pub(crate) fn new(gateway: &str, asked: &Asked, answer: &Answer) -> Self {
-        let decision = answer.decision.as_ref();
-        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in &answer.response.headers {
-            headers.entry(name.clone()).or_default().push(value.clone());
-        }
-        let mut notes = Vec::new();
-        let mut upstream = None;
-        match &answer.end {
-            End::Early(why) => notes.push((*why).to_owned()),
-            End::Closed => notes.push("no listener has the server name: the connection is closed".to_owned()),
-            End::Sealed => notes.push(format!(
-                "without the identity headers that were removed another route takes the request, {}, under another policy",
-                answer.rerouted.as_deref().unwrap_or_default()
-            )),
-            End::Status if decision.is_some_and(|decision| decision.policy == "none") && !serves(answer) => {
-                notes.push("no route takes the request".to_owned());
-            }
-            End::Status => notes.push("the rule itself answers: its filters or backends are at fault".to_owned()),
-            End::Forward { upstream: found, lossy } => {
-                match found {
-                    Ok(found) => upstream = Some(UpstreamView::new(asked.sent(), found)),
-                    Err(why) => notes.push(format!("what the backend gets cannot be told: {why}")),
-                }
-                if *lossy {
-                    notes.push("a share of the rule's backends does not exist: chance may answer 500".to_owned());
-                }
-            }
-            End::Denied | End::Preflight | End::Redirect => {}
-        }
-        // A policy that refuses everything came to no stage.
-        let staged = |decision: &&Decision| {
-            let document = decision.document.as_ref();
-            decision.stage != Stage::Allowed && document.is_some_and(|document| document.refuse.is_none())
-        };
-        let stage = decision.filter(staged).map(|decision| decision.stage);
-        Self {
-            gateway: gateway.to_owned(),
-            port: answer.port,
-            chain: answer.chain.clone(),
-            host: answer.host.clone(),
-            route: answer.route.as_deref().and_then(RouteName::parse),
-            client: Some(answer.client).filter(|client| *client != NOBODY || asked.from.is_some()),
-            end: match answer.end {
-                End::Closed => "closed",
-                End::Early(_) | End::Status => "answered",
-                End::Denied | End::Sealed => "denied",
-                End::Preflight => "preflight",
-                End::Redirect => "redirected",
-                End::Forward { .. } => "forwarded",
-            },
-            allow: answer.allowed(),
-            status: answer.response.status,
-            reason: answer.reason(),
-            policy: decision.map(|decision| decision.policy.clone()),
-            rule: decision.and_then(|decision| decision.rule.clone()),
-            stage: stage.map(|stage| stage.to_string()),
-            principal: decision.and_then(|decision| decision.principal.clone()),
-            headers,
-            upstream,
-            shadow: decision
-                .and_then(|decision| decision.shadow.as_ref())
-                .map(|shadow| ShadowView {
-                    policy: shadow.policy.clone(),
-                    allow: shadow.outcome == Outcome::Allow,
-                    reason: shadow.reason.as_str(),
-                    rule: shadow.rule.clone(),
-                }),
-            notes,
-        }
-    }
-}
-
-impl View {
-    /// Why it ends as it does, in a sentence without a full stop.
-    pub(crate) fn why(&self) -> String {
-        let policy = match self.policy.as_deref() {
-            None => "Envoy",
-            Some("none") => "no policy covers it",
-            Some(policy) => policy,
-        };
-        let reason = self.reason.unwrap_or_default();
-        let stage = self
-            .stage
-            .as_deref()
-            .map(|stage| format!(" in {stage}"))
-            .unwrap_or_default();
-        let rule = self
-            .rule
-            .as_deref()
-            .map(|rule| format!(", rule {rule:?}"))
-            .unwrap_or_default();
-        let mut parts = match (self.end, policy) {
-            ("denied", policy) if reason == "seal" => vec![format!("{policy} admits it, the seal does not")],
-            ("denied", policy) => vec![format!("{policy} refuses it{stage}: {reason}{rule}")],
-            ("preflight", policy) => vec![format!("{policy} answers the preflight")],
-            (_, "Envoy") => Vec::new(),
-            (_, "no policy covers it") => vec![policy.to_owned()],
-            (_, policy) => vec![format!("{policy} admits it{rule}")],
-        };
-        if let Some(upstream) = &self.upstream {
-            parts.push(format!("it goes to {}", upstream.clusters.join(" or ")));
-        }
-        parts.extend(self.notes.iter().cloned());
-        parts.join("; ")
-    }
-
-    /// The answer in a few words.
-    pub(crate) fn brief(&self) -> String {
-        match (self.end, self.status) {
-            ("forwarded", _) => "allowed".to_owned(),
-            ("closed", _) => "connection closed".to_owned(),
-            (_, Some(status)) => match self.reason.filter(|reason| *reason != "allowed") {
-                Some(reason) => format!("{status} {reason}"),
-                None => status.to_string(),
-            },
-            (end, None) => end.to_owned(),
-        }
-    }
-}
-
-/// Headers that every proxy writes.
-pub(crate) const OF_PROXY: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id"];
-
-impl UpstreamView {
-    fn new(sent: &Sent, upstream: &Upstream) -> Self {
-        let mut set: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in &upstream.headers {
-            let same = |(other, sent): &(String, String)| other.eq_ignore_ascii_case(name) && sent == value;
-            if name.starts_with(':') || OF_PROXY.contains(&name.as_str()) || sent.headers.iter().any(same) {
-                continue;
-            }
-            let joined = set.entry(name.clone()).or_default();
-            if !joined.is_empty() {
-                joined.push(',');
-            }
-            joined.push_str(value);
-        }
-        let mut removed: Vec<String> = sent
-            .headers
-            .iter()
-            .map(|(name, _)| name.clone())
-            .filter(|name| name != "host" && !OF_PROXY.contains(&name.as_str()))
-            .filter(|name| upstream.values(name).next().is_none())
-            .collect();
-        removed.sort_unstable();
-        removed.dedup();
-        Self {
-            clusters: upstream.clusters.iter().map(|(name, _)| name.clone()).collect(),
-            path: upstream.values(":path").next().unwrap_or_default().to_owned(),
-            set,
-            removed,
-        }
     }
 }
 

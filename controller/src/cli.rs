@@ -92,6 +92,10 @@ pub(crate) struct ManifestArgs {
     /// Where a Service without EndpointSlices is reached; may be repeated.
     #[arg(long = "backend", value_name = "NAMESPACE/NAME=HOST:PORT")]
     pub backends: Vec<BackendOverride>,
+    /// The certificates that backends are trusted by under `wellKnownCACertificates: System`, as Envoy sees the file
+    /// [default: where the system keeps them, else /etc/ssl/certs/ca-certificates.crt].
+    #[arg(long, value_name = "FILE")]
+    pub system_ca: Option<PathBuf>,
 }
 
 /// The filter, as Envoy sees it, and the controller's own files.
@@ -225,6 +229,9 @@ pub(crate) struct ExplainRequestArgs {
     /// The address that the request comes from.
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<std::net::IpAddr>,
+    /// The state folder of the `run` that serves the manifests: what its proxies did not take counts too.
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
     /// The Gateway, where several serve the host.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub gateway: Option<String>,

@@ -1,7 +1,10 @@
 //! Texts to everything that follows from them. Pure: one function for `run`, `check` and `render`, so that what is
 //! checked is what is served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_attachment::{
@@ -13,7 +16,7 @@ use portcullis_attachment::{
 use portcullis_gateway::Translation;
 use portcullis_manifest::{Diagnostic, Loaded};
 
-use crate::cli::ManifestArgs;
+use crate::{cli::ManifestArgs, failure::Failure};
 
 /// What is added to listener ports below 1024 when they may not be bound.
 pub(crate) const PORT_SHIFT: u16 = 10_000;
@@ -21,8 +24,13 @@ pub(crate) const PORT_SHIFT: u16 = 10_000;
 /// Where Envoy writes one JSON object per request, in a container as well as here.
 const ACCESS_LOG: &str = "/dev/stdout";
 
-/// What the proxies' own systems trust, where Debian and Alpine keep it.
-const SYSTEM_TRUST: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where systems keep the certificates that they trust: Debian and Alpine, Fedora, openSUSE, OpenBSD and macOS.
+const SYSTEM_TRUST: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// Everything beside the manifests that decides what is served.
 #[derive(Clone)]
@@ -37,6 +45,8 @@ pub(crate) struct Settings {
     pub wasm: String,
     /// What is added to ports below 1024.
     pub port_shift: u16,
+    /// The file of certificates that the proxies' system trusts, as Envoy sees it; empty if there is none.
+    pub system_trust: String,
     /// The key from which salts are derived.
     pub salt_key: [u8; 32],
 }
@@ -58,7 +68,31 @@ impl Settings {
             } else {
                 PORT_SHIFT
             },
+            system_trust: args.system_ca.as_ref().map_or_else(
+                || SYSTEM_TRUST.first().copied().unwrap_or_default().to_owned(),
+                |file| file.display().to_string(),
+            ),
             salt_key,
+        }
+    }
+
+    /// The same for an Envoy on this system, where it is known which files there are.
+    ///
+    /// # Errors
+    ///
+    /// The file that the command line names is not there.
+    pub(crate) fn here(mut self, args: &ManifestArgs) -> Result<Self, Failure> {
+        match &args.system_ca {
+            Some(file) if !file.is_file() => Err(Failure::new(
+                format!("--system-ca: {} is no file", file.display()),
+                "name a file of certificates in PEM",
+            )),
+            Some(_) => Ok(self),
+            None => {
+                let found = SYSTEM_TRUST.iter().find(|file| Path::new(file).is_file());
+                self.system_trust = found.copied().unwrap_or_default().to_owned();
+                Ok(self)
+            }
         }
     }
 }
@@ -130,7 +164,7 @@ pub(crate) fn translate(mut loaded: Loaded, settings: &Settings) -> Evaluation {
             wasm: settings.wasm.clone(),
             privileged_port_shift: settings.port_shift,
             backend_overrides: settings.backends.clone(),
-            system_trust: SYSTEM_TRUST.to_owned(),
+            system_trust: settings.system_trust.clone(),
             access_log: Some(ACCESS_LOG.to_owned()),
             none: effective::none(&options),
         },
@@ -176,6 +210,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         broken_client_traffic_policies,
         backends,
         backend_tls_policies,
+        broken_backend_tls_policies,
         config_maps,
         services,
         endpoint_slices,
@@ -194,6 +229,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     broken_client_traffic_policies.retain(|object| kept(&object.metadata));
     backends.retain(|object| kept(&object.metadata));
     backend_tls_policies.retain(|object| kept(&object.metadata));
+    broken_backend_tls_policies.retain(|object| kept(&object.metadata));
     config_maps.retain(|object| kept(&object.metadata));
     services.retain(|object| kept(&object.metadata));
     endpoint_slices.retain(|object| kept(&object.metadata));

@@ -12,6 +12,9 @@ use crate::failure::Failure;
 /// The key's file in the state folder.
 const KEY_FILE: &str = "salt.key";
 
+/// The file about virtual hosts that proxies do not take.
+pub(crate) const QUARANTINE_FILE: &str = "quarantine.json";
+
 /// The state folder: the given one, else `$XDG_STATE_HOME/portcullis`, else `~/.local/state/portcullis`.
 ///
 /// # Errors
@@ -108,6 +111,22 @@ pub(crate) fn salt_key(folder: &Path) -> Result<[u8; 32], Failure> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unusable(&path, &error)),
         _ => read(&path).map_err(|error| unusable(&path, &error)),
     }
+}
+
+/// The key of a state folder that a controller has used.
+///
+/// # Errors
+///
+/// None has, or the file is one that [`salt_key`] does not take.
+pub(crate) fn kept_key(folder: &Path) -> Result<[u8; 32], Failure> {
+    let path = folder.join(KEY_FILE);
+    read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(
+            format!("{}: no controller keeps its files there", folder.display()),
+            "name the --state-dir of `portcullis run`",
+        ),
+        _ => unusable(&path, &error),
+    })
 }
 
 fn read(path: &Path) -> io::Result<[u8; 32]> {

@@ -1,4 +1,4 @@
-//! `test`, `explain` and `status` of the built program: answers without an Envoy, what they print, and their exit codes.
+//! `test` and `status` of the built program: answers without an Envoy, what they print, and their exit codes.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,41 +6,16 @@
     reason = "helpers of tests stop the test that they are called from"
 )]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 mod common;
+#[path = "common/told.rs"]
+mod told;
 
-use serde_json::Value;
-
-use self::common::{PORTCULLIS, edit, manifests};
-
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/examples");
-
-struct Told {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Told {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
-}
-
-fn portcullis(folder: &Path, arguments: &[&str]) -> Told {
-    let output = Command::new(PORTCULLIS)
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("NO_COLOR")
-        .output()
-        .unwrap();
-    Told {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
+use self::{
+    common::{edit, manifests},
+    told::{EXAMPLES, portcullis},
+};
 
 /// A folder with the manifests of [`manifests`] and a test file of these cases.
 fn folder(cases: &str) -> tempfile::TempDir {
@@ -253,177 +228,6 @@ fn what_cannot_be_run_is_no_success() {
         "{}",
         told.stderr
     );
-}
-
-#[test]
-fn a_request_is_explained_stage_by_stage() {
-    let explain = |arguments: &[&str]| {
-        let arguments = [&["explain", "request"], arguments, &["-f", "quickstart"]].concat();
-        portcullis(Path::new(EXAMPLES), &arguments)
-    };
-    let told = explain(&[
-        "GET",
-        "http://127.0.0.1:10080/orders",
-        "--from",
-        "127.0.0.1",
-        "-H",
-        "x-api-key: guess",
-    ]);
-    assert_eq!(
-        told.stdout,
-        "gateway   edge/public\n\
-         listener  port 10080, http-10080\n\
-         host      *\n\
-         route     HTTPRoute shop/orders rule 0 match 0\n\
-         client    127.0.0.1\n\
-         policy    shop/orders\n  \
-         strip-identity       passed      path and identity headers\n  \
-         preflight            passed      no preflight\n  \
-         early-authorization  passed      1 rule\n  \
-         csrf                 -\n  \
-         authentication       denied      api_key_unknown\n  \
-         authorization        not reached 1 rule\n\
-         header    content-length: 29\n\
-         header    content-type: text/plain\n\
-         header    vary: Origin\n\
-         header    www-authenticate: ApiKey realm=\"api\"\n\
-         answer    401 api_key_unknown: shop/orders refuses it in authentication: api_key_unknown\n"
-    );
-    assert_eq!(told.code, 1, "{}", told.stderr);
-    let told = explain(&[
-        "GET",
-        "http://127.0.0.1:10080/orders?a=b",
-        "--from",
-        "127.0.0.1",
-        "-H",
-        "x-api-key: quickstart-key-of-alice",
-        "-o",
-        "json",
-    ]);
-    assert_eq!(told.code, 0, "{}", told.stderr);
-    let told = told.json();
-    assert_eq!(told["upstream"]["set"]["x-client-id"], "alice");
-    assert_eq!(told["upstream"]["path"], "/orders?a=b");
-    assert_eq!(told["route"]["namespace"], "shop");
-    assert_eq!(told["stages"][4]["state"], "passed");
-    let told = explain(&["GET", "http://127.0.0.1:10080/nowhere"]);
-    assert_eq!(told.code, 1);
-    assert!(
-        told.stdout
-            .ends_with("answer    404: no policy covers it; no route takes the request\n"),
-        "{}",
-        told.stdout
-    );
-    for (arguments, expected) in [
-        (&["GET", "127.0.0.1/orders"][..], "is no URL; write http://HOST/PATH"),
-        (&["get", "http://127.0.0.1/"], "write GET"),
-        (
-            &["GET", "https://127.0.0.1/"],
-            "has no listener for https on port 443; its ports for https: none",
-        ),
-        (
-            &["GET", "http://127.0.0.1:9/"],
-            "has no listener for http on port 9; its ports for http: 10080",
-        ),
-        (
-            &["GET", "http://127.0.0.1/", "--gateway", "a/b"],
-            "no Gateway a/b of this controller is served",
-        ),
-        (&["GET", "http://127.0.0.1/", "-H", "nonsense"], "NAME: VALUE"),
-    ] {
-        let told = explain(arguments);
-        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{arguments:?}");
-        assert!(told.stderr.contains(expected), "{arguments:?}: {}", told.stderr);
-    }
-}
-
-#[test]
-fn a_route_is_explained_place_by_place() {
-    let explain = |arguments: &[&str]| {
-        let arguments = [&["explain", "route"], arguments, &["-f", "most-specific"]].concat();
-        portcullis(Path::new(EXAMPLES), &arguments)
-    };
-    let told = explain(&["shop/orders"]);
-    assert_eq!(told.code, 0, "{}", told.stderr);
-    let expected = "HTTPRoute rule 0 \"read\"\n  \
-         shop/public/http  decided by SecurityPolicy shop/route\n                      \
-         authorization (1 rule, else Deny)  from shop/route\n\
-         HTTPRoute rule 1 \"write\"\n  \
-         shop/public/http  decided by SecurityPolicy shop/rule\n                      \
-         authorization (1 rule, else Deny)  from shop/rule\n\
-         other policies here\n";
-    assert!(told.stdout.starts_with(expected), "{}", told.stdout);
-    for overridden in ["shop/gateway  Overridden", "shop/listener  Overridden"] {
-        assert!(told.stdout.contains(overridden), "{}", told.stdout);
-    }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "access-policy"],
-    );
-    for line in [
-        "decided by AccessPolicy shop/orders\n",
-        "baseline AccessPolicy shop/everywhere\n",
-        "shadow AccessPolicy shop/orders-next\n",
-        "apiKeyAuth (one of anyOf)  from shop/orders\n",
-        "authorization (1 rule, else Allow)  from shop/everywhere (baseline)\n",
-    ] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
-    }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "merging"],
-    );
-    for line in [
-        "merged with SecurityPolicy shop/gateway\n",
-        "apiKeyAuth  from shop/gateway\n",
-        "authorization (1 rule, else Deny)  from shop/orders\n",
-    ] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
-    }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "routing"],
-    );
-    for line in ["HTTPRoute rule 1 \"write\"\n", "GRPCRoute rule 0 \"place\"\n"] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
-    }
-    let told = explain(&["shop/orders/write", "-o", "json"]);
-    assert_eq!(told.json()["places"].as_array().unwrap().len(), 1, "{}", told.stdout);
-    for (route, expected) in [
-        ("orders", "names no route; write NAMESPACE/NAME"),
-        ("shop/other", "no served Gateway has a rule shop/other"),
-        (
-            "shop/orders/none",
-            "shop/orders has no rule \"none\"; write its index, or one of its names: read, write",
-        ),
-    ] {
-        let told = explain(&[route]);
-        assert_eq!(told.code, 2);
-        assert!(told.stderr.contains(expected), "{}", told.stderr);
-    }
-}
-
-#[test]
-fn a_reason_is_explained_or_a_near_one_named() {
-    let explain = |code: &[&str]| portcullis(Path::new("/"), &[&["explain", "reason"], code].concat());
-    let told = explain(&["portcullis_api_key_missing"]);
-    assert_eq!(
-        told.stdout,
-        "api_key_missing\n  \
-         cause   No place that apiKeyAuth.extractFrom names holds a key.\n  \
-         client  401 and a WWW-Authenticate challenge with the body \"Client authentication failed.\".\n  \
-         to do   Send the key in one of these places; `portcullis explain route` shows them.\n"
-    );
-    assert!(
-        explain(&["rbac_access_denied_matched_policy[none]"])
-            .stdout
-            .starts_with("seal\n")
-    );
-    let told = explain(&["api_key_mising"]);
-    assert_eq!((told.code, told.stdout.as_str()), (2, ""));
-    assert!(told.stderr.contains("did you mean api_key_missing?"), "{}", told.stderr);
-    assert!(explain(&[]).stdout.lines().count() > 20);
-    assert_eq!(explain(&["seal", "-o", "json"]).json()["reason"], "seal");
 }
 
 #[test]

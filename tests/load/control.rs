@@ -95,7 +95,7 @@ fn start(place: &Place, port: u16, routes: usize) -> (Start, (Controller, Envoy)
     let ready = milliseconds(begin);
     let begin = Instant::now();
     let folder = Scratch::new();
-    let envoy = Envoy::launch(&folder, &bootstrap, 2);
+    let envoy = Envoy::launch(&folder, &bootstrap, 2).unwatched();
     let admin = milliseconds(begin);
     let gateway = SocketAddr::from(([127, 0, 0, 1], port));
     let last = request(routes - 1);
@@ -209,7 +209,7 @@ fn empty_envoy() -> u64 {
     scratch::write(&folder.join("gateway.yaml"), &common(port, upstream));
     let place = Place::new(&scratch, &folder);
     let _controller = Controller::start(&place);
-    let envoy = Envoy::start(&scratch, &place.bootstrap());
+    let envoy = Envoy::start(&scratch, &place.bootstrap()).unwatched();
     let gateway = SocketAddr::from(([127, 0, 0, 1], port));
     wait::until("the gateway's port is open", PATIENCE, || {
         let answer = Connection::try_open(gateway)

@@ -53,7 +53,7 @@ fn main() {
         Err(_) => FULL,
     };
     let upstream_scratch = Scratch::new();
-    let upstream = Envoy::start(&upstream_scratch, &chain::upstream());
+    let upstream = Envoy::start(&upstream_scratch, &chain::upstream()).unwatched();
     let part = env::var("BENCH_PART").unwrap_or_default();
     let decisions = (part != "controller").then(|| decisions(&size, &upstream));
     let (routes, starts, edits) = size.control;
@@ -95,7 +95,7 @@ fn decisions(size: &Size, upstream: &Envoy) -> Report {
         .map(|(chain, folder)| {
             (
                 *chain,
-                Envoy::start(folder, &chain.configure(&rendered, &scenarios, &empty)),
+                Envoy::start(folder, &chain.configure(&rendered, &scenarios, &empty)).unwatched(),
             )
         })
         .collect();

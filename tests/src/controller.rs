@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    artefacts,
+    artefacts, denials,
     scratch::Scratch,
     spawned::Spawned,
     wait::{self, PATIENCE},
@@ -38,10 +38,12 @@ impl Place {
     /// A controller of `folder` that keeps its socket and state in `scratch`.
     #[must_use]
     pub fn new(scratch: &Scratch, folder: &Path) -> Self {
+        let state = scratch.join("state");
+        denials::place(scratch.path(), folder, &state);
         Self {
             folder: folder.to_path_buf(),
             socket: scratch.join("xds.sock"),
-            state: scratch.join("state"),
+            state,
             log: scratch.join("controller"),
             filter: artefacts::filter(),
         }

@@ -13,6 +13,7 @@ use crate::{
     access_log::Entry,
     artefacts, client,
     client::Request,
+    denials::{Summary, Watched},
     scratch::Scratch,
     spawned::Spawned,
     stats::Stats,
@@ -22,6 +23,8 @@ use crate::{
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
+    // First: what is still to be explained needs it to run.
+    watched: Watched,
     spawned: Spawned,
     admin: SocketAddr,
 }
@@ -56,7 +59,34 @@ impl Envoy {
             spawned.assert_running();
             fs::read_to_string(&admin_file).ok()?.trim().parse().ok()
         });
-        Self { spawned, admin }
+        Self {
+            watched: Watched::envoy(scratch.path(), bootstrap, admin, spawned.stdout_file()),
+            spawned,
+            admin,
+        }
+    }
+
+    /// Declares that it does not run what its manifests say, and why: what it refuses is explained by its code alone.
+    #[must_use]
+    pub fn beside_manifests(self, why: &'static str) -> Self {
+        self.watched.beside_manifests(why);
+        self
+    }
+
+    /// Explains every request that it answered by itself so far.
+    ///
+    /// # Panics
+    /// If one is not explained as it happened.
+    #[must_use]
+    pub fn explained(&self) -> Summary {
+        self.watched.explained()
+    }
+
+    /// Declares that nothing needs to be explained of it: it is no test's.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        self.watched.ignore();
+        self
     }
 
     /// Starts Envoy with a bootstrap that it must refuse; gives its exit status and its log.

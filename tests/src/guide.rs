@@ -4,6 +4,7 @@
 //!
 //! * `portcullis run ...` is started and kept until the next such line, as in a terminal of its own;
 //! * `curl ... # 401 basic_missing` must get that status and, where one is written, that reason in the access log;
+//!   and if the gateway answered by itself, `portcullis explain request` must name what the access log names;
 //! * any other line must succeed, or end as its comment says: `# exit 1`.
 //!
 //! Lines below a command that do not begin with `$ ` must be among the lines that it prints; `...` stands for any text.
@@ -12,6 +13,8 @@ use std::{fs, path::Path};
 
 use crate::{
     access_log::Entry,
+    curl,
+    denials::{self, Question, Told},
     island::Island,
     spawned::Spawned,
     wait::{self, PATIENCE},
@@ -95,6 +98,7 @@ pub fn run(island: &Island, guide: &Path) {
     let name = guide.display();
     let _echo = start_echo(island);
     let mut served: Option<Spawned> = None;
+    let mut manifests = Vec::new();
     for step in &steps {
         match &step.expected {
             Expected::Serves => {
@@ -102,8 +106,12 @@ pub fn run(island: &Island, guide: &Path) {
                     before.terminate();
                 }
                 served = Some(serve(island, step));
+                manifests = manifests_of(&step.command);
             }
-            Expected::Answer(status, reason) => request(island, step, *status, reason.as_deref(), &name.to_string()),
+            Expected::Answer(status, reason) => {
+                let entry = request(island, step, *status, reason.as_deref(), &name.to_string());
+                assert_explained(island, &manifests, &step.command, &entry);
+            }
             Expected::Exit(code) => {
                 let output = island.shell(&step.command);
                 let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -147,7 +155,32 @@ fn serve(island: &Island, step: &Step) -> Spawned {
     served
 }
 
-fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guide: &str) {
+/// The paths behind `-f` of a command.
+fn manifests_of(command: &str) -> Vec<String> {
+    let words = curl::words(command);
+    let pairs = words.iter().zip(words.iter().skip(1));
+    let paths = pairs
+        .filter(|(option, _)| *option == "-f")
+        .map(|(_, path)| path.clone());
+    paths.collect()
+}
+
+/// Panics unless `explain request` names what the access log names of a request that the gateway answered by itself.
+pub fn assert_explained(island: &Island, manifests: &[String], command: &str, entry: &Entry) {
+    if !entry.is_own() {
+        return;
+    }
+    let exchange = curl::exchange(&curl::words(command)[1..]);
+    let question = Question::of(&exchange, exchange.to.port(), exchange.from, None);
+    let paths = manifests.iter().flat_map(|path| ["-f".to_owned(), path.clone()]);
+    let mut portcullis = island.command("dist/portcullis");
+    portcullis.args(question.arguments(paths));
+    let told = Told::read(&portcullis.output().expect("the controller runs"));
+    let wrong = denials::differences(entry, &told);
+    assert!(wrong.is_empty(), "{command}: {entry}\n{}", wrong.join("\n"));
+}
+
+fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guide: &str) -> Entry {
     // An edit is live a moment after it was made: a reader who asks again sees it too.
     let attempt = || {
         let before = entries(island).len();
@@ -155,13 +188,13 @@ fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guid
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let answered = last_status(&text);
         // Without an answer, as from a certificate that is not there yet, nothing is logged.
-        let logged = reason.filter(|_| answered.is_some()).map(|_| {
+        let entry = answered.map(|_| {
             wait::until("the access log has the request", PATIENCE, || {
                 entries(island).into_iter().nth(before)
             })
-            .reason()
         });
-        (answered, logged.flatten(), text)
+        let logged = entry.as_ref().and_then(Entry::reason).filter(|_| reason.is_some());
+        (answered, logged, text, entry)
     };
     let wanted = (Some(status), reason.map(str::to_owned));
     let mut last = attempt();
@@ -174,6 +207,7 @@ fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guid
     }
     assert_eq!((last.0, last.1), wanted, "{guide}: {}\n{}", step.command, last.2);
     assert_prints(step, &last.2, guide);
+    last.3.unwrap_or_else(|| panic!("{guide}: {}: no answer", step.command))
 }
 
 /// The status of the last answer that `curl -i` printed.

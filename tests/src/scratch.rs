@@ -2,11 +2,15 @@
 
 use std::{
     fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
+
+use crate::denials;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -64,12 +68,31 @@ impl Drop for Scratch {
     }
 }
 
+/// Makes a folder that only this user may enter.
+pub(crate) fn make_private(folder: &Path) {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+}
+
+/// Writes a file that only this user may read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let written = file.and_then(|mut file| file.write_all(bytes));
+    written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
 /// Replaces a file in one step, as an editor or `kubectl` would, so that no reader sees half of it.
 pub fn write(path: &Path, text: &str) {
     let folder = path.parent().expect("a file has a folder");
     fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let name = path.file_name().expect("a file has a name").to_string_lossy();
     let half = folder.join(format!(".{name}.half"));
+    denials::look(folder);
     fs::write(&half, text).unwrap_or_else(|error| panic!("{}: {error}", half.display()));
     fs::rename(&half, path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    denials::look(folder);
 }

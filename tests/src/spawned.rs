@@ -37,6 +37,12 @@ impl Spawned {
         self.child.id()
     }
 
+    /// The file with what it prints as its result.
+    #[must_use]
+    pub fn stdout_file(&self) -> &Path {
+        &self.out
+    }
+
     /// What it has printed as its result.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -3,12 +3,18 @@
 //!
 //! Every group of cases has a listener of its own, so that a case keeps its own host; the client's address comes from a
 //! PROXY protocol header.
+//!
+//! No manifest stands behind these documents, so `portcullis explain request` cannot be asked. What it would say comes from
+//! the engine's transaction: that is run here natively on each case that is refused, and must name the policy, the rule and
+//! the reason that Envoy's access log names, and a stage of the policy. The harness asks `portcullis explain reason` about
+//! each code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +33,8 @@ use portcullis_e2e::{
 };
 use portcullis_engine::{
     cases::{self, Case, From, Group, Lines},
-    seal,
+    policy, seal,
+    transaction::Stage,
 };
 use serde_json::{Value, json};
 
@@ -43,7 +50,8 @@ fn cases_through_envoy() {
     let scratch = Scratch::new();
     let backend = Backend::start();
     let groups = placed();
-    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &groups), 4);
+    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &groups), 4)
+        .beside_manifests("the policies are the engine's documents");
     let listeners: BTreeMap<String, SocketAddr> = envoy.listeners().into_iter().collect();
 
     let (mut failures, mut sent, mut skipped) = (Vec::new(), 0, 0);
@@ -54,7 +62,10 @@ fn cases_through_envoy() {
                 continue;
             }
             let address = listeners[&format!("{}-{}", placed.listener, scheme(case))];
-            let result = Attempt::make(&envoy, &backend, address, case).and_then(|attempt| attempt.compare(case));
+            let result = Attempt::make(&envoy, &backend, address, case).and_then(|attempt| {
+                attempt.compare(case)?;
+                attempt.explain(&placed.group, case)
+            });
             sent += 1;
             if let Err(problem) = result {
                 failures.push(format!("{}: {}\n  {problem}", placed.file, case.name));
@@ -194,6 +205,58 @@ impl Attempt {
                 &response.headers,
                 &response.removed,
             );
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.join("\n  "))
+        }
+    }
+}
+
+impl Attempt {
+    /// Holds what the engine says natively of a refusal against the access log.
+    fn explain(&self, group: &Group, case: &Case) -> Result<(), String> {
+        let (document, secrets) = (group.document_bytes()?, group.secrets_bytes()?);
+        let logged = |field: &str| self.entry.get(field).unwrap_or_default();
+        let mut wrong = Vec::new();
+        let policy = match policy::decode(&seal::hash(&document, &secrets), &document, &secrets) {
+            Ok(policy) => Arc::new(policy),
+            Err(reason) => {
+                equal(
+                    &mut wrong,
+                    "native reason",
+                    &reason.as_str().to_owned(),
+                    &logged("reason"),
+                );
+                return if wrong.is_empty() {
+                    Ok(())
+                } else {
+                    Err(wrong.join("\n  "))
+                };
+            }
+        };
+        let Some(request) = case.request.as_ref().filter(|_| self.response.status != 200) else {
+            return Ok(());
+        };
+        let decided = cases::decide(&policy, request);
+        let facts = decided.transaction.facts();
+        equal(&mut wrong, "native policy", &facts.policy.to_owned(), &logged("policy"));
+        equal(
+            &mut wrong,
+            "native rule",
+            &facts.rule.unwrap_or_default().to_owned(),
+            &logged("rule"),
+        );
+        equal(
+            &mut wrong,
+            "native reason",
+            &facts.reason.as_str().to_owned(),
+            &logged("reason"),
+        );
+        let ended = decided.transaction.ended();
+        if ended > Stage::Authorization {
+            wrong.push(format!("no stage refused it: {ended}"));
         }
         if wrong.is_empty() {
             Ok(())

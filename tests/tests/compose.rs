@@ -11,7 +11,8 @@ use std::{
 use portcullis_e2e::{
     artefacts,
     client::{self, Request},
-    controller,
+    controller, curl,
+    denials::{self, Exchange, Watched},
     scratch::Scratch,
     wait,
 };
@@ -140,6 +141,15 @@ fn compose_file_serves_the_quickstart() {
     assert!(last.iter().all(|line| line.contains(" 65532:65532 ")), "{last:?}");
 
     let gateway = SocketAddr::from(([127, 0, 0, 1], engine.port));
+    // What Envoy logs is written there at the end.
+    let logs = Scratch::new();
+    let (folder, log) = (
+        artefacts::root().join("manifests/examples/quickstart"),
+        logs.join("access.log"),
+    );
+    let watched = Watched::other(&[(engine.port, 10080)], &folder, &logs.join("state"), &log);
+    // The engine's proxy stands before the published port.
+    watched.translated();
     let orders = || Request::get("shop.example.com", "/orders/1");
 
     let refused = client::once(gateway, &orders());
@@ -187,12 +197,19 @@ fn compose_file_serves_the_quickstart() {
     {
         let (command, expected) = line.rsplit_once('#').expect("the expected answer");
         let command = command.replace("127.0.0.1:10080", &gateway.to_string());
+        let sent = denials::now();
         let output = Command::new("bash").args(["-c", &command]).output().expect("bash runs");
         let status = String::from_utf8_lossy(&output.stdout)
             .split(' ')
             .nth(1)
             .map(str::to_owned);
         assert_eq!(status.as_deref(), expected.split_whitespace().next(), "{command}");
+        denials::record(Exchange {
+            sent,
+            answered: denials::now(),
+            status: status.and_then(|status| status.parse().ok()).expect("a status"),
+            ..curl::exchange(&curl::words(command.trim())[1..])
+        });
     }
 
     // A controller that is gone changes nothing for traffic.
@@ -203,6 +220,9 @@ fn compose_file_serves_the_quickstart() {
         200
     );
 
+    let text = engine.compose(&["logs", "--no-color", "--no-log-prefix", "envoy"]);
+    std::fs::write(&log, text).expect("the log can be written");
+    drop(watched);
     engine.compose(&["down", "-v"]);
     assert_eq!(engine.docker(&["ps", "-a", "-q"]), "");
 }

@@ -59,7 +59,8 @@ fn by_hand_decides_without_a_controller() {
     });
     config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"] =
         endpoint;
-    let envoy = Envoy::start_with(&scratch, &config, 4);
+    let envoy =
+        Envoy::start_with(&scratch, &config, 4).beside_manifests("the file has its policies without a controller");
     let gateway = envoy.listener();
     let send = |request: Request| client::once(gateway, &request).status;
     let keyed = |path: &str| Request::get("api.example.com", path).header("x-api-key", "by-hand-key");

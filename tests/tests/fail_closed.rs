@@ -102,7 +102,12 @@ impl Broken<'_> {
     }
 
     fn start(&self) -> Envoy {
-        Envoy::start_with(&self.scene.scratch, &self.bootstrap, 4)
+        let envoy = Envoy::start_with(&self.scene.scratch, &self.bootstrap, 4);
+        if self.bootstrap == self.scene.rendered {
+            envoy
+        } else {
+            envoy.beside_manifests("something is broken that no manifest tells of")
+        }
     }
 
     /// Sends a request that the policy would allow; gives its status, the reason in the access log, and how many

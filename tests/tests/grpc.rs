@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use portcullis_e2e::{controller, live::Live, manifests};
+use portcullis_e2e::{
+    controller,
+    denials::{self, Exchange},
+    live::Live,
+    manifests,
+};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
@@ -49,12 +54,15 @@ impl Service<http::Request<Body>> for Echo {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut grpc = tonic::server::Grpc::new(ProstCodec::<String, String>::default());
         match request.uri().path() {
-            "/portcullis.test.Echo/Say" => Box::pin(async move { Ok(grpc.unary(Say, request).await) }),
-            "/portcullis.test.Echo/Chat" => Box::pin(async move { Ok(grpc.streaming(Chat, request).await) }),
+            SAY => Box::pin(async move { Ok(grpc.unary(Say, request).await) }),
+            CHAT => Box::pin(async move { Ok(grpc.streaming(Chat, request).await) }),
             _ => Box::pin(async move { Ok(Status::unimplemented("no such method").into_http()) }),
         }
     }
 }
+
+const SAY: &str = "/portcullis.test.Echo/Say";
+const CHAT: &str = "/portcullis.test.Echo/Chat";
 
 /// One question, one answer.
 struct Say;
@@ -102,6 +110,7 @@ fn client(metadata: &MetadataMap) -> String {
 
 /// A gateway before the backend; `alice` may call, `bob` is known and may not.
 struct Scene {
+    gateway: SocketAddr,
     live: Live,
     channel: Channel,
     calls: Arc<AtomicUsize>,
@@ -120,15 +129,42 @@ impl Scene {
         let port = controller::free_port();
         let live = tokio::task::spawn_blocking(move || Live::start(&[("all.yaml", objects(port, backend))], &[port]));
         let live = live.await.expect("the gateway starts");
+        let gateway = SocketAddr::from(([127, 0, 0, 1], port));
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("a URI");
         let endpoint = endpoint.timeout(Duration::from_secs(15));
         let channel = endpoint.connect().await.expect("the gateway takes connections");
-        Self { live, channel, calls }
+        Self {
+            gateway,
+            live,
+            channel,
+            calls,
+        }
+    }
+
+    /// Hands in a call that the gateway refused: of gRPC the status is 200 always.
+    fn refused(&self, sent: u64, path: &str, key: Option<&str>) {
+        let mut headers = vec![("content-type", "application/grpc")];
+        headers.extend(key.map(|key| ("x-api-key", key)));
+        let authority = self.gateway.to_string();
+        headers.push(("host", &authority));
+        let lines = headers.into_iter();
+        denials::record(Exchange {
+            to: self.gateway,
+            from: self.gateway.ip(),
+            server_name: None,
+            method: "POST".to_owned(),
+            target: path.to_owned(),
+            headers: lines.map(|(name, value)| (name.to_owned(), value.into())).collect(),
+            status: 200,
+            sent,
+            answered: denials::now(),
+        });
     }
 
     async fn say(&self, key: Option<&str>, question: &str) -> Result<String, Status> {
         let mut grpc = self.client().await;
-        let path = http::uri::PathAndQuery::from_static("/portcullis.test.Echo/Say");
+        let sent = denials::now();
+        let path = http::uri::PathAndQuery::from_static(SAY);
         let answer = grpc
             .unary(
                 keyed(question.to_owned(), key),
@@ -136,6 +172,9 @@ impl Scene {
                 ProstCodec::<String, String>::default(),
             )
             .await;
+        if answer.is_err() {
+            self.refused(sent, SAY, key);
+        }
         answer.map(Response::into_inner)
     }
 
@@ -145,9 +184,9 @@ impl Scene {
         grpc
     }
 
-    /// The answer to a call before any library has read it.
+    /// The refusal of a call before any library has read it.
     async fn raw(&mut self, key: Option<&str>) -> http::Response<Body> {
-        let mut request = http::Request::post("/portcullis.test.Echo/Say")
+        let mut request = http::Request::post(SAY)
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(key) = key {
@@ -157,7 +196,10 @@ impl Scene {
         std::future::poll_fn(|context| self.channel.poll_ready(context))
             .await
             .expect("the connection is kept");
-        self.channel.call(request).await.expect("an answer")
+        let sent = denials::now();
+        let answer = self.channel.call(request).await.expect("an answer");
+        self.refused(sent, SAY, key);
+        answer
     }
 }
 
@@ -260,7 +302,9 @@ async fn callers_get_the_status_that_their_library_knows() {
         "alice: again"
     );
     // A method outside the route's services has no policy and no backend.
-    let path = http::uri::PathAndQuery::from_static("/portcullis.test.Other/Say");
+    const OTHER: &str = "/portcullis.test.Other/Say";
+    let path = http::uri::PathAndQuery::from_static(OTHER);
+    let sent = denials::now();
     let other = scene
         .client()
         .await
@@ -271,12 +315,13 @@ async fn callers_get_the_status_that_their_library_knows() {
         )
         .await;
     assert_eq!(other.expect_err("no such route").code(), Code::Unimplemented);
+    scene.refused(sent, OTHER, Some(ALICE));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_is_decided_once_and_then_flows_both_ways() {
     let scene = Scene::start().await;
-    let path = http::uri::PathAndQuery::from_static("/portcullis.test.Echo/Chat");
+    let path = http::uri::PathAndQuery::from_static(CHAT);
     let codec = ProstCodec::<String, String>::default;
 
     let (questions, receiver) = tokio::sync::mpsc::channel(1);
@@ -309,10 +354,12 @@ async fn a_stream_is_decided_once_and_then_flows_both_ways() {
         Some("alice-alone")
     );
 
+    let sent = denials::now();
     let refused = scene
         .client()
         .await
         .streaming(keyed(tokio_stream::pending::<String>(), None), path, codec())
         .await;
     assert_refused(&refused.expect_err("a refusal"), Code::Unauthenticated, UNAUTHENTICATED);
+    scene.refused(sent, CHAT, None);
 }

@@ -3,7 +3,6 @@
 
 use std::{
     net::SocketAddr,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,12 +12,11 @@ use std::{
 };
 
 use portcullis_e2e::{
-    artefacts,
     backend::Backend,
     client::{Connection, Request},
     controller, manifests,
+    run::Run,
     scratch::{self, Scratch},
-    spawned::Spawned,
     wait::{self, PATIENCE},
 };
 use serde_json::{Value, json};
@@ -118,29 +116,7 @@ fn every_kind_of_policy_is_edited_while_requests_flow() {
     let folder = scratch.join("manifests");
     scratch::write(&folder.join("common.yaml"), &common(&ports, &backend));
     scratch::write(&folder.join("policies.yaml"), &policies(0));
-    let run_dir = scratch.join("run");
-    std::fs::create_dir(&run_dir).expect("the folder can be made");
-    let mut command = Command::new(artefacts::controller());
-    command
-        .arg("run")
-        .arg("-f")
-        .arg(&folder)
-        .arg("--envoy")
-        .arg(artefacts::envoy());
-    command
-        .arg("--wasm")
-        .arg(artefacts::filter())
-        .arg("--run-dir")
-        .arg(&run_dir);
-    command
-        .arg("--state-dir")
-        .arg(scratch.join("state"))
-        .args(["--concurrency", "4"]);
-    let mut run = Spawned::start(command, &scratch.join("controller"));
-    wait::until("everything is in place", PATIENCE, || {
-        run.assert_running();
-        run.stdout().lines().any(|line| line == "ready").then_some(())
-    });
+    let run = Run::start(&scratch, &folder, &[ports.gateway, ports.set]);
 
     let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let (gateway, set) = (at(ports.gateway), at(ports.set));
@@ -198,5 +174,4 @@ fn every_kind_of_policy_is_edited_while_requests_flow() {
         });
         assert!(told, "{policy} {state}: {printed}{}", run.stderr());
     }
-    run.terminate();
 }

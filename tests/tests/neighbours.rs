@@ -37,6 +37,9 @@ const WINDOW: Duration = Duration::from_secs(4);
 const CONNECTIONS: usize = 4;
 /// What a tenant's client waits between two requests: a steady load of some hundred requests a second.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Why no manifest explains what is refused.
+const BY_HAND: &str = "the noisy tenant's policies are documents, put into the route table";
+
 #[test]
 fn policies_beyond_the_cache_are_decided_right_and_so_are_another_tenants_requests() {
     let scratch = Scratch::new();
@@ -45,7 +48,8 @@ fn policies_beyond_the_cache_are_decided_right_and_so_are_another_tenants_reques
     let fit = CACHE / (WEIGHT_OF_A_BYTE * document.len());
     // Twice what fits: whatever is dropped is dropped before it is asked for again.
     let count = fit * 2;
-    let envoy = Envoy::start(&scratch, &bootstrap(&scratch, &backend, count));
+    let bootstrap = bootstrap(&scratch, &backend, count);
+    let envoy = Envoy::start(&scratch, &bootstrap).beside_manifests(BY_HAND);
     let gateway = envoy.listener();
 
     // The same load on routes that fit, then on all of them: the difference is what the cache does.
@@ -168,7 +172,7 @@ fn control_a_request_of_the_noisy_tenant_is_decided_by_its_policy() {
     let backend = Backend::start();
     let mut bootstrap = bootstrap(&scratch, &backend, 2);
     tables::behind_a_proxy(&mut bootstrap);
-    let envoy = Envoy::start(&scratch, &bootstrap);
+    let envoy = Envoy::start(&scratch, &bootstrap).beside_manifests(BY_HAND);
     let request = Request::get("noisy.example.com", "/1/");
     let from = |address: [u8; 4]| {
         let mut connection = Connection::open_as(envoy.listener(), SocketAddr::from((address, 40000)));

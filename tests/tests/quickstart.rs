@@ -5,7 +5,7 @@ use std::{fs, process::Output};
 
 use portcullis_e2e::{
     access_log::Entry,
-    guide::start_echo,
+    guide::{assert_explained, start_echo},
     island::Island,
     spawned::{self, Spawned},
     wait::{self, PATIENCE},
@@ -56,6 +56,12 @@ fn run_each(island: &Island, lines: &[Line], access_log: &str) {
         if line.reason.is_some() {
             assert_eq!(entry.reason(), line.reason, "{}", line.command);
         }
+        assert_explained(
+            island,
+            &["manifests/examples/quickstart".to_owned()],
+            &line.command,
+            &entry,
+        );
     }
 }
 

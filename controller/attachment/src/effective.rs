@@ -1,6 +1,9 @@
 //! The policy that a route ends up with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,7 +20,7 @@ use crate::{
     cors_filter,
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
-    finding::Finding,
+    finding::{Finding, Severity},
     object::{self, ListenerRef, ObjectRef, PolicyKind},
     policy_status,
     recipe::Composer,
@@ -159,11 +162,41 @@ pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> At
         }
     }
     let outcome = composer.outcome();
+    let mut findings = policy_status::findings(&candidates, &claims, &targets, &outcome);
+    findings.extend(shared_names(snapshot));
     Attachment {
         statuses: policy_status::statuses(&candidates, &claims, &outcome),
-        findings: policy_status::findings(&candidates, &claims, &targets, &outcome),
+        findings,
         policies,
     }
+}
+
+/// Access policies that are named as a security policy is.
+fn shared_names(snapshot: &Snapshot) -> impl Iterator<Item = Finding> {
+    let name = |metadata: &ObjectMeta| {
+        (
+            object::namespace(metadata).to_owned(),
+            object::name(metadata).to_owned(),
+        )
+    };
+    let security = snapshot.security_policies.iter().map(|policy| name(&policy.metadata));
+    let security: BTreeSet<(String, String)> = security.collect();
+    let shared = snapshot
+        .access_policies
+        .iter()
+        .map(move |policy| name(&policy.metadata));
+    shared
+        .filter(move |name| security.contains(name))
+        .map(|(namespace, name)| Finding {
+            severity: Severity::Warning,
+            code: "shared-policy-name",
+            object: ObjectRef::new("AccessPolicy", &namespace, &name),
+            path: "metadata.name".to_owned(),
+            message: format!(
+                "SecurityPolicy {namespace}/{name} has this name too; logs and metrics do not tell the two apart"
+            ),
+            fix: Some("give one of the two another name".to_owned()),
+        })
 }
 
 /// The policy of places that no policy covers: admits every request, says so.

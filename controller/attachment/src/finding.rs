@@ -270,6 +270,10 @@ pub const CODES: &[(&str, &str)] = &[
         "no-ready-listeners",
         "Every listener that a route's parentRef selects is invalid or in conflict.",
     ),
+    (
+        "no-system-certificates",
+        "Where the proxies' system keeps the certificates that it trusts is not known.",
+    ),
     ("no-target", "A policy targets nothing."),
     ("no-user", "No Secret names a user."),
     (
@@ -319,6 +323,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "section-not-found",
         "A policy names a listener or a rule that its target does not have.",
+    ),
+    (
+        "shared-policy-name",
+        "An AccessPolicy and a SecurityPolicy have the same name, by which logs and metrics call both.",
     ),
     ("target-not-found", "A policy targets an object that does not exist."),
     ("too-long", "A text or a list is longer than its field allows."),

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub backends: Vec<Arc<Backend>>,
     /// How backends are spoken to in TLS.
     pub backend_tls_policies: Vec<Arc<BackendTlsPolicy>>,
+    /// Such policies that could not be read whole, but whose targets could.
+    pub broken_backend_tls_policies: Vec<Arc<BrokenPolicy>>,
     /// Certificates of authorities that backends are trusted by.
     pub config_maps: Vec<Arc<ConfigMap>>,
     /// Services.
@@ -85,6 +87,7 @@ impl Snapshot {
             broken_client_traffic_policies,
             backends,
             backend_tls_policies,
+            broken_backend_tls_policies,
             config_maps,
             services,
             endpoint_slices,
@@ -106,6 +109,8 @@ impl Snapshot {
             .extend_from_slice(broken_client_traffic_policies);
         self.backends.extend_from_slice(backends);
         self.backend_tls_policies.extend_from_slice(backend_tls_policies);
+        self.broken_backend_tls_policies
+            .extend_from_slice(broken_backend_tls_policies);
         self.config_maps.extend_from_slice(config_maps);
         self.services.extend_from_slice(services);
         self.endpoint_slices.extend_from_slice(endpoint_slices);
@@ -124,7 +129,7 @@ pub struct RouteRetries {
 }
 
 /// A policy that does not fit its schema: the targets of a SecurityPolicy answer 500, at those of a ClientTrafficPolicy the
-/// address of every client is unknown.
+/// address of every client is unknown, those of a BackendTLSPolicy are not spoken to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BrokenPolicy {
     /// Its kind.

@@ -166,6 +166,10 @@ impl Objects {
             let broken = policy::broken(PolicyKind::default(), root, object, &faults);
             self.snapshot.broken_client_traffic_policies.push(broken.into());
         }
+        if kind.which == Which::BackendTlsPolicy && !faults.is_empty() {
+            let broken = policy::broken_of_backends(root, object, &faults);
+            self.snapshot.broken_backend_tls_policies.push(broken.into());
+        }
         let policy = match kind.which {
             Which::SecurityPolicy => Some(PolicyKind::SecurityPolicy),
             Which::AccessPolicy => Some(PolicyKind::AccessPolicy),

@@ -8,7 +8,7 @@ use portcullis_api::{
     security_policy::TargetSelector,
 };
 use portcullis_attachment::{
-    object::{ObjectRef, PolicyKind},
+    object::{ObjectRef, POLICY_GROUP, PolicyKind},
     snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
 };
 
@@ -52,6 +52,26 @@ pub(crate) fn broken(kind: PolicyKind, root: &Node, object: &ObjectRef, faults: 
         selectors: root.get("spec").map(selectors).unwrap_or_default(),
         message: message(faults),
     }
+}
+
+/// Keeps of a BackendTLSPolicy what is needed to speak to none of its targets.
+pub(crate) fn broken_of_backends(root: &Node, object: &ObjectRef, faults: &[Fault]) -> BrokenPolicy {
+    let mut policy = broken(PolicyKind::default(), root, object, faults);
+    let kinds = [("", "Service"), (POLICY_GROUP, "Backend")];
+    let of_kinds = policy.targets.into_iter().flat_map(|target| {
+        // Where the kind is neither, either may have been meant.
+        let unclear = kinds.iter().all(|(_, kind)| *kind != target.kind);
+        let meant = kinds.into_iter().filter(|(_, kind)| unclear || *kind == target.kind);
+        let of_kind = |(group, kind): (&str, &str)| PolicyTarget {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            ..target.clone()
+        };
+        meant.map(of_kind).collect::<Vec<_>>()
+    });
+    policy.targets = of_kinds.collect();
+    policy.selectors = Vec::new();
+    policy
 }
 
 /// Adds a policy at fault. One that is there twice, whole or not, is one policy at fault: which of the two was meant

@@ -1,5 +1,7 @@
 //! `portcullis explain`.
 
+mod details;
+mod quarantine;
 mod reason;
 mod request;
 mod route;
@@ -27,8 +29,23 @@ pub(crate) fn explain(args: &ExplainArgs, style: &Style) -> Result<Answer, Failu
 ///
 /// An API server would not take a file whole.
 pub(crate) fn evaluate(texts: &[(String, String)], args: &ManifestArgs, style: &Style) -> Result<Evaluation, Failure> {
-    // Nothing that is explained depends on the key or on where the filter is.
-    let settings = Settings::new(args, "portcullis.wasm".to_owned(), [0; 32]);
+    // Nothing that follows from manifests alone depends on the key.
+    evaluate_with(texts, args, [0; 32], style)
+}
+
+/// As [`evaluate`], with the key that a controller names policies by.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+fn evaluate_with(
+    texts: &[(String, String)],
+    args: &ManifestArgs,
+    salt_key: [u8; 32],
+    style: &Style,
+) -> Result<Evaluation, Failure> {
+    // Nor does anything depend on where the filter is.
+    let settings = Settings::new(args, "portcullis.wasm".to_owned(), salt_key);
     let evaluation = load::evaluate(texts, &settings);
     if evaluation.failed_files.is_empty() {
         return Ok(evaluation);

@@ -3,6 +3,7 @@
 use portcullis_engine::{denial::Reason, transaction};
 use serde::Serialize;
 
+use super::details::{self, Details};
 use crate::{
     Answer,
     cli::Output,
@@ -17,6 +18,8 @@ const SEAL_DETAILS: &str = "rbac_access_denied_matched_policy[none]";
 #[derive(Serialize)]
 struct Entry {
     reason: &'static str,
+    /// `policy` if one decides so, `envoy` if Envoy does by itself.
+    of: &'static str,
     /// How it comes about.
     cause: &'static str,
     /// What the client gets.
@@ -32,6 +35,11 @@ pub(crate) fn reason(code: Option<&str>, style: &Style) -> Result<Answer, Failur
             .iter()
             .map(|reason| entry(*reason))
             .chain([seal()])
+            .chain(
+                details::ALL
+                    .iter()
+                    .flat_map(|found| found.codes.iter().map(|code| of_envoy(code, found))),
+            )
             .collect();
         if style.output != Output::Text {
             style.value(&all)?;
@@ -44,11 +52,17 @@ pub(crate) fn reason(code: Option<&str>, style: &Style) -> Result<Answer, Failur
     };
     let name = code.strip_prefix("portcullis_").unwrap_or(code);
     let known = Reason::ALL.iter().find(|reason| reason.as_str() == name);
-    let entry = match known {
-        Some(reason) => entry(*reason),
-        None if matches!(name, "seal" | SEAL_DETAILS) => seal(),
-        None => {
-            let names = Reason::ALL.iter().map(|reason| reason.as_str()).chain(["seal"]);
+    let entry = match (known, details::find(name)) {
+        (Some(reason), _) => entry(*reason),
+        (None, Some((code, found))) => of_envoy(code, found),
+        (None, None) if matches!(name, "seal" | SEAL_DETAILS) => seal(),
+        (None, None) => {
+            let codes = details::ALL.iter().flat_map(|found| found.codes).copied();
+            let names = Reason::ALL
+                .iter()
+                .map(|reason| reason.as_str())
+                .chain(["seal"])
+                .chain(codes);
             let fix = portcullis_manifest::nearest(name, names).map_or_else(
                 || "`portcullis explain reason` lists all".to_owned(),
                 |meant| format!("did you mean {meant}?"),
@@ -71,9 +85,20 @@ pub(crate) fn reason(code: Option<&str>, style: &Style) -> Result<Answer, Failur
     Ok(Answer::Yes)
 }
 
+fn of_envoy(code: &'static str, details: &Details) -> Entry {
+    Entry {
+        reason: code,
+        of: "envoy",
+        cause: details.cause,
+        client: details.client.to_owned(),
+        remedy: details.remedy,
+    }
+}
+
 fn seal() -> Entry {
     Entry {
         reason: "seal",
+        of: "envoy",
         cause: "The request goes to a route whose policy did not decide it: a header that a client may not set had chosen another route, or the filter did not run. The access log says rbac_access_denied_matched_policy[none].",
         client: "403 with the body \"RBAC: access denied\".".to_owned(),
         remedy: "Do not match routes by headers that a policy sets; if it happens to every request, see Envoy's log for the filter.",
@@ -84,6 +109,7 @@ fn entry(reason: Reason) -> Entry {
     let (cause, remedy) = text(reason);
     Entry {
         reason: reason.as_str(),
+        of: "policy",
         cause,
         client: client(reason),
         remedy,
@@ -207,8 +233,17 @@ mod tests {
 
     #[test]
     fn every_reason_says_how_it_comes_about_and_what_to_do() {
-        for reason in Reason::ALL {
-            let entry = entry(*reason);
+        let of_envoy = details::ALL
+            .iter()
+            .flat_map(|found| found.codes.iter().map(|code| of_envoy(code, found)));
+        let mut names = std::collections::BTreeSet::new();
+        for entry in Reason::ALL
+            .iter()
+            .map(|reason| entry(*reason))
+            .chain([seal()])
+            .chain(of_envoy)
+        {
+            assert!(names.insert(entry.reason), "{} is there once", entry.reason);
             for text in [entry.cause, &entry.client, entry.remedy] {
                 assert!(text.ends_with('.'), "{}: {text}", entry.reason);
             }

@@ -4,9 +4,10 @@ use portcullis_engine::{document::Document, transaction::Stage};
 use portcullis_gateway::lookup::{Answer as Told, Decision, End};
 use serde::Serialize;
 
+use super::quarantine::Kept;
 use crate::{
     Answer,
-    answers::{self, Asked, Proxies, View},
+    answers::{self, Asked, BusyView, Proxies, View},
     check,
     cli::{ExplainRequestArgs, Output},
     failure::Failure,
@@ -29,10 +30,17 @@ pub(crate) fn request(args: &ExplainRequestArgs, style: &Style) -> Result<Answer
     let asked =
         Asked::new(&args.method, &args.url, headers.collect(), args.from).map_err(|why| Failure::new(why, ""))?;
     let texts = check::read(&args.manifests)?;
-    let evaluation = super::evaluate(&texts, &args.manifests, style)?;
+    let kept = args.state_dir.as_deref().map(Kept::read).transpose()?;
+    let salt_key = kept.as_ref().map_or([0; 32], |kept| kept.salt_key);
+    let mut evaluation = super::evaluate_with(&texts, &args.manifests, salt_key, style)?;
+    let closed = kept.map(|kept| kept.close(&mut evaluation)).unwrap_or_default();
     let proxies = Proxies::new(&evaluation);
     let (gateway, told) = proxies.answer(&asked, args.gateway.as_deref(), answers::now())?;
-    let view = View::new(gateway, &asked, &told);
+    let mut view = View::new(gateway, &asked, &told);
+    let reasons = closed
+        .iter()
+        .filter_map(|closed| closed.reason(gateway, told.table.as_deref(), told.host.as_deref()));
+    view.notes.extend(reasons.map(|reason| format!("Envoy said: {reason}")));
     let stages = told.decision.as_ref().map(stages).unwrap_or_default();
     if style.output == Output::Text {
         text(&told, &view, &stages, style)?;
@@ -88,7 +96,7 @@ impl State {
 
 fn stages(decision: &Decision) -> Vec<Line> {
     let reason = decision.reason.as_str();
-    let Some(document) = decision.document.as_ref().filter(|document| document.refuse.is_none()) else {
+    let Some(document) = decision.document.as_ref().filter(|_| !decision.refuses_everything()) else {
         let denied = Line {
             stage: "policy".to_owned(),
             state: State::Denied,
@@ -214,6 +222,12 @@ fn text(told: &Told, view: &View, stages: &[Line], style: &Style) -> Result<(), 
         for name in &upstream.removed {
             print::line(&format!("  removed  {name}"))?;
         }
+    }
+    if let Some(BusyView { status, reason, stage }) = &view.busy {
+        row(
+            "perhaps",
+            &format!("{status} {reason} in {stage}, while too many other passwords are checked"),
+        )?;
     }
     if let Some(shadow) = &view.shadow {
         let word = if shadow.allow {

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use portcullis_attachment::{object::PolicyKind, snapshot::Snapshot};
+use portcullis_attachment::{
+    object::PolicyKind,
+    snapshot::{BrokenPolicy, Snapshot},
+};
 use portcullis_manifest::{Diagnostic, Reader};
 
 use super::last_good::{Held, LastGood, Settled, Why};
@@ -150,18 +153,31 @@ fn close(snapshot: &mut Snapshot, files: &[(String, String)]) {
                 snapshot.broken_policies.push(policy);
             }
         }
-        for policy in alone.broken_client_traffic_policies {
-            let same = |other: &ObjectMeta| {
-                (&other.namespace, &other.name) == (&policy.metadata.namespace, &policy.metadata.name)
-            };
-            let whole = snapshot.client_traffic_policies.iter();
-            let broken = snapshot.broken_client_traffic_policies.iter();
-            let known = whole
-                .map(|other| &other.metadata)
-                .chain(broken.map(|other| &other.metadata));
-            if !known.into_iter().any(same) {
-                snapshot.broken_client_traffic_policies.push(policy);
-            }
+        let whole = snapshot.client_traffic_policies.iter().map(|other| &other.metadata);
+        let known: Vec<&ObjectMeta> = whole.collect();
+        add_unknown(
+            &mut snapshot.broken_client_traffic_policies,
+            &known,
+            alone.broken_client_traffic_policies,
+        );
+        let whole = snapshot.backend_tls_policies.iter().map(|other| &other.metadata);
+        let known: Vec<&ObjectMeta> = whole.collect();
+        add_unknown(
+            &mut snapshot.broken_backend_tls_policies,
+            &known,
+            alone.broken_backend_tls_policies,
+        );
+    }
+}
+
+/// Adds the policies that nobody has, whole or not.
+fn add_unknown(broken: &mut Vec<Arc<BrokenPolicy>>, whole: &[&ObjectMeta], policies: Vec<Arc<BrokenPolicy>>) {
+    for policy in policies {
+        let same =
+            |other: &ObjectMeta| (&other.namespace, &other.name) == (&policy.metadata.namespace, &policy.metadata.name);
+        let known = whole.iter().any(|other| same(other)) || broken.iter().any(|other| same(&other.metadata));
+        if !known {
+            broken.push(policy);
         }
     }
 }
@@ -194,6 +210,8 @@ fn notes(before: &[Held], now: &[Held]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_gateway::lookup::{Proxy, Sent};
+
     use super::*;
 
     fn held(name: &str, why: Why, has_former: bool) -> Held {
@@ -229,12 +247,9 @@ spec:
   authorization: {rules: [{action: Allow, principal: {clientCIDRs: [RANGE]}}]}
 ";
 
-    #[test]
-    fn a_policy_that_was_never_good_closes_its_route_and_no_other_files_policy() {
-        let scratch = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+    fn folder(path: &std::path::Path) -> Folder {
         let source = Source {
-            paths: vec![scratch.path().to_path_buf()],
+            paths: vec![path.to_path_buf()],
             recursive: false,
         };
         let settings = Settings {
@@ -243,9 +258,57 @@ spec:
             backends: std::collections::BTreeMap::new(),
             wasm: "/portcullis.wasm".to_owned(),
             port_shift: 0,
+            system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
             salt_key: [7; 32],
         };
-        let mut folder = Folder::new(source, Arc::new(settings));
+        Folder::new(source, Arc::new(settings))
+    }
+
+    #[test]
+    fn a_backend_is_not_spoken_to_under_a_tls_policy_that_was_never_good() {
+        let scratch = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+        let backend = "
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: echo, namespace: edge}
+spec: {endpoints: [{ip: {address: 127.0.0.1, port: 9}}]}
+";
+        let refs = "rules: [{backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: echo}]}]";
+        let policy = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: echo, namespace: edge}
+spec:
+  targetRefs: [{group: gateway.envoyproxy.io, kind: KIND, name: echo}]
+  validation: {hostname: HOST, wellKnownCACertificates: System}
+";
+        let policy = |kind: &str, host: &str| policy.replace("KIND", kind).replace("HOST", host);
+        let mut folder = folder(scratch.path());
+        let mut status = || {
+            let evaluation = folder.refresh().evaluation.expect("something changed");
+            let proxy = Proxy::read(&evaluation.translation.configurations[0]).unwrap();
+            let sent = Sent::parse("GET", "http://a/", Vec::new(), [127, 0, 0, 1].into()).unwrap();
+            proxy.answer(&sent, 0).unwrap().response.status
+        };
+        write("a.yaml", &(ROUTE.replace("rules: [{}]", refs) + backend));
+        assert_eq!(status(), None, "the backend answers");
+        for kind in ["Backend", "Bakend"] {
+            write("b.yaml", &policy(kind, "[echo.example.com]"));
+            assert_eq!(status(), Some(500), "{kind}: not in clear");
+            std::fs::remove_file(scratch.path().join("b.yaml")).unwrap();
+            assert_eq!(status(), None, "the policy is gone");
+        }
+        write("b.yaml", &policy("Backend", "echo.example.com"));
+        assert_eq!(status(), None, "the policy is mended");
+    }
+
+    #[test]
+    fn a_policy_that_was_never_good_closes_its_route_and_no_other_files_policy() {
+        let scratch = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+        let mut folder = folder(scratch.path());
         let mut refuses = || {
             let evaluation = folder.refresh().evaluation.expect("something changed");
             let policies = &evaluation.attachment.policies;

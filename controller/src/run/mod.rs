@@ -71,13 +71,14 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     };
     let state_dir = state::folder(args.filter.state_dir.as_deref())?;
     let salt_key = state::salt_key(&state_dir)?;
-    let settings = Arc::new(Settings::new(
-        &args.manifests,
-        filter.path.display().to_string(),
-        salt_key,
-    ));
+    let settings = Settings::new(&args.manifests, filter.path.display().to_string(), salt_key);
+    let settings = if args.no_envoy {
+        settings
+    } else {
+        settings.here(&args.manifests)?
+    };
 
-    let mut folder = Folder::new(source, settings);
+    let mut folder = Folder::new(source, Arc::new(settings));
     let Some(evaluation) = first(&mut folder, style)? else {
         return Ok(Answer::No);
     };
@@ -112,7 +113,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
                 run_dir: run_dir.path.clone(),
             })
         });
-        let memory = state_dir.join("quarantine.json");
+        let memory = state_dir.join(state::QUARANTINE_FILE);
         Control::new(folder, evaluation, occupied, fleet, filter, memory, style)
             .run(socket)
             .await

@@ -270,8 +270,19 @@ fn reach(attachment: &Attachment) -> BTreeMap<&ObjectRef, Reach<'_>> {
 fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
     let reach = reach(&evaluation.attachment);
     let statuses = evaluation.attachment.statuses.iter();
-    statuses
+    let policies: Vec<&ObjectStatus> = statuses
         .filter(|status| ["AccessPolicy", "SecurityPolicy"].contains(&status.object.kind))
+        .collect();
+    let mut names: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for ObjectStatus { object, .. } in &policies {
+        *names.entry((&object.namespace, &object.name)).or_default() += 1;
+    }
+    let is_shared = |object: &ObjectRef| {
+        let count = names.get(&(object.namespace.as_str(), object.name.as_str()));
+        count.is_some_and(|count| *count > 1)
+    };
+    policies
+        .iter()
         .map(|status| {
             let name = format!("{}/{}", status.object.namespace, status.object.name);
             let nowhere = Reach::default();
@@ -280,7 +291,12 @@ fn policies(evaluation: &Evaluation, deliveries: &Deliveries) -> Vec<Row> {
             Row {
                 subject: Subject {
                     kind: Kind::Policy,
-                    name,
+                    // Two kinds of policies may have one name.
+                    name: if is_shared(&status.object) {
+                        format!("{}/{name}", status.object.kind)
+                    } else {
+                        name
+                    },
                 },
                 state,
                 detail,

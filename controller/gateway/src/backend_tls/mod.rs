@@ -10,13 +10,14 @@ use std::{
 };
 
 use gateway_api::backendtlspolicies::BackendTlsPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_api::backend::{BackendEndpoint, BackendTlsSettings, TlsVersion};
 use portcullis_attachment::{
     binding::Bindings,
     finding::{Finding, Severity},
     object::{self, GATEWAY_GROUP, ObjectRef, POLICY_GROUP},
-    snapshot::Snapshot,
-    status::{ObjectStatus, ParentRef, Scope, ScopeStatus},
+    snapshot::{BrokenPolicy, Snapshot},
+    status::{Condition, ObjectStatus, ParentRef, Scope, ScopeStatus},
 };
 
 use self::sources::Sources;
@@ -57,6 +58,10 @@ pub(crate) struct BackendTls<'a> {
     targets: Holders<'a>,
     /// Why a backend's ports that no policy names are not spoken to: a policy names one that does not exist.
     lost: HashMap<Target<'a>, String>,
+    /// Policies that could not be read whole.
+    broken: &'a [Arc<BrokenPolicy>],
+    /// Why none of a backend's ports is spoken to: such a policy targets it.
+    closed: HashMap<Target<'a>, String>,
     sources: Sources<'a>,
 }
 
@@ -88,6 +93,13 @@ impl<'a> BackendTls<'a> {
         let mut policies: Vec<Policy<'a>> = Vec::with_capacity(written.len());
         let mut targets: Holders<'a> = HashMap::new();
         let mut lost: HashMap<Target<'a>, String> = HashMap::new();
+        let mut closed: HashMap<Target<'a>, String> = HashMap::new();
+        for policy in &snapshot.broken_backend_tls_policies {
+            let why = format!("{} cannot be followed: {}", named(&policy.metadata), policy.message);
+            for target in targets_of(policy) {
+                closed.entry(target).or_insert_with(|| why.clone());
+            }
+        }
         let sections = sections(snapshot);
         for policy in written {
             let namespace = object::namespace(&policy.metadata);
@@ -177,6 +189,8 @@ impl<'a> BackendTls<'a> {
             policies,
             targets,
             lost,
+            broken: &snapshot.broken_backend_tls_policies,
+            closed,
             sources,
         }
     }
@@ -187,6 +201,9 @@ impl<'a> BackendTls<'a> {
     ///
     /// Says why the policy that applies cannot be followed.
     pub(crate) fn of(&self, target: Target<'_>, sections: &[&str]) -> Result<Option<Arc<Trust>>, String> {
+        if let Some(why) = self.closed.get(&target) {
+            return Err(why.clone());
+        }
         let Some(of_target) = self.targets.get(&target) else {
             return Ok(None);
         };
@@ -313,7 +330,23 @@ impl<'a> BackendTls<'a> {
                     .collect(),
             }
         };
-        let all = self.policies.iter().map(status);
+        let broken = self.broken.iter().map(|policy| {
+            let owned = |(group, kind, namespace, name): Target<'_>| -> Owned {
+                (group.to_owned(), kind.to_owned(), namespace.to_owned(), name.to_owned())
+            };
+            let used = targets_of(policy).filter_map(|target| uses.get(&owned(target)));
+            let gateways: BTreeSet<&(String, String)> = used.flatten().collect();
+            let accepted = || condition("Accepted", false, "Invalid", sentence(&policy.message));
+            ObjectStatus {
+                object: named(&policy.metadata),
+                observed_generation: policy.metadata.generation,
+                scopes: gateways
+                    .into_iter()
+                    .map(|gateway| of_gateway(gateway, vec![accepted()]))
+                    .collect(),
+            }
+        });
+        let all = self.policies.iter().map(status).chain(broken);
         all.filter(|status| !status.scopes.is_empty()).collect()
     }
 
@@ -341,20 +374,41 @@ impl<'a> BackendTls<'a> {
                 "Resolved all the Object references.",
             ),
         };
-        ScopeStatus {
-            scope: Scope::Parent(ParentRef {
-                group: GATEWAY_GROUP.to_owned(),
-                kind: "Gateway".to_owned(),
-                namespace: gateway.0.clone(),
-                name: gateway.1.clone(),
-                section_name: None,
-                port: None,
-            }),
-            conditions: vec![accepted, resolved],
-            attached_routes: None,
-            supported_kinds: Vec::new(),
-        }
+        of_gateway(gateway, vec![accepted, resolved])
     }
+}
+
+fn of_gateway(gateway: &(String, String), conditions: Vec<Condition>) -> ScopeStatus {
+    ScopeStatus {
+        scope: Scope::Parent(ParentRef {
+            group: GATEWAY_GROUP.to_owned(),
+            kind: "Gateway".to_owned(),
+            namespace: gateway.0.clone(),
+            name: gateway.1.clone(),
+            section_name: None,
+            port: None,
+        }),
+        conditions,
+        attached_routes: None,
+        supported_kinds: Vec::new(),
+    }
+}
+
+fn named(metadata: &ObjectMeta) -> ObjectRef {
+    ObjectRef::new("BackendTLSPolicy", object::namespace(metadata), object::name(metadata))
+}
+
+/// What a policy that could not be read whole targets.
+fn targets_of(policy: &BrokenPolicy) -> impl Iterator<Item = Target<'_>> {
+    let namespace = object::namespace(&policy.metadata);
+    policy.targets.iter().map(move |target| {
+        (
+            target.group.as_str(),
+            target.kind.as_str(),
+            namespace,
+            target.name.as_str(),
+        )
+    })
 }
 
 /// Gateways by the backends that their routes lead to.

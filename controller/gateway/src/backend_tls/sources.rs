@@ -47,7 +47,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Everything that may hold certificates; `system` is a file as Envoy sees it.
+    /// Everything that may hold certificates; `system` is a file as Envoy sees it, or empty.
     pub(super) fn new(snapshot: &'a Snapshot, system: &'a str) -> Self {
         let config_maps = snapshot.config_maps.iter().map(|map| {
             let metadata = &map.metadata;
@@ -116,6 +116,12 @@ impl Sources<'_> {
         tell: &mut impl FnMut(&'static str, Fault),
     ) -> Option<Authorities> {
         match well_known {
+            Some("System") if self.system.is_empty() => {
+                let message = "where this system keeps its certificates is not known".to_owned();
+                let fault = Fault::new("no-system-certificates", "wellKnownCACertificates", message);
+                tell("InvalidCACertificateRef", fault.fix("name their file by --system-ca"));
+                return None;
+            }
             Some("System") => return Some(Authorities::File(self.system.to_owned())),
             Some(other) => {
                 let message = format!("{other:?} is not known");

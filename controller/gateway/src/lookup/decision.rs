@@ -60,6 +60,18 @@ pub struct Shadow {
     pub rule: Option<String>,
 }
 
+impl Decision {
+    /// Whether the policy refuses every request, because it is wrong or cannot be read: it came to no stage.
+    #[must_use]
+    pub fn refuses_everything(&self) -> bool {
+        self.document.as_ref().is_none_or(|document| document.refuse.is_some())
+            || matches!(
+                self.reason,
+                Reason::FilterTooOld | Reason::PolicyMismatch | Reason::PolicyUndecodable
+            )
+    }
+}
+
 /// A decision with what is needed to finish the answer.
 pub(crate) struct Decided {
     pub(crate) decision: Decision,

@@ -78,7 +78,7 @@ pub struct Sent {
     pub method: String,
     /// The path with its query.
     pub target: String,
-    /// Every other header line, names in lower case; `host` replaces the URL's host in the request.
+    /// Every other header line, names in lower case; `host` replaces the URL's host in the request, several are joined.
     pub headers: Vec<(String, String)>,
     /// The address of the peer.
     pub from: IpAddr,
@@ -175,9 +175,6 @@ impl Sent {
                 "the request has more than {MAX_LINES} headers or {MAX_SIZE} bytes, which Envoy may refuse"
             ));
         }
-        if lines.iter().filter(|(name, _)| name == "host").count() > 1 {
-            return Err("host is there twice; remove one of the two".to_owned());
-        }
         Ok(Self {
             secure,
             port,
@@ -195,10 +192,15 @@ impl Sent {
         Some(self.host.as_str()).filter(|_| self.secure && !is_address)
     }
 
+    /// The host line, or several as Envoy joins them; else the URL's host and port.
     fn authority(&self) -> String {
-        let sent = self.headers.iter().find(|(name, _)| name == "host");
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        sent.map_or_else(|| format!("{}{port}", self.host), |(_, value)| value.clone())
+        let sent = self.headers.iter().filter(|(name, _)| name == "host");
+        let sent: Vec<&str> = sent.map(|(_, value)| value.as_str()).collect();
+        if sent.is_empty() {
+            let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+            return format!("{}{port}", self.host);
+        }
+        sent.join(",")
     }
 }
 
@@ -226,6 +228,10 @@ pub(crate) enum Admitted {
 pub(crate) fn admit(sent: &Sent, chain: &Chain) -> Result<Admitted, Unclear> {
     if sent.headers.iter().any(|(name, _)| name.contains('_')) {
         let why = "a header name with an underscore is refused";
+        return Ok(Admitted::Answered(400, None, why));
+    }
+    if !sent.authority().bytes().all(of_authority) {
+        let why = "a host with a character that no authority holds is refused";
         return Ok(Admitted::Answered(400, None, why));
     }
     let target = match path::normalize(&sent.target) {
@@ -286,6 +292,33 @@ pub(crate) fn admit(sent: &Sent, chain: &Chain) -> Result<Admitted, Unclear> {
         },
         client,
     }))
+}
+
+/// Whether Envoy takes a byte in an authority at all (nghttp2, `VALID_AUTHORITY_CHARS`).
+const fn of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'-'
+                | b'.'
+                | b':'
+                | b';'
+                | b'='
+                | b'@'
+                | b'['
+                | b']'
+                | b'_'
+                | b'~'
+        )
 }
 
 /// The authority without a trailing dot and without a port (`strip_trailing_host_dot`, then `strip_any_host_port`).

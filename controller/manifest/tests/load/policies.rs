@@ -276,3 +276,34 @@ spec:
     assert_eq!(broken.metadata.name.as_deref(), Some("clients"));
     assert_eq!(broken.targets[0].section_name.as_deref(), Some("http"));
 }
+
+#[test]
+fn a_broken_backend_tls_policy_keeps_its_targets() {
+    let loaded = |kind: &str| {
+        file(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: echo, namespace: edge}}
+spec:
+  targetRefs: [{{group: gateway.envoyproxy.io, kind: {kind}, name: echo, sectionName: https}}]
+  validation: {{hostname: [a.example.com], wellKnownCACertificates: System}}
+"
+        ))
+    };
+    let targets = |kind: &str| -> Vec<(String, String)> {
+        let snapshot = loaded(kind).snapshot;
+        assert!(snapshot.backend_tls_policies.is_empty());
+        let broken = &snapshot.broken_backend_tls_policies[0];
+        assert!(broken.targets.iter().all(|target| target.name == "echo"));
+        broken
+            .targets
+            .iter()
+            .map(|target| (target.group.clone(), target.kind.clone()))
+            .collect()
+    };
+    let pair = |group: &str, kind: &str| (group.to_owned(), kind.to_owned());
+    let (service, backend) = (pair("", "Service"), pair("gateway.envoyproxy.io", "Backend"));
+    assert_eq!(targets("Backend"), [backend.clone()]);
+    assert_eq!(targets("Service"), [service.clone()]);
+    assert_eq!(targets("Bakend"), [service, backend]);
+}
