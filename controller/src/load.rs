@@ -140,11 +140,18 @@ pub(crate) fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
 
 /// Reads, binds, attaches and translates.
 pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evaluation {
-    translate(portcullis_manifest::load(texts), settings)
+    translate(portcullis_manifest::load(texts), settings, &mut Memory::default())
+}
+
+/// What the last evaluation came to, so that the next one costs what changed. A new one gives the same, later.
+#[derive(Default)]
+pub(crate) struct Memory {
+    attachment: portcullis_attachment::memory::Memory,
+    translation: portcullis_gateway::Memory,
 }
 
 /// What [`evaluate`] does after reading.
-pub(crate) fn translate(mut loaded: Loaded, settings: &Settings) -> Evaluation {
+pub(crate) fn translate(mut loaded: Loaded, settings: &Settings, memory: &mut Memory) -> Evaluation {
     if !settings.namespaces.is_empty() {
         keep(&mut loaded.snapshot, &settings.namespaces);
     }
@@ -154,8 +161,8 @@ pub(crate) fn translate(mut loaded: Loaded, settings: &Settings) -> Evaluation {
         controller_name: settings.controller_name.clone(),
         salt_key: settings.salt_key,
     };
-    let attachment = effective::attach(snapshot, &bindings, &options);
-    let translation = portcullis_gateway::translate(
+    let attachment = memory.attachment.attach(snapshot, &bindings, &options);
+    let translation = memory.translation.translate(
         snapshot,
         &bindings,
         &attachment,

@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+use portcullis_attachment::memo::Memo;
 use portcullis_xds::{Resource, constraint, snapshot::ROUTES};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,8 @@ struct Table {
     /// Why each convicted virtual host was rejected.
     reasons: BTreeMap<String, String>,
     last_reason: String,
+    /// Hashes of virtual hosts as published last: few of them change at once.
+    hashes: Memo<Bytes, Arc<str>>,
 }
 
 /// What is worth keeping beyond the end of a run: by Gateway, route table and virtual host, whom a proxy does not take.
@@ -166,10 +170,12 @@ impl Table {
         self.order = virtual_hosts.iter().map(|(name, _)| name.clone()).collect();
         let mut contents = Contents::new();
         for (name, bytes) in virtual_hosts {
-            let hash = Arc::clone(Resource::new(ROUTES, "", bytes).version());
+            let hash = |bytes: &Bytes| Arc::clone(Resource::new(ROUTES, "", bytes.clone()).version());
+            let hash = self.hashes.get_or_make(bytes.clone(), |_| true, || hash(&bytes));
             // Envoy takes two virtual hosts of one name; they stand and fall together then.
             contents.entry(name).or_default().push_str(&hash);
         }
+        self.hashes.turn();
         let planned = loop {
             let replaced = self.bisection.plan(&contents);
             let planned = if replaced.is_empty() {

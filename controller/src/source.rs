@@ -182,7 +182,7 @@ fn list(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Result<(), 
             if recursive && !hidden {
                 list(&path, recursive, files)?;
             }
-        } else if is_manifest(&path) && !fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+        } else if is_manifest(&path) && (kind.is_file() || !path.is_dir()) {
             // A link that leads nowhere stays in the list: reading it tells the reason, and nothing is lost unsaid.
             files.push(path);
         }

@@ -21,6 +21,7 @@ use crate::{
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
     finding::{Finding, Severity},
+    memory::{Memory, Origin},
     object::{self, ListenerRef, ObjectRef, PolicyKind},
     policy_status,
     recipe::Composer,
@@ -94,7 +95,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) selects: bool,
     pub(crate) aims: Aims,
     /// What it comes to by itself.
-    pub(crate) build: Build,
+    pub(crate) build: Arc<Build>,
+    pub(crate) origin: Origin,
     /// As it was written, if it could be read.
     pub(crate) source: Result<Source<'a>, Author<'a>>,
     /// What it says that it is.
@@ -136,11 +138,21 @@ impl Candidate<'_> {
 /// covers them. That holds for the Gateway's baseline too, which nothing covers. A shadow never changes an answer.
 #[must_use]
 pub fn attach(snapshot: &Snapshot, bindings: &Bindings, options: &Options) -> Attachment {
+    Memory::default().attach(snapshot, bindings, options)
+}
+
+/// Does what [`attach`] does, with what is remembered of the last snapshot.
+pub(crate) fn attach_by(
+    memory: &mut Memory,
+    snapshot: &Snapshot,
+    bindings: &Bindings,
+    options: &Options,
+) -> Attachment {
     let references = References::new(snapshot);
     let targets = Targets::new(snapshot, bindings, &options.controller_name);
-    let candidates = candidates(snapshot, &targets, &references, options);
+    let candidates = candidates(snapshot, &targets, &references, options, memory);
     let claims = Claims::new(&candidates, &targets);
-    let mut composer = Composer::new(&candidates, &claims, &references, options);
+    let mut composer = Composer::new(&candidates, &claims, &references, options, memory);
     let mut policies = BTreeMap::new();
     let filters = cors_filter::of_rules(snapshot);
     for parent in &bindings.parents {
@@ -226,20 +238,24 @@ fn candidates<'a>(
     targets: &Targets<'a>,
     references: &References<'_>,
     options: &Options,
+    memory: &mut Memory,
 ) -> Vec<Candidate<'a>> {
     let security = snapshot.security_policies.iter().map(|policy| Written {
         kind: PolicyKind::SecurityPolicy,
         metadata: &policy.metadata,
+        origin: Origin::Security(Arc::clone(policy)),
         body: Body::Whole(&policy.spec, None),
     });
     let access = snapshot.access_policies.iter().map(|policy| Written {
         kind: PolicyKind::AccessPolicy,
         metadata: &policy.metadata,
+        origin: Origin::Access(Arc::clone(policy)),
         body: Body::Whole(&policy.spec.policy, Some(&policy.spec.extension)),
     });
     let unreadable = snapshot.broken_policies.iter().map(|policy| Written {
         kind: policy.kind,
         metadata: &policy.metadata,
+        origin: Origin::Broken(Arc::clone(policy)),
         body: Body::Broken(policy),
     });
     let mut written: Vec<Written<'a>> = security.chain(access).chain(unreadable).collect();
@@ -247,8 +263,8 @@ fn candidates<'a>(
     written
         .into_iter()
         .map(|written| match written.body {
-            Body::Whole(spec, extension) => whole(&written, spec, extension, targets, references, options),
-            Body::Broken(policy) => broken(policy, targets, references, options),
+            Body::Whole(spec, extension) => whole(&written, spec, extension, targets, references, options, memory),
+            Body::Broken(policy) => broken(&written, policy, targets, references, options, memory),
         })
         .collect()
 }
@@ -257,6 +273,7 @@ fn candidates<'a>(
 struct Written<'a> {
     kind: PolicyKind,
     metadata: &'a ObjectMeta,
+    origin: Origin,
     body: Body<'a>,
 }
 
@@ -274,15 +291,43 @@ fn whole<'a>(
     targets: &Targets<'a>,
     references: &References<'_>,
     options: &Options,
+    memory: &mut Memory,
 ) -> Candidate<'a> {
     let namespace = object::namespace(policy.metadata);
-    let salt = salt(&options.salt_key, &identity(policy.kind, policy.metadata));
-    let author = Author {
-        kind: policy.kind,
-        namespace,
-        name: object::name(policy.metadata),
+    let source = Source {
+        author: Author {
+            kind: policy.kind,
+            namespace,
+            name: object::name(policy.metadata),
+        },
+        spec,
+        extension,
     };
-    let mut build = build(author, spec, extension, salt, references);
+    let object = named(policy.kind, policy.metadata);
+    let build = memory.build(&object, &policy.origin, references, || {
+        let salt = salt(&options.salt_key, &identity(policy.kind, policy.metadata));
+        alone(source, salt, references)
+    });
+    Candidate {
+        object,
+        metadata: policy.metadata,
+        single_target: spec.target_ref.is_some(),
+        selects: !spec.target_selectors.is_empty(),
+        aims: targets.aims(policy.kind, namespace, spec, references),
+        build,
+        origin: policy.origin.clone(),
+        source: Ok(source),
+        role: match extension {
+            Some(extension) if extension.baseline == Some(true) => Layer::Baseline,
+            Some(extension) if extension.shadow == Some(true) => Layer::Shadow,
+            _ => Layer::Enforced,
+        },
+    }
+}
+
+/// What a policy comes to by itself.
+fn alone(source: Source<'_>, salt: String, references: &References<'_>) -> Build {
+    let mut build = build(source.author, source.spec, source.extension, salt, references);
     let delivered = deliver(&build.document, &build.secrets);
     let size = size(&delivered);
     if size > document::MAX_BYTES {
@@ -299,31 +344,16 @@ fn whole<'a>(
             fix: Some("split it over several routes or rules".to_owned()),
         });
     }
-    Candidate {
-        object: named(policy.kind, policy.metadata),
-        metadata: policy.metadata,
-        single_target: spec.target_ref.is_some(),
-        selects: !spec.target_selectors.is_empty(),
-        aims: targets.aims(policy.kind, namespace, spec, references),
-        build,
-        source: Ok(Source {
-            author,
-            spec,
-            extension,
-        }),
-        role: match extension {
-            Some(extension) if extension.baseline == Some(true) => Layer::Baseline,
-            Some(extension) if extension.shadow == Some(true) => Layer::Shadow,
-            _ => Layer::Enforced,
-        },
-    }
+    build
 }
 
 fn broken<'a>(
+    written: &Written<'a>,
     policy: &'a BrokenPolicy,
     targets: &Targets<'a>,
     references: &References<'_>,
     options: &Options,
+    memory: &mut Memory,
 ) -> Candidate<'a> {
     let namespace = object::namespace(&policy.metadata);
     let named = policy.targets.iter().enumerate().map(|(index, target)| Reference {
@@ -343,25 +373,28 @@ fn broken<'a>(
     aims.references.extend(named);
     // Whoever found it broken tells of its selectors.
     aims.idle.clear();
+    let object = self::named(policy.kind, &policy.metadata);
+    let build = memory.build(&object, &written.origin, references, || Build {
+        document: Document {
+            version: document::VERSION,
+            policy: format!("{namespace}/{}", object::name(&policy.metadata)),
+            ..Document::default()
+        },
+        secrets: Secrets {
+            salt: salt(&options.salt_key, &identity(policy.kind, &policy.metadata)),
+            ..Secrets::default()
+        },
+        faults: vec![Fault::of_schema(&policy.message)],
+        notices: Vec::new(),
+    });
     Candidate {
-        object: self::named(policy.kind, &policy.metadata),
+        object,
         metadata: &policy.metadata,
         single_target: false,
         selects: !policy.selectors.is_empty(),
         aims,
-        build: Build {
-            document: Document {
-                version: document::VERSION,
-                policy: format!("{namespace}/{}", object::name(&policy.metadata)),
-                ..Document::default()
-            },
-            secrets: Secrets {
-                salt: salt(&options.salt_key, &identity(policy.kind, &policy.metadata)),
-                ..Secrets::default()
-            },
-            faults: vec![Fault::of_schema(&policy.message)],
-            notices: Vec::new(),
-        },
+        build,
+        origin: written.origin.clone(),
         source: Err(Author {
             kind: policy.kind,
             namespace,

@@ -10,6 +10,8 @@ pub mod finding;
 pub mod hostname;
 pub mod listener_set;
 pub mod listeners;
+pub mod memo;
+pub mod memory;
 pub mod object;
 mod overriding;
 mod policy_status;

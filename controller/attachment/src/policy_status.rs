@@ -331,8 +331,12 @@ pub(crate) fn findings<'a>(
         let own = parents.is_empty() || outcomes.alone.contains(&index);
         let merged = parents
             .iter()
-            .filter_map(|parent| outcomes.builds.get(&(index, *parent)));
-        let builds: Vec<&Build> = own.then_some(&candidate.build).into_iter().chain(merged).collect();
+            .filter_map(|parent| outcomes.builds.get(&(index, *parent)).map(AsRef::as_ref));
+        let builds: Vec<&Build> = own
+            .then_some(candidate.build.as_ref())
+            .into_iter()
+            .chain(merged)
+            .collect();
         // A broken policy's findings come from who found it broken.
         findings.extend(
             builds

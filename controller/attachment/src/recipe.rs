@@ -11,6 +11,8 @@ use crate::{
     claims::{Claims, Layer},
     document::{Build, Part, compose, merged},
     effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size, to_json},
+    memo::ByAddress,
+    memory::{Ingredient, Memory, Merging},
     object::{GATEWAY_GROUP, ListenerRef},
     reference::References,
     status::ParentRef,
@@ -67,6 +69,34 @@ struct Recipe {
     cors: Option<usize>,
 }
 
+/// All that the policy of a recipe is made from. A build belongs to one policy, so its address stands for that one's name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ingredients {
+    enforced: Option<Ingredient>,
+    parent: Option<Ingredient>,
+    baseline: Option<Ingredient>,
+    shadow: Option<Ingredient>,
+    refused: Option<Layer>,
+    /// As it is written.
+    cors: Option<String>,
+}
+
+/// A policy, and what the authors of its parts must be told.
+#[derive(Clone)]
+pub(crate) struct Made {
+    policy: Arc<EffectivePolicy>,
+    warnings: Vec<(Layer, &'static str, String)>,
+}
+
+impl Made {
+    fn new(policy: EffectivePolicy) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// What came out of putting policies together that their authors must be told, by candidate.
 #[derive(Default)]
 pub(crate) struct Outcomes {
@@ -77,7 +107,7 @@ pub(crate) struct Outcomes {
     /// The routes, `namespace/name`, whose policies are merged with this one.
     pub(crate) merged_by: BTreeMap<usize, BTreeSet<(TargetKind, String)>>,
     /// What the merging of two policies came to.
-    pub(crate) builds: HashMap<(usize, usize), Build>,
+    pub(crate) builds: HashMap<(usize, usize), Arc<Build>>,
     /// Policies that are enforced by themselves somewhere although they are to be merged.
     pub(crate) alone: BTreeSet<usize>,
 }
@@ -94,6 +124,7 @@ pub(crate) struct Composer<'c, 'a> {
     filters: HashMap<String, usize>,
     made: HashMap<Recipe, Arc<EffectivePolicy>>,
     outcomes: Outcomes,
+    memory: &'c mut Memory,
 }
 
 impl<'c, 'a> Composer<'c, 'a> {
@@ -102,6 +133,7 @@ impl<'c, 'a> Composer<'c, 'a> {
         claims: &'c Claims<'a>,
         references: &'c References<'c>,
         options: &'c Options,
+        memory: &'c mut Memory,
     ) -> Self {
         Self {
             candidates,
@@ -112,6 +144,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             filters: HashMap::new(),
             made: HashMap::new(),
             outcomes: Outcomes::default(),
+            memory,
         }
     }
 
@@ -135,9 +168,42 @@ impl<'c, 'a> Composer<'c, 'a> {
         if let Some(known) = self.made.get(&recipe) {
             return Arc::clone(known);
         }
-        let policy = Arc::new(self.make(recipe));
+        let policy = self.remember(recipe);
         self.made.insert(recipe, Arc::clone(&policy));
         policy
+    }
+
+    /// Makes the policy of a recipe unless the last snapshot had it too, and notes what authors must be told.
+    fn remember(&mut self, recipe: Recipe) -> Arc<EffectivePolicy> {
+        let ingredients = self.ingredients(recipe);
+        let known = self.memory.policies.recall(&ingredients);
+        let made = known.unwrap_or_else(|| self.make(recipe));
+        for (layer, reason, message) in &made.warnings {
+            let index = match layer {
+                Layer::Enforced => recipe.enforced,
+                Layer::Baseline => recipe.baseline,
+                Layer::Shadow => recipe.shadow,
+            };
+            if let Some(index) = index {
+                let warnings = self.outcomes.warnings.entry(index).or_default();
+                warnings.insert((reason, message.clone()));
+            }
+        }
+        let policy = Arc::clone(&made.policy);
+        self.memory.policies.keep(ingredients, made);
+        policy
+    }
+
+    fn ingredients(&self, recipe: Recipe) -> Ingredients {
+        let own = |build: Option<&Arc<Build>>| build.map(|build| ByAddress(Arc::clone(build)));
+        Ingredients {
+            enforced: own(self.enforced(recipe)),
+            parent: own(self.build(recipe.parent)),
+            baseline: own(self.build(recipe.baseline)),
+            shadow: own(self.build(recipe.shadow)),
+            refused: recipe.refused,
+            cors: recipe.cors.and_then(|index| self.cors.get(index)).map(to_json),
+        }
     }
 
     fn filter(&mut self, cors: &Cors) -> usize {
@@ -222,14 +288,23 @@ impl<'c, 'a> Composer<'c, 'a> {
         let whole = of_parent.build.faults.is_empty() && !contested;
         let references = self.references;
         let salt_key = self.salt_key;
+        let memory = &mut *self.memory;
         let build = self.outcomes.builds.entry((child, parent)).or_insert_with(|| {
-            let with = match of_parent.source {
-                Ok(parent) if whole => Ok(parent),
-                Ok(parent) => Err(parent.author),
-                Err(author) => Err(author),
+            let objects = (of_child.object.clone(), of_parent.object.clone());
+            let merging = Merging {
+                child: of_child.origin.clone(),
+                parent: of_parent.origin.clone(),
+                whole,
             };
-            let salt = salt(salt_key, &identity(source.author.kind, of_child.metadata));
-            merged(source, with, salt, references)
+            memory.merge(objects, &merging, references, || {
+                let with = match of_parent.source {
+                    Ok(parent) if whole => Ok(parent),
+                    Ok(parent) => Err(parent.author),
+                    Err(author) => Err(author),
+                };
+                let salt = salt(salt_key, &identity(source.author.kind, of_child.metadata));
+                merged(source, with, salt, references)
+            })
         });
         let whole = build.faults.is_empty();
         let (kind, namespace, name) = match &listener.set {
@@ -252,47 +327,42 @@ impl<'c, 'a> Composer<'c, 'a> {
         whole
     }
 
-    fn make(&mut self, recipe: Recipe) -> EffectivePolicy {
+    fn make(&self, recipe: Recipe) -> Made {
         let composed = self.compose(recipe);
         let size = size(&composed);
         if size <= document::MAX_BYTES {
-            return composed;
+            return Made::new(composed);
         }
         let over = format!("{size} bytes, more than {}", document::MAX_BYTES);
-        let mut warn = |index: usize, reason: &'static str, message: String| {
-            self.outcomes
-                .warnings
-                .entry(index)
-                .or_default()
-                .insert((reason, message));
-        };
-        if let Some(shadow) = recipe.shadow {
+        if recipe.shadow.is_some() {
             let message = format!("This policy is not evaluated where it and what is enforced come to {over}.");
-            warn(shadow, "NotEvaluated", message);
-            return self.make(Recipe { shadow: None, ..recipe });
+            let mut made = self.make(Recipe { shadow: None, ..recipe });
+            made.warnings.push((Layer::Shadow, "NotEvaluated", message));
+            return made;
         }
         if recipe.refused.is_some() {
             // Nothing but its CORS can be that large.
-            return self.closed(recipe);
-        }
-        for index in [recipe.enforced, recipe.baseline].into_iter().flatten() {
-            let message =
-                format!("Requests are answered with 500 where this policy and the others of the place come to {over}.");
-            warn(index, "RoutesRefused", message);
+            return Made::new(self.closed(recipe));
         }
         let refused = Some(if recipe.enforced.is_some() {
             Layer::Enforced
         } else {
             Layer::Baseline
         });
-        self.make(Recipe { refused, ..recipe })
+        let mut made = self.make(Recipe { refused, ..recipe });
+        for layer in [Layer::Enforced, Layer::Baseline] {
+            let message =
+                format!("Requests are answered with 500 where this policy and the others of the place come to {over}.");
+            made.warnings.push((layer, "RoutesRefused", message));
+        }
+        made
     }
 
-    fn build(&self, index: Option<usize>) -> Option<&Build> {
+    fn build(&self, index: Option<usize>) -> Option<&Arc<Build>> {
         self.candidates.get(index?).map(|candidate| &candidate.build)
     }
 
-    fn enforced(&self, recipe: Recipe) -> Option<&Build> {
+    fn enforced(&self, recipe: Recipe) -> Option<&Arc<Build>> {
         let pair = recipe.enforced.zip(recipe.parent);
         pair.and_then(|pair| self.outcomes.builds.get(&pair))
             .or_else(|| self.build(recipe.enforced))
@@ -328,7 +398,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             Some(Layer::Baseline) => self.build(recipe.baseline),
             _ => self.enforced(recipe),
         };
-        let (mut document, secrets) = build.map_or_else(|| open(self.salt_key), Build::refusal);
+        let (mut document, secrets) = build.map_or_else(|| open(self.salt_key), |build| build.refusal());
         document.refuse = Some(document::Refuse::PolicyInvalid);
         document.cors = None;
         self.named(recipe, deliver(&document, &secrets))

@@ -1,19 +1,55 @@
 //! Secrets that policies refer to, and the grants that such references need.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Secret;
 use portcullis_api::reference::SecretObjectReference;
 
 use crate::{
+    memo::same,
     object::{self, PolicyKind},
     snapshot::Snapshot,
 };
 
 /// Finds Secrets and tests grants in constant time.
+///
+/// Whoever makes something out of the answers may have it made again only when one of them changed, so there must be no
+/// way to an answer that is not noted.
 pub(crate) struct References<'a> {
-    secrets: HashMap<(&'a str, &'a str), &'a Secret>,
+    secrets: HashMap<(&'a str, &'a str), &'a Arc<Secret>>,
     grants: HashSet<Grant<'a>>,
+    /// The answers that were given, while they are noted.
+    noted: RefCell<Option<Vec<Noted>>>,
+}
+
+/// A question with its answer. Not printable: it holds Secrets.
+#[derive(Clone)]
+pub(crate) enum Noted {
+    Permission {
+        asked: Permission,
+        given: bool,
+    },
+    Secret {
+        policy: PolicyKind,
+        namespace: String,
+        reference: SecretObjectReference,
+        found: Result<Arc<Secret>, Unresolved>,
+    },
+}
+
+/// Whether policies of a kind in one namespace may refer to an object of another.
+#[derive(Clone)]
+pub(crate) struct Permission {
+    policy: PolicyKind,
+    from: String,
+    to: String,
+    group: String,
+    kind: String,
+    name: String,
 }
 
 /// What a policy of one kind and namespace may refer to in another.
@@ -29,6 +65,7 @@ struct Grant<'a> {
 }
 
 /// Why a reference cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unresolved {
     pub(crate) code: &'static str,
     /// The text of Envoy Gateway's condition for it.
@@ -43,7 +80,7 @@ impl<'a> References<'a> {
             .iter()
             .map(|secret| {
                 let key = (object::namespace(&secret.metadata), object::name(&secret.metadata));
-                (key, secret.as_ref())
+                (key, secret)
             })
             .collect();
         let mut grants = HashSet::new();
@@ -66,7 +103,51 @@ impl<'a> References<'a> {
                 }
             }
         }
-        Self { secrets, grants }
+        Self {
+            secrets,
+            grants,
+            noted: RefCell::new(None),
+        }
+    }
+
+    /// Does something, and gives every answer that it was given on the way.
+    pub(crate) fn noting<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<Noted>) {
+        self.noted.replace(Some(Vec::new()));
+        let done = work();
+        (done, self.noted.take().unwrap_or_default())
+    }
+
+    /// Whether every question would be answered alike today.
+    pub(crate) fn agree(&self, noted: &[Noted]) -> bool {
+        noted.iter().all(|noted| match noted {
+            Noted::Permission { asked, given } => {
+                let Permission {
+                    policy,
+                    from,
+                    to,
+                    group,
+                    kind,
+                    name,
+                } = asked;
+                self.granted(*policy, from, to, group, kind, name) == *given
+            }
+            Noted::Secret {
+                policy,
+                namespace,
+                reference,
+                found,
+            } => match (self.found(*policy, namespace, reference), found) {
+                (Ok(now), Ok(then)) => same(now, then),
+                (Err(now), Err(then)) => now == *then,
+                _ => false,
+            },
+        })
+    }
+
+    fn note(&self, noted: impl FnOnce() -> Noted) {
+        if let Some(all) = self.noted.borrow_mut().as_mut() {
+            all.push(noted());
+        }
     }
 
     /// Whether policies of a kind in namespace `from` may refer to that object of namespace `to`.
@@ -79,6 +160,39 @@ impl<'a> References<'a> {
         kind: &str,
         name: &str,
     ) -> bool {
+        let given = self.granted(policy, from, to, group, kind, name);
+        self.note(|| Noted::Permission {
+            asked: Permission {
+                policy,
+                from: from.to_owned(),
+                to: to.to_owned(),
+                group: group.to_owned(),
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+            },
+            given,
+        });
+        given
+    }
+
+    /// Follows a policy's reference to a Secret; the grant is tested before existence, which would leak otherwise.
+    pub(crate) fn secret(
+        &self,
+        policy: PolicyKind,
+        policy_namespace: &str,
+        reference: &SecretObjectReference,
+    ) -> Result<&'a Secret, Unresolved> {
+        let found = self.found(policy, policy_namespace, reference);
+        self.note(|| Noted::Secret {
+            policy,
+            namespace: policy_namespace.to_owned(),
+            reference: reference.clone(),
+            found: found.clone().map(Arc::clone),
+        });
+        found.map(AsRef::as_ref)
+    }
+
+    fn granted(&self, policy: PolicyKind, from: &str, to: &str, group: &str, kind: &str, name: &str) -> bool {
         let grant = |name| Grant {
             policy,
             from,
@@ -90,13 +204,12 @@ impl<'a> References<'a> {
         from == to || self.grants.contains(&grant(None)) || self.grants.contains(&grant(Some(name)))
     }
 
-    /// Follows a policy's reference to a Secret; the grant is tested before existence, which would leak otherwise.
-    pub(crate) fn secret(
+    fn found(
         &self,
         policy: PolicyKind,
         policy_namespace: &str,
         reference: &SecretObjectReference,
-    ) -> Result<&'a Secret, Unresolved> {
+    ) -> Result<&'a Arc<Secret>, Unresolved> {
         if !reference.group.is_empty() || reference.kind != "Secret" {
             return Err(Unresolved {
                 code: "unsupported-reference",
@@ -106,7 +219,7 @@ impl<'a> References<'a> {
         }
         let namespace = reference.namespace.as_deref().unwrap_or(policy_namespace);
         let name = reference.name.as_str();
-        if !self.permits(policy, policy_namespace, namespace, "", "Secret", name) {
+        if !self.granted(policy, policy_namespace, namespace, "", "Secret", name) {
             return Err(Unresolved {
                 code: "reference-not-permitted",
                 message: format!("ref to Secret {namespace}/{name} not permitted by any ReferenceGrant"),

@@ -105,12 +105,12 @@ impl Upstream {
                     Resource {
                         type_url: CLUSTER,
                         name: self.name.clone(),
-                        body: cluster.encode_to_vec(),
+                        body: cluster.encode_to_vec().into(),
                     },
                     Resource {
                         type_url: LOAD_ASSIGNMENT,
                         name: self.name.clone(),
-                        body: assignment.encode_to_vec(),
+                        body: assignment.encode_to_vec().into(),
                     },
                 ];
             }
@@ -131,7 +131,7 @@ impl Upstream {
         vec![Resource {
             type_url: CLUSTER,
             name: self.name.clone(),
-            body: cluster.encode_to_vec(),
+            body: cluster.encode_to_vec().into(),
         }]
     }
 

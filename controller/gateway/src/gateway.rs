@@ -29,7 +29,7 @@ use crate::{
     route::rule::Place,
     routes::Routes,
     sharing,
-    table::{Policies, Served, Table},
+    table::{Policies, Served, Table, VirtualHosts},
 };
 
 /// What everything of one translation shares.
@@ -47,6 +47,7 @@ pub(crate) fn translate(
     managed: &ManagedGateway<'_>,
     world: &World<'_>,
     clients: &mut ClientPolicies<'_>,
+    known: &mut VirtualHosts,
     findings: &mut Vec<Finding>,
 ) -> (Configuration, Vec<ObjectStatus>) {
     let gateway = managed.gateway;
@@ -65,7 +66,14 @@ pub(crate) fn translate(
     sharing::settle(&mut judged, clients, world.options, findings);
     overlap(&mut judged);
     let mut policies = Policies::default();
-    let configuration = configure(&judged, format!("{namespace}/{name}"), world, clients, &mut policies);
+    let configuration = configure(
+        &judged,
+        format!("{namespace}/{name}"),
+        world,
+        clients,
+        &mut policies,
+        known,
+    );
     findings.extend(uncopied(&policies, world.routes));
     let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
     let sets = managed.sets.iter();
@@ -113,6 +121,7 @@ fn configure(
     world: &World<'_>,
     clients: &mut ClientPolicies<'_>,
     policies: &mut Policies,
+    known: &mut VirtualHosts,
 ) -> Configuration {
     let mut ports: BTreeMap<u16, Vec<&Judged<'_>>> = BTreeMap::new();
     for each in judged.iter().filter(|each| each.down.is_none()) {
@@ -130,14 +139,7 @@ fn configure(
         let bound = sharing::bound(port, world.options);
         let https = group.iter().any(|each| each.listener.spec.protocol == "HTTPS");
         let mut serve = |table: &mut Table, each: &Judged<'_>| {
-            serve(
-                table,
-                &each.listener,
-                Place { https, port },
-                world,
-                policies,
-                &mut clusters,
-            );
+            serve(table, &each.listener, Place { https, port }, world, &mut clusters);
         };
         if https {
             for each in &group {
@@ -156,7 +158,7 @@ fn configure(
                 }
                 table.reserve(&each.listener.hostname, 404);
                 serve(&mut table, each);
-                keep(table.finish());
+                keep(table.finish(&gateway, policies, known));
                 each.certificates.iter().cloned().for_each(&mut keep);
             }
             let secure: Vec<_> = group
@@ -177,7 +179,7 @@ fn configure(
             for each in &group {
                 serve(&mut table, each);
             }
-            keep(table.finish());
+            keep(table.finish(&gateway, policies, known));
             let sharing: Vec<&ListenerRef> = group.iter().map(|each| &each.listener.reference).collect();
             let detection = clients.shared_detection(port, &sharing);
             keep(listener::plain(port, bound, &detection, world.options));
@@ -213,7 +215,6 @@ fn serve<'a>(
     listener: &Listener<'_>,
     place: Place,
     world: &World<'a>,
-    policies: &mut Policies,
     clusters: &mut BTreeSet<&'a str>,
 ) {
     let routes: &'a Routes = world.routes;
@@ -239,16 +240,16 @@ fn serve<'a>(
             let policy = policy_of(index);
             clusters.extend(rule.clusters.iter().map(String::as_str));
             let served = Served {
-                route: &route.name,
+                route: Arc::clone(&route.name),
                 age: *age,
                 index,
-                rule,
-                policy,
+                rule: Arc::clone(rule),
+                policy: policy.map(Arc::clone),
                 shut: policy.is_some_and(|policy| lost.iter().any(|hash| *hash != policy.hash)),
                 place,
             };
             for host in hostnames {
-                table.add(host, &served, policies);
+                table.add(host, served.clone());
             }
         }
     }

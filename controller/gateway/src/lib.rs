@@ -36,6 +36,7 @@ use portcullis_attachment::{
     snapshot::Snapshot,
     status::{ObjectStatus, Scope, ScopeStatus},
 };
+use prost::bytes::Bytes;
 
 use crate::{
     backend_tls::BackendTls,
@@ -45,6 +46,7 @@ use crate::{
     grants::Grants,
     report::{Fault, condition, ignored},
     routes::Routes,
+    table::VirtualHosts,
 };
 pub use crate::{
     bootstrap::{Admin, BootstrapOptions, bootstrap},
@@ -79,7 +81,7 @@ pub struct Resource {
     /// The name.
     pub name: String,
     /// The encoded message; equal content is equal bytes.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// The configuration of one Gateway's proxies.
@@ -135,9 +137,42 @@ pub struct Translation {
     pub findings: Vec<Finding>,
 }
 
+/// What the last translation came to: a virtual host is made again only if a rule or a policy of it changed.
+///
+/// Bounded by two translations; a new one gives the same results, later. Not printable: it holds secrets.
+#[derive(Default)]
+pub struct Memory {
+    virtual_hosts: VirtualHosts,
+}
+
+impl Memory {
+    /// Does what [`translate`] does.
+    pub fn translate(
+        &mut self,
+        snapshot: &Snapshot,
+        bindings: &Bindings,
+        attachment: &Attachment,
+        options: &Options,
+    ) -> Translation {
+        let translation = translate_by(self, snapshot, bindings, attachment, options);
+        self.virtual_hosts.turn();
+        translation
+    }
+}
+
 /// Translates every Gateway of this controller.
 #[must_use]
 pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachment, options: &Options) -> Translation {
+    Memory::default().translate(snapshot, bindings, attachment, options)
+}
+
+fn translate_by(
+    memory: &mut Memory,
+    snapshot: &Snapshot,
+    bindings: &Bindings,
+    attachment: &Attachment,
+    options: &Options,
+) -> Translation {
     let mut translation = Translation::default();
     classes(snapshot, options, &mut translation);
     let grants = Grants::new(snapshot);
@@ -160,7 +195,13 @@ pub fn translate(snapshot: &Snapshot, bindings: &Bindings, attachment: &Attachme
     let targets = targets(&gateways);
     let mut clients = ClientPolicies::new(snapshot, &targets, &mut translation.findings);
     for gateway in &gateways {
-        let (configuration, statuses) = gateway::translate(gateway, &world, &mut clients, &mut translation.findings);
+        let (configuration, statuses) = gateway::translate(
+            gateway,
+            &world,
+            &mut clients,
+            &mut memory.virtual_hosts,
+            &mut translation.findings,
+        );
         translation.configurations.push(configuration);
         translation.statuses.extend(statuses);
     }

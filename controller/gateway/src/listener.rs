@@ -123,7 +123,7 @@ fn base(name: String, bound: u16) -> Listener {
 fn finish(listener: Listener) -> Resource {
     Resource {
         type_url: LISTENER,
-        body: listener.encode_to_vec(),
+        body: listener.encode_to_vec().into(),
         name: listener.name,
     }
 }

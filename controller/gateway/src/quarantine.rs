@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::route::v3::Route;
 use portcullis_engine::seal::{METADATA_NAMESPACE, SECRETS_KEY_PREFIX};
-use prost::Message;
+use prost::{Message, bytes::Bytes};
 
 use crate::{route::rule::answer, table::everything, wire};
 
@@ -13,29 +13,34 @@ use crate::{route::rule::answer, table::everything, wire};
 /// One route table is one unit for Envoy: it is taken whole or not at all. This keeps a host that Envoy refuses from
 /// holding back the others. Bytes that are no route configuration come back unchanged.
 #[must_use]
-pub fn quarantine(route_configuration: &[u8], virtual_hosts: &BTreeSet<String>) -> Vec<u8> {
-    let Ok(mut table) = wire::RouteTable::decode(route_configuration) else {
-        return route_configuration.to_vec();
-    };
-    for host in &mut table.virtual_hosts {
-        if virtual_hosts.contains(&host.name) {
-            close(host);
+pub fn quarantine(route_configuration: &Bytes, virtual_hosts: &BTreeSet<String>) -> Bytes {
+    let closed = || {
+        let mut table = wire::RouteTable::decode(route_configuration.clone()).ok()?;
+        for encoded in &mut table.virtual_hosts {
+            if virtual_hosts.contains(&name(encoded)?) {
+                let mut host = wire::VirtualHost::decode(encoded.clone()).ok()?;
+                close(&mut host);
+                *encoded = host.encode_to_vec().into();
+            }
         }
-    }
-    table.encode_to_vec()
+        Some(table.encode_to_vec().into())
+    };
+    closed().unwrap_or_else(|| route_configuration.clone())
 }
 
 /// The names of a route table's virtual hosts, each with its bytes; what is no route configuration has none.
 ///
 /// Two tables are compared by them to find what changed since the last one that Envoy took.
 #[must_use]
-pub fn virtual_hosts(route_configuration: &[u8]) -> Vec<(String, Vec<u8>)> {
-    wire::RouteTable::decode(route_configuration)
-        .map(|table| table.virtual_hosts)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|host| (host.name.clone(), host.encode_to_vec()))
-        .collect()
+pub fn virtual_hosts(route_configuration: &Bytes) -> Vec<(String, Bytes)> {
+    let table = wire::RouteTable::decode(route_configuration.clone()).unwrap_or_default();
+    let named = table.virtual_hosts.into_iter().map(|host| Some((name(&host)?, host)));
+    named.collect::<Option<_>>().unwrap_or_default()
+}
+
+fn name(virtual_host: &Bytes) -> Option<String> {
+    let named = wire::VirtualHostName::decode(virtual_host.clone()).ok()?;
+    Some(named.name)
 }
 
 fn close(host: &mut wire::VirtualHost) {

@@ -35,8 +35,8 @@ pub(crate) struct Routes {
 pub(crate) struct Read {
     pub(crate) object: ObjectRef,
     /// `httproute/namespace/name` or `grpcroute/namespace/name`.
-    pub(crate) name: String,
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) name: Arc<str>,
+    pub(crate) rules: Vec<Arc<Rule>>,
     generation: Option<i64>,
     notes: Vec<Notes>,
 }
@@ -193,7 +193,7 @@ impl Read {
                     .map(|(_, fault)| located(fault, Severity::Error)),
             );
             findings.extend(notes.warnings.iter().map(|fault| located(fault, Severity::Warning)));
-            rules.push(rule);
+            rules.push(Arc::new(rule));
             all_notes.push(notes);
         }
         if rules.is_empty() {
@@ -202,7 +202,7 @@ impl Read {
         }
         Self {
             object: object.clone(),
-            name: format!("{}/{}/{}", kind.name().to_lowercase(), object.namespace, object.name),
+            name: format!("{}/{}/{}", kind.name().to_lowercase(), object.namespace, object.name).into(),
             rules,
             generation,
             notes: all_notes,

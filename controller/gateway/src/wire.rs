@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use prost::bytes::Bytes;
 
-/// `envoy.config.route.v3.RouteConfiguration`.
+/// `envoy.config.route.v3.RouteConfiguration`; the virtual hosts are encoded already.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct RouteTable {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) virtual_hosts: Vec<VirtualHost>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(crate) virtual_hosts: Vec<Bytes>,
     #[prost(message, optional, tag = "7")]
     pub(crate) validate_clusters: Option<BoolValue>,
 }
@@ -30,6 +31,13 @@ pub(crate) struct VirtualHost {
     pub(crate) routes: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "24")]
     pub(crate) metadata: Option<Metadata>,
+}
+
+/// The name of an `envoy.config.route.v3.VirtualHost`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct VirtualHostName {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
 }
 
 /// `envoy.config.core.v3.Metadata`.

@@ -60,7 +60,7 @@ impl Kept {
                 .collect();
             let published = self.quarantine.apply(gateway, translated);
             for (resource, published) in configuration.resources.iter_mut().zip(published) {
-                resource.body = published.body().to_vec();
+                resource.body = published.body().clone();
             }
             closed.extend(self.quarantine.replaced(gateway).map(|replaced| Closed {
                 gateway: gateway.clone(),

@@ -211,8 +211,10 @@ impl<'a> Control<'a> {
             self.note(Tone::Warning, &note);
         }
         if let Some(evaluation) = evaluation {
-            self.evaluation = evaluation;
+            let former = std::mem::replace(&mut self.evaluation, evaluation);
             self.publish();
+            // Taking so much apart takes a while, and none of it is waited for.
+            tokio::task::spawn_blocking(move || drop(former));
             self.reconcile(socket)?;
         }
         let all = || self.evaluation.diagnostics.iter().chain(&refused);

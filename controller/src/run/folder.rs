@@ -11,7 +11,7 @@ use portcullis_manifest::{Diagnostic, Reader};
 
 use super::last_good::{Held, LastGood, Settled, Why};
 use crate::{
-    load::{self, Evaluation, Settings},
+    load::{self, Evaluation, Memory, Settings},
     source::{self, Found, Source},
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Folder {
     settled: Settled,
     settings: Arc<Settings>,
     reader: Reader,
+    memory: Memory,
 }
 
 /// What a look at the files brought.
@@ -45,6 +46,7 @@ impl Folder {
             settled: Settled::default(),
             settings,
             reader: Reader::default(),
+            memory: Memory::default(),
         }
     }
 
@@ -86,7 +88,7 @@ impl Folder {
             // What was read last to judge the files is what is served.
             let mut loaded = loaded.unwrap_or_else(|| self.reader.load(&settled.texts));
             close(&mut loaded.snapshot, &settled.left_out);
-            load::translate(loaded, &self.settings)
+            load::translate(loaded, &self.settings, &mut self.memory)
         });
         self.settled = settled;
         Refreshed {

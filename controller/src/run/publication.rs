@@ -86,10 +86,8 @@ impl Publication {
         }
         let mut notes = Notes::new();
         for configuration in configurations {
-            let resources = configuration.resources.iter();
-            let resources = resources
-                .map(|resource| Resource::new(resource.type_url, resource.name.clone(), resource.body.clone()))
-                .collect();
+            let former = self.translated.remove(&configuration.gateway).unwrap_or_default();
+            let resources = hashed(&configuration.resources, former);
             self.translated.insert(configuration.gateway.clone(), resources);
             self.send(&configuration.gateway, &mut notes);
         }
@@ -309,6 +307,20 @@ impl Publication {
     }
 }
 
+/// Resources with their versions, which are hashes: one that is as it was keeps the one that it had.
+fn hashed(resources: &[portcullis_gateway::Resource], former: Vec<Resource>) -> Vec<Resource> {
+    let former: BTreeMap<_, _> = former
+        .into_iter()
+        .map(|resource| ((resource.type_url(), resource.name().to_owned()), resource))
+        .collect();
+    let hashed = |resource: &portcullis_gateway::Resource| {
+        let known = former.get(&(resource.type_url, resource.name.clone()));
+        let known = known.filter(|known| *known.body() == resource.body).cloned();
+        known.unwrap_or_else(|| Resource::new(resource.type_url, resource.name.clone(), resource.body.clone()))
+    };
+    resources.iter().map(hashed).collect()
+}
+
 /// Whether a proxy's filter decodes what this build writes, by what its bootstrap says of the filter's file.
 fn decodes(metadata: &serde_json::Value) -> bool {
     metadata
@@ -333,7 +345,7 @@ mod tests {
             resources: vec![portcullis_gateway::Resource {
                 type_url: snapshot::LISTENER,
                 name: "http-80".to_owned(),
-                body: Vec::new(),
+                body: Vec::new().into(),
             }],
             listeners: Vec::new(),
         }
@@ -374,7 +386,7 @@ mod tests {
         publication.publish(&[configuration("edge/a")]);
         let before = publication.server.version("edge/a", snapshot::LISTENER, "http-80");
         let mut twice = configuration("edge/a");
-        twice.resources[0].body = vec![1];
+        twice.resources[0].body = vec![1].into();
         twice.resources.push(twice.resources[0].clone());
         let notes = publication.publish(&[twice]);
         assert!(
@@ -435,7 +447,7 @@ mod tests {
         table.resources = vec![portcullis_gateway::Resource {
             type_url: snapshot::ROUTES,
             name: "t".to_owned(),
-            body: b"\x0a\x01t\x12\x06\x0a\x01a\x12\x01a".to_vec(),
+            body: b"\x0a\x01t\x12\x06\x0a\x01a\x12\x01a".to_vec().into(),
         }];
         let version = |publication: &Publication| publication.server.version("edge/a", snapshot::ROUTES, "t");
 

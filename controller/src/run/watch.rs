@@ -63,8 +63,9 @@ impl Watch {
             seen: Vec::new(),
             debounce: Debounce::default(),
         };
-        let trouble = watch.renew().err();
-        watch.seen = watch.look();
+        let files = watch.source.files().0;
+        let trouble = watch.renew(&files).err();
+        watch.seen = prints(files);
         (watch, trouble)
     }
 
@@ -77,25 +78,38 @@ impl Watch {
             tokio::select! {
                 change = self.changes.recv() => {
                     if let Some(change) = change {
-                        self.debounce.note(Instant::now(), change);
+                        let known = self.is_edit(&change);
+                        self.debounce.note(Instant::now(), change, known);
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {
                     if due.is_some_and(|due| due <= Instant::now()) {
                         self.debounce.clear();
-                        let _ = self.renew();
-                        self.seen = self.look();
+                        let files = self.source.files().0;
+                        let _ = self.renew(&files);
+                        self.seen = prints(files);
                         return;
                     }
                     look = Instant::now() + self.interval();
-                    let now = self.look();
+                    let now = prints(self.source.files().0);
                     if now != self.seen {
                         self.seen = now;
-                        self.debounce.note(Instant::now(), Change::Other);
+                        self.debounce.note(Instant::now(), Change::Other, false);
                     }
                 }
             }
         }
+    }
+
+    /// Whether a change is one of a file that was there and still is.
+    fn is_edit(&self, change: &Change) -> bool {
+        let (Change::Writing(path) | Change::Settled(path)) = change else {
+            return false;
+        };
+        self.seen
+            .iter()
+            .any(|print| print.path == *path && print.state.is_some())
+            && path.is_file()
     }
 
     fn interval(&self) -> Duration {
@@ -107,8 +121,8 @@ impl Watch {
     }
 
     /// Watches the folders that matter now, anew if they are others than before.
-    fn renew(&mut self) -> Result<(), String> {
-        let folders = self.wanted();
+    fn renew(&mut self, files: &[PathBuf]) -> Result<(), String> {
+        let folders = self.wanted(files);
         if folders == self.folders {
             return Ok(());
         }
@@ -138,7 +152,7 @@ impl Watch {
     }
 
     /// Each named folder; the folder of each named file; and the folders that links lead to.
-    fn wanted(&self) -> BTreeSet<Folder> {
+    fn wanted(&self, files: &[PathBuf]) -> BTreeSet<Folder> {
         let mut folders = BTreeSet::new();
         let mut add = |path: &Path, recursive: bool| {
             let path = if path.as_os_str().is_empty() {
@@ -161,8 +175,8 @@ impl Watch {
                 add(parent, false);
             }
         }
-        for file in self.source.files().0.into_iter().filter(|file| file.is_symlink()) {
-            if let Ok(target) = fs::canonicalize(&file)
+        for file in files.iter().filter(|file| file.is_symlink()) {
+            if let Ok(target) = fs::canonicalize(file)
                 && let Some(parent) = target.parent()
             {
                 add(parent, false);
@@ -170,30 +184,34 @@ impl Watch {
         }
         folders
     }
+}
 
-    fn look(&self) -> Vec<Print> {
-        let files = self.source.files().0;
-        files
-            .into_iter()
-            .filter(|path| !source::is_stdin(path))
-            .map(|path| Print {
-                state: fs::metadata(&path).ok().map(|metadata| {
-                    (
-                        metadata.dev(),
-                        metadata.ino(),
-                        metadata.size(),
-                        metadata.mtime(),
-                        metadata.mtime_nsec(),
-                    )
-                }),
-                path,
-            })
-            .collect()
-    }
+/// What files look like from outside.
+fn prints(files: Vec<PathBuf>) -> Vec<Print> {
+    files
+        .into_iter()
+        .filter(|path| !source::is_stdin(path))
+        .map(|path| Print {
+            state: fs::metadata(&path).ok().map(|metadata| {
+                (
+                    metadata.dev(),
+                    metadata.ino(),
+                    metadata.size(),
+                    metadata.mtime(),
+                    metadata.mtime_nsec(),
+                )
+            }),
+            path,
+        })
+        .collect()
 }
 
 /// What an event says about manifests; reading a file is an event too, and says nothing.
 fn changes(source: &Source, event: Event) -> Vec<Change> {
+    // Every manifest is read after each change: not one of these events is worth a look at its path.
+    if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+        return Vec::new();
+    }
     let of = |path: PathBuf| match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Change::Settled(path)),
         EventKind::Access(_) => None,

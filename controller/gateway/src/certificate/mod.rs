@@ -131,6 +131,6 @@ pub(crate) fn resolve(
     Ok(Resource {
         type_url: SECRET,
         name: message.name.clone(),
-        body: message.encode_to_vec(),
+        body: message.encode_to_vec().into(),
     })
 }

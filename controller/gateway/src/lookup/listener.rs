@@ -54,7 +54,7 @@ impl Socket {
     /// It says something that is not understood.
     pub(crate) fn read(resource: &Resource) -> Result<Self, Unclear> {
         let what = format!("the listener {}", resource.name);
-        let listener = Listener::decode(resource.body.as_slice())
+        let listener = Listener::decode(resource.body.clone())
             .map_err(|error| Unclear::new(format!("{what} cannot be read: {error}")))?;
         let bound = match listener.address.as_ref().and_then(|address| address.address.as_ref()) {
             Some(Address::SocketAddress(socket)) => match socket.port_specifier {

@@ -55,7 +55,7 @@ impl Table {
     /// It says something that is not understood; of a single host or route only when a request comes to it.
     pub(crate) fn read(resource: &Resource) -> Result<Self, Unclear> {
         let what = format!("the route table {}", resource.name);
-        let mut table = RouteConfiguration::decode(resource.body.as_slice())
+        let mut table = RouteConfiguration::decode(resource.body.clone())
             .map_err(|error| Unclear::new(format!("{what} cannot be read: {error}")))?;
         let mut read = Self {
             hosts: Vec::new(),

@@ -82,7 +82,7 @@ pub(crate) struct Notes {
 }
 
 /// The listener that a rule is served on, as far as redirects need it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) https: bool,
     pub(crate) port: u16,

@@ -31,7 +31,7 @@ pub fn show(resource: &Resource) -> Value {
 fn open(resource: &Resource) -> Value {
     let message = DESCRIPTORS.as_ref().and_then(|pool| {
         let name = resource.type_url.rsplit('/').next()?;
-        DynamicMessage::decode(pool.get_message_by_name(name)?, resource.body.as_slice()).ok()
+        DynamicMessage::decode(pool.get_message_by_name(name)?, resource.body.clone()).ok()
     });
     let options = SerializeOptions::new()
         .use_proto_field_name(true)

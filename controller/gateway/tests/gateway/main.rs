@@ -10,6 +10,8 @@ mod fields;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
+mod incremental;
+#[cfg(test)]
 mod listener_fields;
 #[cfg(test)]
 mod many_listeners;

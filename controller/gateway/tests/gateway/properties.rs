@@ -15,7 +15,7 @@ use envoy_types::pb::{
 };
 use portcullis_engine::seal;
 use portcullis_gateway::{Configuration, Resource, quarantine, resource, show, snippet, virtual_hosts};
-use prost::Message;
+use prost::{Message, bytes::Bytes};
 
 use crate::{
     goldens::inputs,
@@ -29,7 +29,7 @@ fn tables(configuration: &Configuration) -> impl Iterator<Item = RouteConfigurat
         .resources
         .iter()
         .filter(|resource| resource.type_url == resource::ROUTE_CONFIGURATION)
-        .map(|resource| RouteConfiguration::decode(resource.body.as_slice()).unwrap())
+        .map(|resource| RouteConfiguration::decode(resource.body.clone()).unwrap())
 }
 
 fn golden(name: &str) -> World {
@@ -275,15 +275,15 @@ fn a_quarantined_host_answers_500_and_the_others_are_untouched() {
         .iter()
         .find(|resource| resource.type_url == resource::ROUTE_CONFIGURATION)
         .unwrap();
-    let before: BTreeMap<String, Vec<u8>> = virtual_hosts(&table.body).into_iter().collect();
+    let before: BTreeMap<String, Bytes> = virtual_hosts(&table.body).into_iter().collect();
     let poisoned = BTreeSet::from(["api.example.com".to_owned()]);
     let body = quarantine(&table.body, &poisoned);
-    let after: BTreeMap<String, Vec<u8>> = virtual_hosts(&body).into_iter().collect();
+    let after: BTreeMap<String, Bytes> = virtual_hosts(&body).into_iter().collect();
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for (host, bytes) in &after {
         assert_eq!(before[host] == *bytes, !poisoned.contains(host), "{host}");
     }
-    let decoded = RouteConfiguration::decode(body.as_slice()).unwrap();
+    let decoded = RouteConfiguration::decode(body.clone()).unwrap();
     let host = decoded
         .virtual_hosts
         .iter()
@@ -296,7 +296,8 @@ fn a_quarantined_host_answers_500_and_the_others_are_untouched() {
     assert_eq!(hash_of(only), world.none.hash);
     assert!(matches!(&only.action, Some(Action::DirectResponse(answer)) if answer.status == 500));
     assert_eq!(quarantine(&table.body, &BTreeSet::new()), table.body);
-    assert_eq!(quarantine(b"\xff", &poisoned), b"\xff");
+    let garbage = Bytes::from_static(b"\xff");
+    assert_eq!(quarantine(&garbage, &poisoned), garbage);
 }
 
 /// 4,000 rules of 1,000 routes. The bound is loose because tests run unoptimised and side by side; what it catches is
