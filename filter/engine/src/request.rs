@@ -8,6 +8,9 @@ use crate::{
     http::{RequestHead, path::Readings},
 };
 
+/// What the proxy told of an attribute, once it was asked.
+type Told = OnceCell<Result<Option<Fact>, Fault>>;
+
 /// One request while it is decided.
 pub(crate) struct Request<'a, H> {
     pub(crate) head: &'a RequestHead,
@@ -15,7 +18,7 @@ pub(crate) struct Request<'a, H> {
     address: OnceCell<Result<Vec<u8>, Fault>>,
     client: OnceCell<Option<ClientAddress>>,
     /// By the attribute's place in [`Attribute::ALL`].
-    facts: OnceCell<[OnceCell<Result<Option<Fact>, Fault>>; Attribute::ALL.len()]>,
+    facts: OnceCell<[Told; Attribute::ALL.len()]>,
     readings: OnceCell<Readings<'a>>,
     /// What is left of [`MATCHING`].
     matching: Cell<usize>,

@@ -70,7 +70,7 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
         match program.step(place).ok_or(Stop::Error)? {
             Step::Constant(constant) => Ok(constant.value()),
             Step::Variable(variable) => self.variable(*variable),
-            Step::HasVariable(variable) => present(self.variable(*variable)),
+            Step::HasVariable(variable) => present(&self.variable(*variable)),
             Step::Local(place) => self.locals.get(*place).cloned().ok_or(Stop::Error),
             Step::Field(of, key) => {
                 let of = self.value(*of)?;
@@ -79,7 +79,7 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
             Step::Has(of, key) => {
                 let of = self.value(*of)?;
                 match &of {
-                    Value::Headers | Value::Map(_) => present(self.at(&of, &key.value())),
+                    Value::Headers | Value::Map(_) => present(&self.at(&of, &key.value())),
                     _ => Err(Stop::Error),
                 }
             }
@@ -142,7 +142,7 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
         self.spend(first.size() + second.as_ref().map_or(0, Value::size))?;
         match (function, &first, &second) {
             (Function::Index, of, Some(key)) => self.at(of, key),
-            (Function::In, key, Some(Value::Headers)) => present(self.at(&Value::Headers, key)),
+            (Function::In, key, Some(Value::Headers)) => present(&self.at(&Value::Headers, key)),
             _ => function.apply(&first, second.as_ref()).ok_or(Stop::Error),
         }
     }
@@ -287,10 +287,10 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
     }
 }
 
-fn present<'a>(value: Evaluated<'a>) -> Evaluated<'a> {
+fn present<'a>(value: &Evaluated<'a>) -> Evaluated<'a> {
     match value {
         Ok(_) => Ok(Value::Bool(true)),
         Err(Stop::Error) => Ok(Value::Bool(false)),
-        Err(stop) => Err(stop),
+        Err(stop) => Err(*stop),
     }
 }

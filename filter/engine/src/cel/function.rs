@@ -111,7 +111,7 @@ impl Function {
         const NUMBERS: [Kind; 3] = [Kind::Int, Kind::Uint, Kind::Double];
         const SPANS: [Kind; 5] = [Kind::Int, Kind::Uint, Kind::Double, Kind::Timestamp, Kind::Duration];
         Ok(Some(match self {
-            F::Equal | F::NotEqual => {
+            Self::Equal | Self::NotEqual => {
                 match both {
                     Some((Kind::Headers, _) | (_, Kind::Headers)) => {
                         return Err("all headers cannot be compared at once".to_owned());
@@ -123,7 +123,7 @@ impl Function {
                 }
                 Kind::Bool
             }
-            F::Less | F::LessOrEqual | F::Greater | F::GreaterOrEqual => {
+            Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual => {
                 const ORDERED: [Kind; 7] = [
                     Kind::Bool,
                     Kind::Int,
@@ -142,7 +142,7 @@ impl Function {
                     _ => Kind::Bool,
                 }
             }
-            F::Add | F::Subtract => {
+            Self::Add | Self::Subtract => {
                 if [first, second].contains(&Some(Kind::Text)) || [first, second].contains(&Some(Kind::List)) {
                     return Err("texts and lists cannot be joined, as in Envoy".to_owned());
                 }
@@ -160,66 +160,66 @@ impl Function {
                     _ => return Ok(None),
                 }
             }
-            F::Multiply | F::Divide | F::Remainder => {
+            Self::Multiply | Self::Divide | Self::Remainder => {
                 wants(first, &NUMBERS)?;
                 wants(second, &NUMBERS)?;
                 match both {
                     Some((one, other)) if one != other => {
                         return Err("numbers of different types: convert one with int(), uint() or double()".to_owned());
                     }
-                    Some((Kind::Double, _)) if self == F::Remainder => {
+                    Some((Kind::Double, _)) if self == Self::Remainder => {
                         return Err("% needs whole numbers".to_owned());
                     }
                     Some((one, _)) => one,
                     None => return Ok(None),
                 }
             }
-            F::Negate => {
+            Self::Negate => {
                 wants(first, &[Kind::Int, Kind::Double])?;
                 return Ok(first);
             }
-            F::In => {
+            Self::In => {
                 wants(second, &[Kind::List, Kind::Map, Kind::Headers])?;
                 Kind::Bool
             }
-            F::Index => {
+            Self::Index => {
                 wants(first, &[Kind::List, Kind::Map, Kind::Headers])?;
                 return Ok((first == Some(Kind::Headers)).then_some(Kind::Text));
             }
-            F::Size => {
+            Self::Size => {
                 wants(first, &[Kind::Text, Kind::List, Kind::Map])?;
                 Kind::Int
             }
-            F::Contains | F::StartsWith | F::EndsWith => {
+            Self::Contains | Self::StartsWith | Self::EndsWith => {
                 wants(first, &[Kind::Text])?;
                 wants(second, &[Kind::Text])?;
                 Kind::Bool
             }
-            F::Int => {
+            Self::Int => {
                 wants(
                     first,
                     &[Kind::Int, Kind::Uint, Kind::Double, Kind::Text, Kind::Timestamp],
                 )?;
                 Kind::Int
             }
-            F::Uint => {
+            Self::Uint => {
                 wants(first, &[Kind::Int, Kind::Uint, Kind::Double, Kind::Text])?;
                 Kind::Uint
             }
-            F::Double => {
+            Self::Double => {
                 wants(first, &[Kind::Int, Kind::Uint, Kind::Double, Kind::Text])?;
                 Kind::Double
             }
-            F::Timestamp => {
+            Self::Timestamp => {
                 wants(first, &[Kind::Text, Kind::Int, Kind::Timestamp])?;
                 Kind::Timestamp
             }
-            F::Duration => {
+            Self::Duration => {
                 wants(first, &[Kind::Text, Kind::Duration])?;
                 Kind::Duration
             }
-            F::Dyn => return Ok(None),
-            F::Part(_) => {
+            Self::Dyn => return Ok(None),
+            Self::Part(_) => {
                 wants(first, &[Kind::Timestamp, Kind::Duration])?;
                 wants(second, &[Kind::Text])?;
                 Kind::Int
@@ -230,30 +230,30 @@ impl Function {
     /// Applies it to its operands; `None` is CEL's error. [`Self::In`] and [`Self::Index`] of headers are not done here.
     pub(crate) fn apply<'a>(self, first: &Value<'a>, second: Option<&Value<'a>>) -> Option<Value<'a>> {
         match (self, second) {
-            (F::Size, None) => size(first),
-            (F::Negate, None) => match first {
+            (Self::Size, None) => size(first),
+            (Self::Negate, None) => match first {
                 Value::Int(value) => value.checked_neg().map(Value::Int),
                 Value::Double(value) => Some(Value::Double(-value)),
                 _ => None,
             },
-            (F::Int, None) => int(first).map(Value::Int),
-            (F::Uint, None) => uint(first).map(Value::Uint),
-            (F::Double, None) => double(first).map(Value::Double),
-            (F::Timestamp, None) => match first {
+            (Self::Int, None) => int(first).map(Value::Int),
+            (Self::Uint, None) => uint(first).map(Value::Uint),
+            (Self::Double, None) => double(first).map(Value::Double),
+            (Self::Timestamp, None) => match first {
                 Value::Timestamp(nanos) => Some(*nanos),
                 Value::Int(seconds) => time::timestamp(i128::from(*seconds) * SECOND),
                 Value::Text(text) => time::parse_timestamp(std::str::from_utf8(text).ok()?),
                 _ => None,
             }
             .map(Value::Timestamp),
-            (F::Duration, None) => match first {
+            (Self::Duration, None) => match first {
                 Value::Duration(nanos) => Some(*nanos),
                 Value::Text(text) => time::parse_duration(std::str::from_utf8(text).ok()?),
                 _ => None,
             }
             .map(Value::Duration),
-            (F::Dyn, None) => Some(first.clone()),
-            (F::Part(part), zone) => part.of(first, zone).map(Value::Int),
+            (Self::Dyn, None) => Some(first.clone()),
+            (Self::Part(part), zone) => part.of(first, zone).map(Value::Int),
             (_, Some(second)) => self.apply_to(first, second),
             (_, None) => None,
         }
@@ -267,13 +267,13 @@ impl Function {
             None => (first.is_number() && second.is_number()).then_some(false),
         };
         Some(Value::Bool(match self {
-            F::Equal => first.equals(second)?,
-            F::NotEqual => !first.equals(second)?,
-            F::Less => ordered(Ordering::is_lt)?,
-            F::LessOrEqual => ordered(Ordering::is_le)?,
-            F::Greater => ordered(Ordering::is_gt)?,
-            F::GreaterOrEqual => ordered(Ordering::is_ge)?,
-            F::In => match second {
+            Self::Equal => first.equals(second)?,
+            Self::NotEqual => !first.equals(second)?,
+            Self::Less => ordered(Ordering::is_lt)?,
+            Self::LessOrEqual => ordered(Ordering::is_le)?,
+            Self::Greater => ordered(Ordering::is_gt)?,
+            Self::GreaterOrEqual => ordered(Ordering::is_ge)?,
+            Self::In => match second {
                 Value::List(items) => items
                     .iter()
                     .try_fold(false, |found, item| Some(found || item.equals(first)?))?,
@@ -282,19 +282,19 @@ impl Function {
                 }
                 _ => return None,
             },
-            F::Contains => {
+            Self::Contains => {
                 let (text, part) = texts(first, second)?;
                 contains(text, part)
             }
-            F::StartsWith => {
+            Self::StartsWith => {
                 let (text, part) = texts(first, second)?;
                 text.starts_with(part)
             }
-            F::EndsWith => {
+            Self::EndsWith => {
                 let (text, part) = texts(first, second)?;
                 text.ends_with(part)
             }
-            F::Index => return first.at(second),
+            Self::Index => return first.at(second),
             _ => return self.calculate(first, second),
         }))
     }
@@ -302,45 +302,45 @@ impl Function {
     fn calculate<'a>(self, first: &Value<'a>, second: &Value<'a>) -> Option<Value<'a>> {
         match (first, second) {
             (Value::Int(one), Value::Int(other)) => match self {
-                F::Add => one.checked_add(*other),
-                F::Subtract => one.checked_sub(*other),
-                F::Multiply => one.checked_mul(*other),
-                F::Divide => one.checked_div(*other),
-                F::Remainder => one.checked_rem(*other),
+                Self::Add => one.checked_add(*other),
+                Self::Subtract => one.checked_sub(*other),
+                Self::Multiply => one.checked_mul(*other),
+                Self::Divide => one.checked_div(*other),
+                Self::Remainder => one.checked_rem(*other),
                 _ => None,
             }
             .map(Value::Int),
             (Value::Uint(one), Value::Uint(other)) => match self {
-                F::Add => one.checked_add(*other),
-                F::Subtract => one.checked_sub(*other),
-                F::Multiply => one.checked_mul(*other),
-                F::Divide => one.checked_div(*other),
-                F::Remainder => one.checked_rem(*other),
+                Self::Add => one.checked_add(*other),
+                Self::Subtract => one.checked_sub(*other),
+                Self::Multiply => one.checked_mul(*other),
+                Self::Divide => one.checked_div(*other),
+                Self::Remainder => one.checked_rem(*other),
                 _ => None,
             }
             .map(Value::Uint),
             (Value::Double(one), Value::Double(other)) => Some(Value::Double(match self {
-                F::Add => one + other,
-                F::Subtract => one - other,
-                F::Multiply => one * other,
-                F::Divide => one / other,
+                Self::Add => one + other,
+                Self::Subtract => one - other,
+                Self::Multiply => one * other,
+                Self::Divide => one / other,
                 _ => return None,
             })),
-            (Value::Timestamp(one), Value::Timestamp(other)) if self == F::Subtract => {
+            (Value::Timestamp(one), Value::Timestamp(other)) if self == Self::Subtract => {
                 time::duration(one - other).map(Value::Duration)
             }
             (Value::Timestamp(one), Value::Duration(other)) => match self {
-                F::Add => time::timestamp(one + other),
-                F::Subtract => time::timestamp(one - other),
+                Self::Add => time::timestamp(one + other),
+                Self::Subtract => time::timestamp(one - other),
                 _ => None,
             }
             .map(Value::Timestamp),
-            (Value::Duration(one), Value::Timestamp(other)) if self == F::Add => {
+            (Value::Duration(one), Value::Timestamp(other)) if self == Self::Add => {
                 time::timestamp(one + other).map(Value::Timestamp)
             }
             (Value::Duration(one), Value::Duration(other)) => match self {
-                F::Add => time::duration(one + other),
-                F::Subtract => time::duration(one - other),
+                Self::Add => time::duration(one + other),
+                Self::Subtract => time::duration(one - other),
                 _ => None,
             }
             .map(Value::Duration),

@@ -315,7 +315,7 @@ impl<'e> Compiler<'e> {
 
     fn field(&mut self, of: u16, name: &'e str, here: usize, depth: usize) -> Compiled {
         let of = self.node(of, here, depth)?;
-        self.key_of(of, name, |of, key| Step::Field(of, key))
+        self.key_of(of, name, Step::Field)
     }
 
     fn has(&mut self, of: u16, name: &'e str, here: usize, depth: usize) -> Compiled {
@@ -328,7 +328,7 @@ impl<'e> Compiler<'e> {
             return Ok(self.push(Step::HasVariable(variable), Some(Kind::Bool), PathUse::None));
         }
         let of = self.node(of, here, depth)?;
-        let typed = self.key_of(of, name, |of, key| Step::Has(of, key))?;
+        let typed = self.key_of(of, name, Step::Has)?;
         Ok(Typed {
             kind: Some(Kind::Bool),
             paths: mixed([typed.paths]),

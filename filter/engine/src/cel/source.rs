@@ -45,13 +45,13 @@ pub fn parse(text: &str) -> Result<Expression, SourceError> {
         .parser()
         .max_recursion_depth(MAX_DEPTH)
         .error_recovery_limit(1);
-    let parsed = parser.parse(text).map_err(first)?;
+    let parsed = parser.parse(text).map_err(|errors| first(&errors))?;
     let mut nodes = Vec::new();
     convert(&parsed, &mut nodes).map_err(error)?;
     Ok(Expression(nodes))
 }
 
-fn first(errors: ParseErrors) -> SourceError {
+fn first(errors: &ParseErrors) -> SourceError {
     let Some(first) = errors.errors.first() else {
         return SourceError {
             message: "it is no expression".to_owned(),
