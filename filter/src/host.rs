@@ -9,6 +9,8 @@
 )]
 
 use crate::pairs::{self, Lines};
+use crate::protobuf;
+use portcullis_engine::host::Signature;
 use std::ptr::{null, null_mut};
 
 /// The proxy refused a call, or answered what the ABI does not allow.
@@ -191,7 +193,7 @@ pub(crate) fn random() -> Result<u64, HostError> {
 
 /// Has the route selected again when it is next needed.
 pub(crate) fn clear_route_cache() -> Result<(), HostError> {
-    call_foreign_function("clear_route_cache", &[])
+    call_foreign_function("clear_route_cache", &[]).map(drop)
 }
 
 /// Declares filter state as a string that lives as long as one request's filter chain.
@@ -207,10 +209,29 @@ pub(crate) fn declare_string_property(name: &str) -> Result<(), HostError> {
     let mut arguments = vec![0x0a, len];
     arguments.extend_from_slice(name.as_bytes());
     arguments.extend_from_slice(&[0x18, 0x01]);
-    call_foreign_function("declare_property", &arguments)
+    call_foreign_function("declare_property", &arguments).map(drop)
 }
 
-fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), HostError> {
+/// Has Envoy verify a signature by a key in DER.
+pub(crate) fn verify_signature(
+    algorithm: Signature,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<bool, HostError> {
+    let hash = match algorithm {
+        Signature::Es256 | Signature::Rs256 => "sha256",
+        Signature::Es384 | Signature::Rs384 => "sha384",
+        Signature::Es512 | Signature::Rs512 => "sha512",
+    };
+    // envoy.source.extensions.common.wasm.VerifySignatureArguments: hash_function = 1, public_key = 2, signature = 3,
+    // clear_text = 4.
+    let arguments = protobuf::message(&[(1, hash.as_bytes()), (2, key), (3, signature), (4, message)]);
+    let result = call_foreign_function("verify_signature", &arguments.ok_or(HostError)?)?;
+    protobuf::verdict(&result).ok_or(HostError)
+}
+
+fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, HostError> {
     let mut returned = Returned::new();
     // SAFETY: the pointers lead to live locals, and the slices are read only.
     let status = unsafe {
@@ -227,8 +248,8 @@ fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), HostError> 
             &raw mut returned.len,
         )
     };
-    drop(returned.take());
-    done(status)
+    let result = returned.take();
+    done(status).map(|()| result)
 }
 
 /// Reads a value shared by every VM of the process.

@@ -12,6 +12,7 @@ mod host;
 mod http;
 mod pairs;
 mod policies;
+mod protobuf;
 mod root;
 
 use portcullis_engine::document::VERSION;

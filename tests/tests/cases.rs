@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use portcullis_e2e::{
@@ -32,7 +32,7 @@ use portcullis_e2e::{
     wait::PATIENCE,
 };
 use portcullis_engine::{
-    cases::{self, Case, From, Group, Lines},
+    cases::{self, Answer, Case, From, Group, Lines},
     policy, seal,
     transaction::Stage,
 };
@@ -62,6 +62,18 @@ fn cases_through_envoy() {
                 continue;
             }
             let address = listeners[&format!("{}-{}", placed.listener, scheme(case))];
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("after 1970")
+                .as_secs();
+            let mut case = placed
+                .group
+                .with_tokens(case, now)
+                .unwrap_or_else(|error| panic!("{}: {}: {error}", placed.file, case.name));
+            if let Some(request) = case.request.as_mut().filter(|_| !placed.group.tokens.is_empty()) {
+                request.now = Answer::Number(now * 1_000_000_000);
+            }
+            let case = &case;
             let result = Attempt::make(&envoy, &backend, address, case).and_then(|attempt| {
                 attempt.compare(case)?;
                 attempt.explain(&placed.group, case)

@@ -124,7 +124,7 @@ fn client(reason: Reason) -> String {
     let reply = transaction::refuse(reason);
     let body = String::from_utf8_lossy(reply.body);
     let challenge = match (reply.status, reason) {
-        (401, _) => " and a WWW-Authenticate challenge",
+        (401, _) | (_, Reason::JwtAudience) => " and a WWW-Authenticate challenge",
         (_, Reason::BasicBusy) => " and Retry-After",
         (_, Reason::CorsPreflight) => " and the CORS headers",
         _ => "",
@@ -182,7 +182,7 @@ const fn text(reason: Reason) -> (&'static str, &'static str) {
         ),
         Reason::CredentialMissing => (
             "The policy accepts one of several credentials (anyOf), and the request has none of them.",
-            "Send an API key or a user's name and password; the challenges name the ways.",
+            "Send an API key, a token or a user's name and password; the challenges name the ways.",
         ),
         Reason::CsrfOriginDenied => (
             "A request that changes something comes from a page of another origin (Origin or Sec-Fetch-Site).",
@@ -199,6 +199,47 @@ const fn text(reason: Reason) -> (&'static str, &'static str) {
         Reason::HostFault => (
             "Envoy did not answer a question of the filter, so nothing could be decided.",
             "See Envoy's log; report it with the request if it goes on.",
+        ),
+        Reason::JwtAlgorithm => (
+            "The token's alg is none of RFC 7518 or not one of the provider's.",
+            "Have tokens signed by RS256, ES256 or another algorithm that the provider takes.",
+        ),
+        Reason::JwtAudience => (
+            "The token's aud names none of the provider's audiences.",
+            "Ask the issuer for a token for this API, or add its audience to jwt.providers[].audiences.",
+        ),
+        Reason::JwtExpired => (
+            "The token's exp has passed, by more than clocks may differ.",
+            "Get a new token; if it is new, compare the clocks of issuer and proxy.",
+        ),
+        Reason::JwtIssuer => (
+            "The token's iss is not the issuer of any of jwt.providers.",
+            "Compare the two, letter by letter; a slash at the end counts.",
+        ),
+        Reason::JwtKey => (
+            "No key of the provider's set has the token's kid and is for the token's algorithm.",
+            "Compare the token's header with the key set: kid, alg, and kty.",
+        ),
+        Reason::JwtLifetime => (
+            "The token has no exp and needs one, or is valid for longer than maxLifetime.",
+            "Have the issuer give out tokens that live shorter.",
+        ),
+        Reason::JwtMalformed => (
+            "What was sent is no token as RFC 7515 has it, tokens of two subjects or two texts in one place were sent, or a claim cannot \
+             stand in a header.",
+            "Send one token, once, as the issuer wrote it.",
+        ),
+        Reason::JwtMissing => (
+            "No place that jwt.providers[].extractFrom names holds a token; by default that is Authorization: Bearer.",
+            "Send the token in one of these places; `portcullis explain route` shows them.",
+        ),
+        Reason::JwtNotYet => (
+            "The token's nbf is to come, by more than clocks may differ.",
+            "Compare the clocks of issuer and proxy.",
+        ),
+        Reason::JwtSignature => (
+            "The token was not signed by the key that it names, or was changed.",
+            "Compare the provider's key set with the issuer's; get a new token.",
         ),
         Reason::PathAmbiguous => (
             "The path hides a step to another place, as /open/..;/admin does, and a backend may serve that.",

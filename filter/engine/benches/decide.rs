@@ -5,7 +5,8 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use portcullis_engine::{
     document::{ApiClient, Document, Secrets},
-    host::{Fault, Host},
+    host::{Fault, Host, Signature},
+    jwt::software,
     policy::Policy,
     step::Step,
     transaction::{RequestHead, ResponseHead, Transaction},
@@ -30,6 +31,16 @@ impl Host for Client {
 
     fn random(&self) -> Result<u64, Fault> {
         Ok(0)
+    }
+
+    fn verify_signature(
+        &self,
+        algorithm: Signature,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        Ok(software::verify(algorithm, key, message, signature))
     }
 }
 

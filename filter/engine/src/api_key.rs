@@ -4,32 +4,28 @@
 //! sources that name two different clients name nobody: both are refused, so that it never matters which one a proxy or
 //! a backend would have taken. An unknown key in one source does not take away the known key in another.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    credential::digest::{Digest256, DigestMap},
+    credential::{
+        digest::{Digest256, DigestMap},
+        source::{Presented, Source},
+    },
     denial::Reason,
     document::{self, KeySource},
     host::Host,
-    http::{
-        RequestHead, cookie,
-        header::{is_field_value, is_framing, is_token},
-        query,
-    },
+    http::header::is_field_value,
     identity::{self, IdentityHeaders},
     policy::{PolicyError, at_most},
     request::Request,
-    step::HeaderEdit,
 };
 
 /// The most places in which a key is looked for: bounds the digests of one request.
 const MAX_SOURCES: usize = 32;
 /// The most clients of one policy.
 const MAX_CLIENTS: usize = 4096;
-/// The longest name of a source, in bytes.
-const MAX_NAME: usize = 256;
 
 const EXTRACT_FROM: &str = "apiKeyAuth.extractFrom";
 const CREDENTIALS: &str = "apiKeyAuth.credentialRefs";
@@ -52,15 +48,6 @@ struct Client {
     id: Arc<str>,
     /// In nanoseconds since 1970.
     not_after: Option<u64>,
-}
-
-/// A place of a request that may hold a key.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// Lower case.
-    Header(Box<[u8]>),
-    Param(Box<[u8]>),
-    Cookie(Box<[u8]>),
 }
 
 /// The client of a presented key: proof that the key is one of the policy's.
@@ -125,7 +112,7 @@ impl ApiKeys {
             let client = match source.presented(request.head) {
                 Presented::Nothing => continue,
                 Presented::Different => return Err(Reason::ApiKeyUnknown),
-                Presented::Key(key) => source.spellings(&key).find_map(|key| self.clients.get(&digest(key))),
+                Presented::One(key) => spellings(source, &key).find_map(|key| self.clients.get(&digest(key))),
             };
             presented = true;
             match (found, client) {
@@ -155,45 +142,6 @@ impl ApiKeys {
     }
 }
 
-/// Removes sources from a request, those of several policies at once: the path is edited as a whole, and so are cookies.
-pub(crate) fn sanitize<'s>(
-    sources: &(impl Iterator<Item = &'s Source> + Clone),
-    head: &RequestHead,
-    edits: &mut Vec<HeaderEdit>,
-) {
-    let params = sources.clone().filter_map(|source| match source {
-        Source::Param(name) => Some(&**name),
-        Source::Header(_) | Source::Cookie(_) => None,
-    });
-    let cookies = sources.clone().filter_map(|source| match source {
-        Source::Cookie(name) => Some(&**name),
-        Source::Header(_) | Source::Param(_) => None,
-    });
-    if params.clone().next().is_some()
-        && let Some(path) = head.path().and_then(|path| query::without(path, &params))
-    {
-        edits.push(HeaderEdit::set(":path", path));
-    }
-    if cookies.clone().next().is_some() {
-        let lines = head
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
-        match cookie::without(lines.map(|(_, value)| value.as_slice()), &cookies) {
-            None => {}
-            Some(rest) if rest.is_empty() => edits.push(HeaderEdit::remove("cookie")),
-            Some(rest) => edits.push(HeaderEdit::set("cookie", rest)),
-        }
-    }
-    for source in sources.clone() {
-        if let Source::Header(name) = source
-            && head.values(name).next().is_some()
-        {
-            edits.push(HeaderEdit::remove(name.to_vec()));
-        }
-    }
-}
-
 impl Client {
     /// Asks for the time only if the key ends to be valid.
     fn is_expired(&self, host: &impl Host) -> Result<bool, Reason> {
@@ -204,59 +152,19 @@ impl Client {
     }
 }
 
-/// What one source of a request holds.
-enum Presented<'a> {
-    Nothing,
-    Key(Cow<'a, [u8]>),
-    /// Two keys that differ.
-    Different,
-}
-
-impl<'a> Presented<'a> {
-    /// Empty values present nothing.
-    fn of(values: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
-        let mut presented = Self::Nothing;
-        for value in values.filter(|value| !value.is_empty()) {
-            match &presented {
-                Self::Nothing => presented = Self::Key(value),
-                Self::Key(first) if *first == value => {}
-                Self::Key(_) | Self::Different => return Self::Different,
-            }
-        }
-        presented
-    }
-}
-
-impl Source {
-    fn presented<'a>(&'a self, head: &'a RequestHead) -> Presented<'a> {
-        match self {
-            Self::Header(name) => Presented::of(head.values(name).map(Cow::Borrowed)),
-            Self::Param(name) => match head.path().and_then(|path| query::split(path).1) {
-                Some(query) => Presented::of(query::values(query, name)),
-                None => Presented::Nothing,
-            },
-            Self::Cookie(name) => Presented::of(
-                head.values(b"cookie")
-                    .flat_map(|line| cookie::values(line, name))
-                    .map(Cow::Borrowed),
-            ),
-        }
-    }
-
-    /// Iterates over the keys that a presented value may stand for: without its scheme, then as it is.
-    ///
-    /// `Bearer ` is cut off any header because Envoy does so; in `Authorization`, where it is a scheme, whatever its case.
-    fn spellings<'k>(&self, value: &'k [u8]) -> impl Iterator<Item = &'k [u8]> {
-        let without_scheme = match self {
-            Self::Header(name) if **name == *b"authorization" => value
-                .split_first_chunk::<7>()
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-                .map(|(_, token)| token.trim_ascii_start()),
-            Self::Header(_) => value.strip_prefix(b"Bearer "),
-            Self::Param(_) | Self::Cookie(_) => None,
-        };
-        without_scheme.into_iter().chain([value])
-    }
+/// Iterates over the keys that a presented value may stand for: without its scheme, then as it is.
+///
+/// `Bearer ` is cut off any header because Envoy does so; in `Authorization`, where it is a scheme, whatever its case.
+fn spellings<'k>(source: &Source, value: &'k [u8]) -> impl Iterator<Item = &'k [u8]> {
+    let without_scheme = match source {
+        Source::Header(name) if **name == *b"authorization" => value
+            .split_first_chunk::<7>()
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token.trim_ascii_start()),
+        Source::Header(_) => value.strip_prefix(b"Bearer "),
+        Source::Param(_) | Source::Cookie(_) => None,
+    };
+    without_scheme.into_iter().chain([value])
 }
 
 fn digest(key: &[u8]) -> Digest256 {
@@ -269,38 +177,10 @@ fn compile_sources(sources: &[KeySource]) -> Result<Vec<Source>, PolicyError> {
         let message = "a key must be looked for somewhere".to_owned();
         return Err(PolicyError::new(EXTRACT_FROM.to_owned(), "no-key-source", message));
     }
-    sources.iter().map(compile_source).collect()
-}
-
-fn compile_source(source: &KeySource) -> Result<Source, PolicyError> {
-    let (name, code) = match source {
-        KeySource::Header(name) => (name, "invalid-header-name"),
-        KeySource::Param(name) => (name, "invalid-param-name"),
-        KeySource::Cookie(name) => (name, "invalid-cookie-name"),
-    };
-    let bytes = name.as_bytes();
-    let valid = match source {
-        KeySource::Header(_) => is_token(bytes) && !is_framing(bytes),
-        KeySource::Param(_) => !bytes.is_empty(),
-        KeySource::Cookie(_) => is_cookie_name(bytes),
-    };
-    if !valid || bytes.len() > MAX_NAME {
-        let message = format!("{name:?} cannot name a place that holds a key");
-        return Err(PolicyError::new(EXTRACT_FROM.to_owned(), code, message));
-    }
-    Ok(match source {
-        KeySource::Header(_) => Source::Header(bytes.to_ascii_lowercase().into()),
-        KeySource::Param(_) => Source::Param(bytes.into()),
-        KeySource::Cookie(_) => Source::Cookie(bytes.into()),
-    })
-}
-
-/// What browsers let through: more than a token, which RFC 6265 asks for.
-fn is_cookie_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b'=' | b'"'))
+    let sources = sources.iter();
+    sources
+        .map(|source| Source::compile(EXTRACT_FROM, source, "key"))
+        .collect()
 }
 
 fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyError> {

@@ -1,13 +1,15 @@
 //! Who a request comes from: every configured method must succeed, save those of which one is enough (`anyOf`).
 
 use crate::{
-    api_key::{ApiKeys, Source},
+    api_key::ApiKeys,
     basic_auth::BasicAuth,
+    credential::source::Source,
     denial::Reason,
     document::{Document, Method, Secrets},
     host::Host,
-    http::header::same_to_backend,
+    http::{RequestHead, header::same_to_backend},
     identity::{IdentityHeaders, Principal},
+    jwt::{Jwt, KnownToken},
     policy::PolicyError,
     request::Request,
     step::LocalReply,
@@ -16,13 +18,14 @@ use crate::{
 };
 
 /// The methods in the order in which they are tried: what costs least comes first.
-const METHODS: [Method; 2] = [Method::ApiKey, Method::BasicAuth];
+const METHODS: [Method; 3] = [Method::ApiKey, Method::Jwt, Method::BasicAuth];
 
 /// Compiled authentication.
 #[derive(Debug)]
 pub(crate) struct Authentication {
     api_keys: Option<ApiKeys>,
     basic_auth: Option<BasicAuth>,
+    jwt: Option<Jwt>,
     any_of: Vec<Method>,
 }
 
@@ -31,12 +34,14 @@ pub(crate) struct Authentication {
 pub(crate) struct Identity {
     client: Option<Principal>,
     user: Option<Principal>,
+    token: Option<KnownToken>,
 }
 
 impl Identity {
-    /// The identity that logs tell: a user's before an API client's.
-    pub(crate) fn into_principal(self) -> Option<Principal> {
-        self.user.or(self.client)
+    /// The identity that logs tell: a user's before a token's, and that before an API client's; and the token.
+    pub(crate) fn into_parts(self) -> (Option<Principal>, Option<KnownToken>) {
+        let token = self.token.as_ref().and_then(Principal::of_token);
+        (self.user.or(token).or(self.client), self.token)
     }
 }
 
@@ -52,6 +57,7 @@ impl Authentication {
         };
         stray(document.api_key.is_none() && !secrets.api_keys.is_empty(), "API keys")?;
         stray(document.basic_auth.is_none() && !secrets.users.is_empty(), "users")?;
+        stray(document.jwt.is_none() && !secrets.key_sets.is_empty(), "key sets")?;
         let api_key = document.api_key.as_ref();
         let basic_auth = document.basic_auth.as_ref();
         let compiled = Self {
@@ -60,6 +66,11 @@ impl Authentication {
                 .transpose()?,
             basic_auth: basic_auth
                 .map(|basic_auth| BasicAuth::compile(basic_auth, &secrets.users))
+                .transpose()?,
+            jwt: document
+                .jwt
+                .as_ref()
+                .map(|jwt| Jwt::compile(jwt, &secrets.key_sets))
                 .transpose()?,
             any_of: document.any_of.clone(),
         };
@@ -82,21 +93,40 @@ impl Authentication {
             let message = "a choice needs two methods at least";
             return error("anyOf".to_owned(), "too-few-methods", message);
         }
-        if let (Some(client), Some(user)) = (self.forward(Method::ApiKey), self.forward(Method::BasicAuth))
+        if self.any_of.contains(&Method::Jwt) && self.jwt.as_ref().is_some_and(Jwt::admits_anybody) {
+            let message =
+                "a method that lets anybody in makes the others pointless; set neither jwt.optional nor jwt.failOpen";
+            return error("anyOf".to_owned(), "optional-alternative", message);
+        }
+        let (client, user) = (self.forward(Method::ApiKey), self.forward(Method::BasicAuth));
+        if let (Some(client), Some(user)) = (client, user)
             && same_to_backend(client, user)
-            && self.any_of.is_empty()
+            && !self.are_alternatives(Method::ApiKey, Method::BasicAuth)
         {
             let message = "one header cannot carry the client's id and the user's name";
             let path = "basicAuth.forwardUsernameHeader".to_owned();
             return error(path, "duplicate-identity-header", message);
         }
+        for (method, header) in [(Method::ApiKey, client), (Method::BasicAuth, user)] {
+            let claims = self.jwt.as_ref().zip(header);
+            if claims.is_some_and(|(jwt, header)| jwt.sets(header)) && !self.are_alternatives(method, Method::Jwt) {
+                let message = "one header cannot carry a claim and the identity of another method";
+                return error("jwt.providers".to_owned(), "duplicate-identity-header", message);
+            }
+        }
         Ok(())
+    }
+
+    /// Tells whether at most one of two methods verifies a request.
+    fn are_alternatives(&self, one: Method, other: Method) -> bool {
+        self.any_of.contains(&one) && self.any_of.contains(&other)
     }
 
     fn is_configured(&self, method: Method) -> bool {
         match method {
             Method::ApiKey => self.api_keys.is_some(),
             Method::BasicAuth => self.basic_auth.is_some(),
+            Method::Jwt => self.jwt.is_some(),
         }
     }
 
@@ -104,7 +134,13 @@ impl Authentication {
         match method {
             Method::ApiKey => self.api_keys.as_ref()?.forward(),
             Method::BasicAuth => self.basic_auth.as_ref()?.forward(),
+            Method::Jwt => None,
         }
+    }
+
+    /// What verifies tokens.
+    pub(crate) const fn jwt(&self) -> Option<&Jwt> {
+        self.jwt.as_ref()
     }
 
     /// Tells whether this policy sets a header, for some requests at least, `_` taken for `-`.
@@ -113,6 +149,7 @@ impl Authentication {
             .iter()
             .filter_map(|method| self.forward(*method))
             .any(|forward| same_to_backend(forward, name))
+            || self.jwt.as_ref().is_some_and(|jwt| jwt.sets(name))
     }
 
     /// Names the headers that only this policy may set.
@@ -122,6 +159,9 @@ impl Authentication {
         }
         if let Some(basic_auth) = &self.basic_auth {
             basic_auth.identity_headers(names);
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.identity_headers(names);
         }
     }
 
@@ -149,6 +189,11 @@ impl Authentication {
                 identity.user = Some(Principal::of_user(user));
                 Ok(())
             }
+            Method::Jwt => {
+                let jwt = self.jwt.as_ref().ok_or(Reason::HostFault)?;
+                identity.token = jwt.authenticate(policy, request, worker)?;
+                Ok(())
+            }
         };
         let mut identity = Identity::default();
         for method in METHODS {
@@ -165,7 +210,7 @@ impl Authentication {
                 Ok(()) => return Ok(identity),
                 // What is missing says less than what is wrong. Of two wrong ones the last is told: `Basic` names its
                 // scheme, while an API key may be looked for in the same header.
-                Err(Reason::ApiKeyMissing | Reason::BasicMissing) => {
+                Err(Reason::ApiKeyMissing | Reason::BasicMissing | Reason::JwtMissing) => {
                     refusal.get_or_insert(Reason::CredentialMissing);
                 }
                 Err(reason) => refusal = Some(reason),
@@ -181,10 +226,11 @@ impl Authentication {
     fn refusal(&self, reason: Reason, methods: &[Method]) -> LocalReply {
         let mut reply = refuse(reason);
         match reply.status {
-            401 => {
+            401 | 403 => {
                 for method in METHODS.iter().filter(|method| methods.contains(method)) {
-                    if let Some(challenge) = self.challenge(*method) {
-                        reply.headers.push((b"www-authenticate".to_vec(), challenge.to_vec()));
+                    let challenge = (b"www-authenticate".to_vec(), self.challenge(*method, reason).to_vec());
+                    if !reply.headers.contains(&challenge) {
+                        reply.headers.push(challenge);
                     }
                 }
             }
@@ -194,22 +240,27 @@ impl Authentication {
         reply
     }
 
-    fn challenge(&self, method: Method) -> Option<&'static [u8]> {
+    fn challenge(&self, method: Method, reason: Reason) -> &'static [u8] {
         match method {
-            Method::ApiKey => Some(self.api_keys.as_ref()?.challenge()),
-            Method::BasicAuth => self.basic_auth.as_ref().map(|_| BasicAuth::CHALLENGE),
+            Method::ApiKey => self.api_keys.as_ref().map_or(b"", ApiKeys::challenge),
+            Method::BasicAuth => BasicAuth::CHALLENGE,
+            Method::Jwt => Jwt::challenge(reason),
         }
     }
 
     /// The headers that tell the backend who was verified.
-    pub(crate) fn forwarded<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (&'a [u8], &'a Principal)> {
+    pub(crate) fn forwarded<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let client = self.forward(Method::ApiKey).zip(identity.client.as_ref());
         let user = self.forward(Method::BasicAuth).zip(identity.user.as_ref());
-        client.into_iter().chain(user)
+        let names = client.into_iter().chain(user);
+        let names = names.map(|(header, principal)| (header, principal.name().as_bytes()));
+        let token = self.jwt.as_ref().zip(identity.token.as_ref());
+        names.chain(token.into_iter().flat_map(|(jwt, token)| jwt.forwarded(token)))
     }
 
     /// The places of credentials that are removed from the request before it is forwarded.
-    pub(crate) fn sanitized(&self) -> &[Source] {
-        self.api_keys.as_ref().map_or(&[], ApiKeys::sanitized)
+    pub(crate) fn sanitized<'a>(&'a self, head: &'a RequestHead) -> impl Iterator<Item = &'a Source> + Clone {
+        let keys = self.api_keys.as_ref().map_or(&[][..], ApiKeys::sanitized);
+        keys.iter().chain(self.jwt.iter().flat_map(|jwt| jwt.stripped(head)))
     }
 }

@@ -3,6 +3,7 @@
 //! Where a request can be read in several ways, a rule that denies matches if one of the readings does, and a rule that
 //! allows only as the request was sent.
 
+mod claims;
 mod header;
 mod path;
 pub(crate) mod regex;
@@ -17,9 +18,11 @@ use crate::{
     host::{Fault, Host},
     http::header::{is_field_value, is_token},
     identity::{Forwarded, IdentityHeaders},
+    jwt::{Jwt, KnownToken},
     policy::{PolicyError, at_most},
     request::Request,
 };
+use claims::{Asked, ClaimRule};
 use header::{DeniedHeaders, Found, HeaderRule};
 use path::PathRule;
 
@@ -31,8 +34,10 @@ const MAX_CIDRS: usize = 8192;
 const MAX_METHODS: usize = 4096;
 /// The most conditions on headers of one policy, over all its rules.
 const MAX_HEADERS: usize = 512;
-/// The most values of headers of one policy, over all its rules.
+/// The most values of headers, and of claims, of one policy, over all its rules.
 const MAX_VALUES: usize = 4096;
+/// The most conditions on claims and scopes of one policy, over all its rules.
+const MAX_CLAIMS: usize = 512;
 /// The most regular expressions of one policy, over all its rules.
 const MAX_REGEXES: usize = 64;
 /// The most that the regular expressions of one policy may take once compiled, in bytes.
@@ -63,6 +68,7 @@ struct Rule {
     clients: Option<NetworkSet>,
     headers: Vec<HeaderRule>,
     cel: Option<Condition>,
+    token: Option<ClaimRule>,
 }
 
 /// What the rules decide, and the rule that did; `None` for the default action.
@@ -70,23 +76,34 @@ struct Rule {
 pub(crate) struct Verdict {
     pub(crate) action: Action,
     pub(crate) rule: Option<Arc<str>>,
+    /// Whether the request is denied for nothing but the scopes of its token.
+    pub(crate) lacks_scope: bool,
 }
 
-/// The headers that tell who sends a request, which no client can set.
+/// Who sends a request, which no client can set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity<'a> {
-    /// Their names, whichever policy of the request sets them.
+    /// The names of the headers that tell it, whichever policy of the request sets them.
     pub(crate) names: &'a IdentityHeaders,
     /// Who verifies identities for the rules' own policy.
     pub(crate) policy: &'a Authentication,
-    /// Their values, those of the rules' own policy first; `None` before the authentication.
-    pub(crate) values: Option<[&'a Forwarded; 2]>,
+    /// `None` before the authentication.
+    pub(crate) verified: Option<Verified<'a>>,
+}
+
+/// What the authentication found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified<'a> {
+    /// The headers that tell it, those of the rules' own policy first.
+    pub(crate) headers: [&'a Forwarded; 2],
+    /// The token that the rules' own policy verified.
+    pub(crate) token: Option<&'a KnownToken>,
 }
 
 impl<'a> Identity<'a> {
     /// The value of such a header, if the request has one; `None` before the authentication.
     pub(crate) fn value(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
-        let [own, others] = self.values?;
+        let [own, others] = self.verified?.headers;
         // Of a header that the rules' own policy sets, another policy's value says nothing about whom this one verified.
         let others = Some(others).filter(|_| !self.policy.sets(name));
         Some(own.value(name).or_else(|| others?.value(name)))
@@ -94,7 +111,8 @@ impl<'a> Identity<'a> {
 }
 
 impl Authorization {
-    pub(crate) fn compile(document: &document::Authorization) -> Result<Self, PolicyError> {
+    /// Compiles rules; `jwt` is what verifies the tokens that they ask about.
+    pub(crate) fn compile(document: &document::Authorization, jwt: Option<&Jwt>) -> Result<Self, PolicyError> {
         let rules = &document.rules;
         at_most(RULES, "rules", rules.len(), MAX_RULES)?;
         let sum = |count: fn(&document::Rule) -> usize| rules.iter().map(count).sum();
@@ -103,6 +121,16 @@ impl Authorization {
         at_most(RULES, "headers", sum(|rule| rule.headers.len()), MAX_HEADERS)?;
         let values = |rule: &document::Rule| rule.headers.iter().map(|header| header.values.len()).sum();
         at_most(RULES, "values of headers", sum(values), MAX_VALUES)?;
+        let asked = |rule: &document::Rule| rule.jwt.as_ref().map_or(0, |jwt| jwt.claims.len() + jwt.scopes.len());
+        at_most(RULES, "claims and scopes", sum(asked), MAX_CLAIMS)?;
+        let claims = |rule: &document::Rule| {
+            rule.jwt
+                .iter()
+                .flat_map(|jwt| &jwt.claims)
+                .map(|claim| claim.values.len())
+                .sum()
+        };
+        at_most(RULES, "values of claims", sum(claims), MAX_VALUES)?;
         let is_regex = |path: &document::PathMatch| path.r#type == PathMatchType::RegularExpression;
         let regexes = rules
             .iter()
@@ -114,7 +142,7 @@ impl Authorization {
         let denied_headers = DeniedHeaders::of(rules);
         let compiled = rules.iter().enumerate();
         let compiled: Vec<Rule> = compiled
-            .map(|(index, rule)| Rule::compile(index, rule, &denied_headers))
+            .map(|(index, rule)| Rule::compile(index, rule, &denied_headers, jwt))
             .collect::<Result<_, _>>()?;
         let conditions = || {
             compiled
@@ -155,29 +183,46 @@ impl Authorization {
         identity: Identity<'_>,
     ) -> Result<Option<Verdict>, Fault> {
         let found = self.denied_headers.find(request.head);
-        let mut open = false;
+        let (mut open, mut lacks_scope) = (false, false);
         for rule in &self.rules {
             match rule.matches(request, &found, identity)? {
-                Some(false) => {}
-                Some(true) => return Ok(settled(open, rule.action, Some(&rule.name))),
+                Match::No => {}
+                Match::Yes => return Ok(settled(open, rule.action, Some(&rule.name), false)),
+                Match::LacksScope => lacks_scope |= rule.action == Action::Allow,
                 // Whether or not this one denies: if the first that surely matches denies, the request is denied.
-                None if rule.action == Action::Deny => open = true,
-                None => return Ok(None),
+                Match::Open if rule.action == Action::Deny => open = true,
+                Match::Open => return Ok(None),
             }
         }
-        Ok(settled(open, self.default_action, None))
+        Ok(settled(open, self.default_action, None, lacks_scope))
     }
 }
 
-fn settled(open: bool, action: Action, rule: Option<&Arc<str>>) -> Option<Verdict> {
+/// Whether a request is what a rule asks for.
+enum Match {
+    Yes,
+    No,
+    /// All but the scopes of its token.
+    LacksScope,
+    /// That only the identity can tell.
+    Open,
+}
+
+fn settled(open: bool, action: Action, rule: Option<&Arc<str>>, lacks_scope: bool) -> Option<Verdict> {
     (!open || action == Action::Deny).then(|| Verdict {
         action,
         rule: rule.map(Arc::clone),
+        lacks_scope: lacks_scope && action == Action::Deny,
     })
 }
 
 impl Rule {
-    fn compile(index: usize, rule: &document::Rule, denied: &DeniedHeaders) -> Result<Self, PolicyError> {
+    fn compile(
+        index: usize,
+        rule: &document::Rule,
+        denied: &DeniedHeaders,
+        jwt: Option<&Jwt>,
+    ) -> Result<Self, PolicyError> {
         let at = format!("{RULES}[{index}]");
         if rule.name.is_empty() || rule.name.len() > MAX_NAME || !is_field_value(rule.name.as_bytes()) {
             return Err(PolicyError::new(
@@ -192,6 +237,7 @@ impl Rule {
             !rule.client_cidrs.is_empty(),
             !rule.headers.is_empty(),
             rule.cel.is_some(),
+            rule.jwt.is_some(),
         ];
         if !conditions.contains(&true) {
             return Err(PolicyError::new(
@@ -226,23 +272,28 @@ impl Rule {
                 .as_ref()
                 .map(|cel| Condition::compile(&format!("{at}.cel"), rule.action, cel))
                 .transpose()?,
+            token: rule
+                .jwt
+                .as_ref()
+                .map(|asked| ClaimRule::compile(&format!("{at}.principal.jwt"), rule.action, asked, jwt))
+                .transpose()?,
         })
     }
 
-    /// Tells whether every part matches; `None` when only the identity can tell.
+    /// Tells whether every part matches.
     fn matches(
         &self,
         request: &Request<'_, impl Host>,
         found: &Found<'_>,
         identity: Identity<'_>,
-    ) -> Result<Option<bool>, Fault> {
+    ) -> Result<Match, Fault> {
         if !self.methods.is_empty() && !self.matches_method(request.head.method()) {
-            return Ok(Some(false));
+            return Ok(Match::No);
         }
         if let Some(path) = &self.path
             && !path.matches(request)
         {
-            return Ok(Some(false));
+            return Ok(Match::No);
         }
         if let Some(clients) = &self.clients {
             let held = match request.client()? {
@@ -250,25 +301,34 @@ impl Rule {
                 None => self.action == Action::Deny,
             };
             if !held {
-                return Ok(Some(false));
+                return Ok(Match::No);
             }
         }
         let mut known = true;
         for header in &self.headers {
             match header.matches(found, identity) {
                 Some(true) => {}
-                Some(false) => return Ok(Some(false)),
+                Some(false) => return Ok(Match::No),
                 None => known = false,
             }
         }
         if let Some(cel) = &self.cel {
             match cel.holds(request, identity)? {
                 Some(true) => {}
-                Some(false) => return Ok(Some(false)),
+                Some(false) => return Ok(Match::No),
                 None => known = false,
             }
         }
-        Ok(known.then_some(true))
+        let Some(asked) = &self.token else {
+            return Ok(if known { Match::Yes } else { Match::Open });
+        };
+        Ok(match identity.verified.map(|verified| asked.ask(verified.token)) {
+            Some(Asked::Other) => Match::No,
+            _ if !known => Match::Open,
+            Some(Asked::Has) => Match::Yes,
+            Some(Asked::LacksScope) => Match::LacksScope,
+            None => Match::Open,
+        })
     }
 
     fn matches_method(&self, method: Option<&[u8]>) -> bool {

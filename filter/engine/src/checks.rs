@@ -1,11 +1,12 @@
 //! What one policy makes of one request, check by check; the [`crate::transaction`] has their order.
 
 use crate::{
-    authorization::{Identity, Verdict},
+    authorization::{Identity, Verdict, Verified},
     denial::Reason,
     document::{Action, Refuse},
     host::Host,
     identity::{Forwarded, IdentityHeaders, Principal},
+    jwt::{Jwt, KnownToken},
     policy::Policy,
     request::Request,
     step::{HeaderEdit, LocalReply},
@@ -17,6 +18,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     principal: Option<Principal>,
+    token: Option<KnownToken>,
     forwarded: Forwarded,
     verdict: Option<Verdict>,
     counted: Option<Reason>,
@@ -26,6 +28,7 @@ impl Checks {
     pub(crate) const fn new() -> Self {
         Self {
             principal: None,
+            token: None,
             forwarded: Forwarded::new(),
             verdict: None,
             counted: None,
@@ -111,10 +114,10 @@ impl Checks {
     ) -> Result<(), LocalReply> {
         let authentication = &policy.authentication;
         let identity = authentication.authenticate(&policy.id, request, worker, hashing)?;
-        for (name, principal) in authentication.forwarded(&identity) {
-            self.forwarded.insert(name, principal.name().as_bytes());
+        for (name, value) in authentication.forwarded(&identity) {
+            self.forwarded.insert(name, value);
         }
-        self.principal = identity.into_principal();
+        (self.principal, self.token) = identity.into_parts();
         Ok(())
     }
 
@@ -131,26 +134,32 @@ impl Checks {
             return Ok(());
         };
         if self.verdict.is_none() {
-            let values = Some([&self.forwarded, others]);
+            let verified = Verified {
+                headers: [&self.forwarded, others],
+                token: self.token.as_ref(),
+            };
             self.verdict = authorization
-                .decide(request, identity(policy, names, values))
+                .decide(request, identity(policy, names, Some(verified)))
                 .map_err(|_| refuse(Reason::HostFault))?;
         }
         match &self.verdict {
             Some(verdict) if verdict.action == Action::Allow => Ok(()),
-            _ => Err(refuse(Reason::AuthorizationDenied)),
+            verdict => {
+                let mut reply = refuse(Reason::AuthorizationDenied);
+                if verdict.as_ref().is_some_and(|verdict| verdict.lacks_scope) {
+                    let challenge = Jwt::INSUFFICIENT_SCOPE.to_vec();
+                    reply.headers.push((b"www-authenticate".to_vec(), challenge));
+                }
+                Err(reply)
+            }
         }
     }
 }
 
-const fn identity<'a>(
-    policy: &'a Policy,
-    names: &'a IdentityHeaders,
-    values: Option<[&'a Forwarded; 2]>,
-) -> Identity<'a> {
+const fn identity<'a>(policy: &'a Policy, names: &'a IdentityHeaders, verified: Option<Verified<'a>>) -> Identity<'a> {
     Identity {
         names,
         policy: &policy.authentication,
-        values,
+        verified,
     }
 }

@@ -35,6 +35,26 @@ pub enum Reason {
     FilterTooOld,
     /// The proxy could not answer a question of the engine.
     HostFault,
+    /// The token's algorithm is not one that is accepted.
+    JwtAlgorithm,
+    /// The token is for another audience.
+    JwtAudience,
+    /// The token is no longer valid.
+    JwtExpired,
+    /// The token's issuer is not one of the policy's.
+    JwtIssuer,
+    /// No key of the issuer is for the token.
+    JwtKey,
+    /// The token may be valid for too long.
+    JwtLifetime,
+    /// What is presented as a token is none, or more than one.
+    JwtMalformed,
+    /// The request carried no token in any configured place.
+    JwtMissing,
+    /// The token is not valid yet.
+    JwtNotYet,
+    /// The token's signature is wrong.
+    JwtSignature,
     /// The path leads elsewhere for a backend that reads it otherwise than the router.
     PathAmbiguous,
     /// The policy could not be enforced whole; its status says why.
@@ -68,6 +88,16 @@ impl Reason {
         Self::CsrfOriginMissing,
         Self::FilterTooOld,
         Self::HostFault,
+        Self::JwtAlgorithm,
+        Self::JwtAudience,
+        Self::JwtExpired,
+        Self::JwtIssuer,
+        Self::JwtKey,
+        Self::JwtLifetime,
+        Self::JwtMalformed,
+        Self::JwtMissing,
+        Self::JwtNotYet,
+        Self::JwtSignature,
         Self::PathAmbiguous,
         Self::PolicyInvalid,
         Self::PolicyMismatch,
@@ -96,6 +126,16 @@ impl Reason {
             Self::CsrfOriginMissing => "csrf_origin_missing",
             Self::FilterTooOld => "filter_too_old",
             Self::HostFault => "host_fault",
+            Self::JwtAlgorithm => "jwt_algorithm",
+            Self::JwtAudience => "jwt_audience",
+            Self::JwtExpired => "jwt_expired",
+            Self::JwtIssuer => "jwt_issuer",
+            Self::JwtKey => "jwt_key",
+            Self::JwtLifetime => "jwt_lifetime",
+            Self::JwtMalformed => "jwt_malformed",
+            Self::JwtMissing => "jwt_missing",
+            Self::JwtNotYet => "jwt_not_yet",
+            Self::JwtSignature => "jwt_signature",
             Self::PathAmbiguous => "path_ambiguous",
             Self::PolicyInvalid => "policy_invalid",
             Self::PolicyMismatch => "policy_mismatch",

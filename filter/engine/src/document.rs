@@ -5,10 +5,12 @@
 //! restriction must deny, never leave it out.
 
 mod expression;
+mod jwt;
 
 use serde::{Deserialize, Serialize};
 
 pub use expression::{Each, Expression, Node};
+pub use jwt::{ClaimMatch, ClaimToHeader, ClaimType, Jwt, JwtHeader, JwtPrincipal, JwtProvider, JwtSources, KeySet};
 
 /// The version of the wire form that this build writes, and the newest one that it reads.
 pub const VERSION: u32 = 1;
@@ -39,6 +41,9 @@ pub struct Document {
     /// Basic authentication (`SecurityPolicy.spec.basicAuth`); the users are in [`Secrets::users`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// JWT authentication (`SecurityPolicy.spec.jwt`); the keys are in [`Secrets::key_sets`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
     /// Authentication methods of this policy of which one must succeed; those not listed must succeed each
     /// (`AccessPolicy.spec.anyOf`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,6 +69,8 @@ pub enum Method {
     ApiKey,
     /// [`Document::basic_auth`].
     BasicAuth,
+    /// [`Document::jwt`].
+    Jwt,
 }
 
 /// Why every request of a route is refused with 500.
@@ -200,6 +207,9 @@ pub struct Rule {
     /// A condition on all that is known of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cel: Option<Expression>,
+    /// What a verified token must say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtPrincipal>,
 }
 
 /// A condition on a request's path (`authorization.rules[].operation.path`).
@@ -248,6 +258,9 @@ pub struct Secrets {
     /// Users with the hashes of their passwords.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<User>,
+    /// Sets of keys that tokens are verified with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_sets: Vec<KeySet>,
     /// The secrets of [`Document::baseline`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Box<Self>>,

@@ -38,6 +38,36 @@ pub trait Host {
     fn attribute(&self, _attribute: Attribute) -> Result<Option<Fact>, Fault> {
         Ok(None)
     }
+
+    /// Tells whether a signature of a message is right. `key` is a SubjectPublicKeyInfo in DER; a signature of ECDSA is an
+    /// ECDSA-Sig-Value in DER. Asked only when a policy needs it.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn verify_signature(
+        &self,
+        algorithm: Signature,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault>;
+}
+
+/// A signature that the proxy verifies: the name is that of RFC 7518 §3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// ECDSA over P-256 with SHA-256.
+    Es256,
+    /// ECDSA over P-384 with SHA-384.
+    Es384,
+    /// ECDSA over P-521 with SHA-512.
+    Es512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
 }
 
 /// What a proxy may know of a request beside its head.

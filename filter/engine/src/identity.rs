@@ -9,6 +9,7 @@ use crate::{
         RequestHead,
         header::{is_envoy, is_framing, is_token, is_told_by_proxy, same_to_backend, trim},
     },
+    jwt::KnownToken,
     policy::PolicyError,
     step::{HeaderEdit, Text},
 };
@@ -29,6 +30,11 @@ impl Principal {
     /// The identity of a user whose password was right.
     pub(crate) fn of_user(user: KnownUser) -> Self {
         Self(user.into_name())
+    }
+
+    /// The identity of the subject of a verified token; `None` for a token without one that can be told.
+    pub(crate) fn of_token(token: &KnownToken) -> Option<Self> {
+        token.subject().map(Self)
     }
 
     /// Returns the identity's name.

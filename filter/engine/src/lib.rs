@@ -18,6 +18,7 @@ pub mod document;
 pub mod host;
 pub mod http;
 pub mod identity;
+pub mod jwt;
 pub mod policy;
 mod request;
 pub mod seal;

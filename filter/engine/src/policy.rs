@@ -123,12 +123,12 @@ impl Policy {
             refuse: document.refuse,
             cors: document.cors.as_ref().map(Cors::compile).transpose()?,
             csrf: document.csrf.as_ref().map(Csrf::compile).transpose()?,
-            authentication,
             authorization: document
                 .authorization
                 .as_ref()
-                .map(Authorization::compile)
+                .map(|rules| Authorization::compile(rules, authentication.jwt()))
                 .transpose()?,
+            authentication,
             identity_headers,
             baseline: baseline.map(Box::new),
             shadow: shadow.map(Arc::new),

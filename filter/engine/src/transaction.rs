@@ -13,9 +13,9 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    api_key,
     checks::Checks,
     cors::Exchange,
+    credential::source::sanitize,
     denial::Reason,
     host::Host,
     http::{
@@ -304,8 +304,8 @@ impl Transaction {
         let sources = policies
             .iter()
             .flatten()
-            .flat_map(|policy| policy.authentication.sanitized());
-        api_key::sanitize(&sources, head, &mut self.edits.headers);
+            .flat_map(|policy| policy.authentication.sanitized(head));
+        sanitize(&sources, head, &mut self.edits.headers);
         // Last: a source may have the name of the header that carries the id. The route's own policy has the last word.
         let own = &policy.authentication;
         let others = self.baseline.take_edits().filter(|edit| !own.sets(edit.name()));
@@ -356,6 +356,16 @@ pub const fn refuse(reason: Reason) -> LocalReply {
             b"User authentication failed. Invalid username/password combination.",
         ),
         Reason::CsrfOriginDenied | Reason::CsrfOriginMissing => (403, b"Invalid origin"),
+        Reason::JwtAlgorithm => (401, b"Jwt header [alg] is not supported"),
+        Reason::JwtAudience => (403, b"Audiences in Jwt are not allowed"),
+        Reason::JwtExpired => (401, b"Jwt is expired"),
+        Reason::JwtIssuer => (401, b"Jwt issuer is not configured"),
+        Reason::JwtKey => (401, b"Jwks doesn't have key to match kid or alg from Jwt"),
+        Reason::JwtLifetime => (401, b"Jwt lifetime is not allowed"),
+        Reason::JwtMalformed => (401, b"Jwt is malformed"),
+        Reason::JwtMissing => (401, b"Jwt is missing"),
+        Reason::JwtNotYet => (401, b"Jwt not yet valid"),
+        Reason::JwtSignature => (401, b"Jwt verification fails"),
         Reason::BasicBusy => (503, b""),
         Reason::AuthorizationDenied => (403, b"RBAC: access denied"),
         Reason::CorsOriginDenied => (403, b""),
@@ -399,6 +409,16 @@ mod tests {
                     b"User authentication failed. Invalid username/password combination.",
                 ),
                 "csrf_origin_denied" | "csrf_origin_missing" => (403, b"Invalid origin"),
+                "jwt_algorithm" => (401, b"Jwt header [alg] is not supported"),
+                "jwt_audience" => (403, b"Audiences in Jwt are not allowed"),
+                "jwt_expired" => (401, b"Jwt is expired"),
+                "jwt_issuer" => (401, b"Jwt issuer is not configured"),
+                "jwt_key" => (401, b"Jwks doesn't have key to match kid or alg from Jwt"),
+                "jwt_lifetime" => (401, b"Jwt lifetime is not allowed"),
+                "jwt_malformed" => (401, b"Jwt is malformed"),
+                "jwt_missing" => (401, b"Jwt is missing"),
+                "jwt_not_yet" => (401, b"Jwt not yet valid"),
+                "jwt_signature" => (401, b"Jwt verification fails"),
                 "authorization_denied" => (403, b"RBAC: access denied"),
                 "cors_origin_denied" => (403, b""),
                 "path_ambiguous" => (400, b""),

@@ -1,4 +1,4 @@
-//! What one worker remembers between requests: verified and wrong passwords, and how long it has been hashing.
+//! What one worker remembers between requests: verified and wrong passwords, how long it has been hashing, and verified tokens.
 
 use std::collections::VecDeque;
 
@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     credential::digest::{Digest256, DigestMap},
     host::{Fault, Host},
+    jwt::Tokens,
 };
 
 /// How long a verified password is not hashed again, in nanoseconds.
@@ -39,6 +40,7 @@ pub struct Worker {
     wrong: Remembered,
     enforced: Budget,
     shadow: Budget,
+    tokens: Tokens,
 }
 
 /// Whether a password that is not remembered may be hashed, and at whose expense.
@@ -72,6 +74,7 @@ impl std::fmt::Debug for Worker {
         f.debug_struct("Worker")
             .field("verified", &self.verified.entries.len())
             .field("wrong", &self.wrong.entries.len())
+            .field("tokens", &self.tokens.len())
             .finish_non_exhaustive()
     }
 }
@@ -82,6 +85,11 @@ impl Worker {
     pub(crate) fn begin(&mut self) {
         self.enforced.granted = false;
         self.shadow.granted = false;
+    }
+
+    /// The tokens that were verified lately.
+    pub(crate) const fn tokens(&mut self) -> &mut Tokens {
+        &mut self.tokens
     }
 
     /// Tells whether a password is right: from memory, or by `check`, which is slow and is run only if there is time.

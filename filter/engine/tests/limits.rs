@@ -14,7 +14,7 @@ use std::{
 use portcullis_engine::{
     denial::Reason,
     document::{ApiClient, Document, MAX_BYTES, Secrets, User},
-    host::{Fault, Host},
+    host::{Fault, Host, Signature},
     policy::{self, Policy, PolicyError},
     seal,
     transaction::{RequestHead, Transaction},
@@ -416,6 +416,16 @@ impl Host for Nobody {
     }
 
     fn random(&self) -> Result<u64, Fault> {
+        Err(Fault)
+    }
+
+    fn verify_signature(
+        &self,
+        _algorithm: Signature,
+        _key: &[u8],
+        _message: &[u8],
+        _signature: &[u8],
+    ) -> Result<bool, Fault> {
         Err(Fault)
     }
 }

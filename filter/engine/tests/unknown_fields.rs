@@ -21,6 +21,14 @@ fn document() -> Value {
             "forwardClientIdHeader": "x-id", "sanitize": true,
         },
         "basicAuth": {"forwardUsernameHeader": "x-user"},
+        "jwt": {
+            "providers": [{
+                "name": "corp", "issuer": "idp", "audiences": ["orders"], "keySet": "corp",
+                "extractFrom": {"headers": [{"name": "x-t", "valuePrefix": "t="}], "cookies": ["t"], "params": ["t"]},
+                "claimToHeaders": [{"header": "x-sub", "claim": "sub"}],
+                "requireExpiration": true, "maxLifetime": 60, "clockSkew": 1, "algorithms": ["HS256"], "stripToken": true,
+            }],
+        },
         "anyOf": ["apiKey", "basicAuth"],
         "csrf": {
             "additionalOrigins": ["https://a.example"], "shadowFraction": {"numerator": 1, "denominator": 2},
@@ -35,6 +43,9 @@ fn document() -> Value {
                     {"bool": true}, {"list": [0]}, {"name": "x"}, {"has": {"of": 2, "name": "a"}},
                     {"each": {"what": "exists", "list": 1, "item": "x", "test": 3}},
                 ],
+                "jwt": {
+                    "provider": "corp", "claims": [{"name": "a", "valueType": "String", "values": ["a"]}], "scopes": ["a"],
+                },
             }],
         },
         "baseline": {"version": 1, "policy": "edge/baseline", "csrf": {}},
@@ -47,6 +58,7 @@ fn secrets() -> Value {
         "salt": "00",
         "apiKeys": [{"id": "alice", "sha256": "00".repeat(32), "notAfter": 1}],
         "users": [{"name": "alice", "hash": "{SHA}LnNEJV8jKtmfFq9Xj5SGUhsNZSU="}],
+        "keySets": [{"id": "corp", "jwks": format!("{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{}\"}}]}}", "A".repeat(43))}],
         "baseline": {"salt": "01"},
         "shadow": {"salt": "02"},
     })
@@ -106,6 +118,8 @@ fn every_type_of_the_document() {
         "/authorization/rules/0/cel/4",
         "/authorization/rules/0/cel/4/each",
         "/authorization/rules/0/headers/0",
+        "/authorization/rules/0/jwt",
+        "/authorization/rules/0/jwt/claims/0",
         "/authorization/rules/0/path",
         "/baseline",
         "/baseline/csrf",
@@ -113,6 +127,11 @@ fn every_type_of_the_document() {
         "/cors",
         "/csrf",
         "/csrf/shadowFraction",
+        "/jwt",
+        "/jwt/providers/0",
+        "/jwt/providers/0/claimToHeaders/0",
+        "/jwt/providers/0/extractFrom",
+        "/jwt/providers/0/extractFrom/headers/0",
         "/shadow",
         "/shadow/cors",
     ];
@@ -125,7 +144,7 @@ fn every_type_of_the_secrets() {
     every_object_refuses_an_unknown_field(
         &secrets(),
         reads,
-        &["", "/apiKeys/0", "/baseline", "/shadow", "/users/0"],
+        &["", "/apiKeys/0", "/baseline", "/keySets/0", "/shadow", "/users/0"],
     );
 }
 
@@ -135,7 +154,9 @@ fn every_enumeration_of_the_document() {
         ("/refuse", json!("later")),
         ("/apiKey/extractFrom/0", json!({"trailer": "k"})),
         ("/apiKey/extractFrom/0", json!("header")),
-        ("/anyOf/0", json!("jwt")),
+        ("/anyOf/0", json!("oidc")),
+        ("/authorization/rules/0/jwt/claims/0/valueType", json!("Number")),
+        ("/authorization/rules/0/jwt/claims/0/valueType", json!("string")),
         ("/anyOf/1", json!("basic_auth")),
         ("/authorization/defaultAction", json!("Audit")),
         ("/authorization/defaultAction", json!("deny")),
@@ -166,6 +187,7 @@ fn every_field_is_written_out_above() {
         api_key: Some(api_key),
         csrf: Some(csrf),
         basic_auth: Some(basic_auth),
+        jwt: Some(jwt),
         any_of: _,
         authorization: Some(rules),
         baseline: Some(_),
@@ -201,6 +223,41 @@ fn every_field_is_written_out_above() {
     let portcullis_engine::document::BasicAuth {
         forward_username_header: _,
     } = basic_auth;
+    let portcullis_engine::document::Jwt {
+        providers,
+        optional: _,
+        fail_open: _,
+        recompute_route: _,
+    } = jwt;
+    for portcullis_engine::document::JwtProvider {
+        name: _,
+        issuer: _,
+        audiences: _,
+        key_set: _,
+        extract_from,
+        claim_to_headers,
+        require_expiration: _,
+        max_lifetime: _,
+        clock_skew: _,
+        algorithms: _,
+        strip_token: _,
+    } in providers
+    {
+        let Some(portcullis_engine::document::JwtSources {
+            headers,
+            cookies: _,
+            params: _,
+        }) = extract_from
+        else {
+            panic!("a part is missing");
+        };
+        for portcullis_engine::document::JwtHeader {
+            name: _,
+            value_prefix: _,
+        } in headers
+        {}
+        for portcullis_engine::document::ClaimToHeader { header: _, claim: _ } in claim_to_headers {}
+    }
     let portcullis_engine::document::Authorization {
         default_action: _,
         rules,
@@ -213,6 +270,7 @@ fn every_field_is_written_out_above() {
         path,
         headers,
         cel: _,
+        jwt,
     } in rules
     {
         let Some(portcullis_engine::document::PathMatch {
@@ -224,18 +282,33 @@ fn every_field_is_written_out_above() {
             panic!("a part is missing");
         };
         for portcullis_engine::document::HeaderMatch { name: _, values: _ } in headers {}
+        let Some(portcullis_engine::document::JwtPrincipal {
+            provider: _,
+            claims,
+            scopes: _,
+        }) = jwt
+        else {
+            panic!("a part is missing");
+        };
+        for portcullis_engine::document::ClaimMatch {
+            name: _,
+            value_type: _,
+            values: _,
+        } in claims
+        {}
     }
     let Secrets {
         salt: _,
         api_keys,
         users,
+        key_sets,
         baseline: Some(_),
         shadow: Some(_),
     } = secrets
     else {
         panic!("a part is missing");
     };
-    assert!(!api_keys.is_empty() && !users.is_empty());
+    assert!(!api_keys.is_empty() && !users.is_empty() && !key_sets.is_empty());
     for portcullis_engine::document::ApiClient {
         id: _,
         sha256: _,
@@ -245,6 +318,7 @@ fn every_field_is_written_out_above() {
         assert!(not_after.is_some());
     }
     for portcullis_engine::document::User { name: _, hash: _ } in users {}
+    for portcullis_engine::document::KeySet { id: _, jwks: _ } in key_sets {}
 }
 
 /// What an older filter does with each field that it does not know: it has none of that name, so it denies.

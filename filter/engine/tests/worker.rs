@@ -6,7 +6,8 @@ use std::{cell::Cell, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use portcullis_engine::{
     document::{Document, Secrets},
-    host::{Fault, Host},
+    host::{Fault, Host, Signature},
+    jwt::software,
     policy::Policy,
     step::Step,
     transaction::{RequestHead, Transaction},
@@ -68,6 +69,16 @@ impl Host for Clock {
 
     fn random(&self) -> Result<u64, Fault> {
         Ok(4)
+    }
+
+    fn verify_signature(
+        &self,
+        algorithm: Signature,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        Ok(software::verify(algorithm, key, message, signature))
     }
 }
 
@@ -360,7 +371,10 @@ fn wrong_passwords_do_not_push_right_ones_out_and_are_bounded() {
         assert_eq!(place.ask(&policy, "alice", &guess.to_string()), HASHED_WRONG);
     }
     assert_eq!(place.ask(&policy, "alice", "x"), IN);
-    assert_eq!(format!("{:?}", place.worker), "Worker { verified: 1, wrong: 4096, .. }");
+    assert_eq!(
+        format!("{:?}", place.worker),
+        "Worker { verified: 1, wrong: 4096, tokens: 0, .. }"
+    );
     assert_eq!(place.ask(&policy, "alice", "4999"), WRONG);
     place.wait(SECOND);
     assert_eq!(place.ask(&policy, "alice", "0"), HASHED_WRONG, "the oldest went");

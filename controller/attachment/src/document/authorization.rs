@@ -132,6 +132,7 @@ impl Builder<'_> {
                 })
                 .collect(),
             cel,
+            jwt: None,
         })
     }
 

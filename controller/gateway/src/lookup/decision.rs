@@ -9,8 +9,9 @@ use portcullis_engine::{
     cel,
     denial::Reason,
     document::{Document, Rule},
-    host::{Attribute, Fact, Fault, Host},
+    host::{Attribute, Fact, Fault, Host, Signature},
     http::RequestHead,
+    jwt::software,
     policy,
     step::{Facts, LocalReply, Outcome, RequestEdits, Step},
     transaction::{self, ResponseHead, Stage, Transaction},
@@ -120,6 +121,16 @@ impl Host for Proxy {
     fn random(&self) -> Result<u64, Fault> {
         // What depends on chance is refused before.
         Ok(0)
+    }
+
+    fn verify_signature(
+        &self,
+        algorithm: Signature,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        Ok(software::verify(algorithm, key, message, signature))
     }
 }
 

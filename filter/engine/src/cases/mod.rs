@@ -4,6 +4,7 @@
 //! wasm32 and, all but those marked otherwise, as real requests through a real proxy.
 
 mod run;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cel::source,
-    document::{ApiClient, Document, Secrets, User},
+    document::{self, ApiClient, Document, Secrets, User},
     http::RequestHead,
 };
 
 pub use run::{Decided, apply, decide, run};
+pub use tokens::{KeySet, Token};
 
 /// One document of a file: a policy and what happens under it.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,7 +32,13 @@ pub struct Group {
     /// The users with the hashes of their passwords, as in an `.htpasswd` file.
     #[serde(default)]
     pub users: BTreeMap<String, String>,
-    /// The secrets as they stand, instead of `keys` and `users`; for policies that are refused.
+    /// The sets of keys that verify tokens.
+    #[serde(default, rename = "keySets")]
+    pub key_sets: BTreeMap<String, KeySet>,
+    /// The tokens, by the names under which requests hold them: `${alice}`.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, Token>,
+    /// The secrets as they stand, instead of `keys`, `users` and `keySets`; for policies that are refused.
     #[serde(default)]
     pub secrets: Option<serde_json::Value>,
     /// What happens under the policy.
@@ -118,6 +126,9 @@ pub struct Request {
     /// The number that nobody can predict. A real proxy has its own.
     #[serde(default = "zero")]
     pub random: Answer,
+    /// Whether the proxy verifies signatures; false if it fails to.
+    #[serde(default)]
+    pub verifies: Option<bool>,
     /// Further headers, in order, repeated lines apart.
     #[serde(default)]
     pub headers: Vec<(Text, Text)>,
@@ -357,7 +368,7 @@ impl Group {
     pub fn secrets_bytes(&self) -> Result<Vec<u8>, String> {
         match &self.secrets {
             Some(secrets) => serde_json::to_vec(secrets),
-            None => serde_json::to_vec(&self.hashed_secrets()),
+            None => serde_json::to_vec(&self.hashed_secrets()?),
         }
         .map_err(|error| error.to_string())
     }
@@ -370,7 +381,33 @@ impl Group {
         serde_json::from_slice(&self.document_bytes()?).map_err(|error| error.to_string())
     }
 
-    fn hashed_secrets(&self) -> Secrets {
+    /// Returns a case with its tokens, at that time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// What token cannot be made.
+    pub fn with_tokens(&self, case: &Case, now: u64) -> Result<Case, String> {
+        let mut case = case.clone();
+        if self.tokens.is_empty() {
+            return Ok(case);
+        }
+        let put = |text: &mut Text| tokens::put(text, &self.tokens, now).map(|made| *text = made);
+        if let Some(request) = &mut case.request {
+            put(&mut request.path)?;
+            request.headers.iter_mut().try_for_each(|(_, value)| put(value))?;
+        }
+        if let Some(upstream) = &mut case.expect.upstream {
+            upstream.path.iter_mut().try_for_each(put)?;
+            for lines in upstream.headers.values_mut() {
+                match lines {
+                    Lines::One(text) => put(text)?,
+                    Lines::Many(texts) => texts.iter_mut().try_for_each(put)?,
+                }
+            }
+        }
+        Ok(case)
+    }
+
+    fn hashed_secrets(&self) -> Result<Secrets, String> {
         let client = |(id, key): (&String, &Key)| ApiClient {
             id: id.clone(),
             sha256: Sha256::digest(key.text().bytes())
@@ -383,10 +420,17 @@ impl Group {
             name: name.clone(),
             hash: hash.clone(),
         };
+        let key_set = |(id, keys): (&String, &KeySet)| {
+            Ok::<_, String>(document::KeySet {
+                id: id.clone(),
+                jwks: keys.text()?,
+            })
+        };
         let all = Secrets {
             salt: "00".repeat(16),
             api_keys: self.keys.iter().map(client).collect(),
             users: self.users.iter().map(user).collect(),
+            key_sets: self.key_sets.iter().map(key_set).collect::<Result<_, _>>()?,
             ..Secrets::default()
         };
         let nested = |name| Some(Box::new(for_policy(&all, self.policy.get(name)?)));
@@ -395,11 +439,11 @@ impl Group {
             (None, None) => all,
             _ => for_policy(&all, &self.policy),
         };
-        Secrets {
+        Ok(Secrets {
             baseline,
             shadow,
             ..own
-        }
+        })
     }
 }
 
@@ -448,6 +492,12 @@ fn for_policy(all: &Secrets, policy: &serde_json::Value) -> Secrets {
     if policy.get("basicAuth").is_none() {
         secrets.users.clear();
     }
+    let providers = policy.pointer("/jwt/providers").and_then(serde_json::Value::as_array);
+    let is_named = |set: &document::KeySet| {
+        let mut providers = providers.into_iter().flatten();
+        providers.any(|provider| provider["keySet"] == *set.id)
+    };
+    secrets.key_sets.retain(is_named);
     secrets
 }
 

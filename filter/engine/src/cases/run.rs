@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Told, Upstream};
 use crate::{
     denial::Reason,
-    host::{Attribute, Fact, Fault, Host},
+    host::{Attribute, Fact, Fault, Host, Signature},
+    jwt::software,
     policy::{Policy, decode},
     seal,
     step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
@@ -63,6 +64,19 @@ impl Host for CaseHost<'_> {
             Some(Told::Fault { .. }) => Err(Fault),
         }
     }
+
+    fn verify_signature(
+        &self,
+        algorithm: Signature,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        if self.0.verifies == Some(false) {
+            return Err(Fault);
+        }
+        Ok(software::verify(algorithm, key, message, signature))
+    }
 }
 
 /// Decides a request under a policy.
@@ -79,6 +93,12 @@ pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
 /// Every expectation that does not hold, one a line.
 pub fn run(group: &Group, case: &Case) -> Result<(), String> {
     let mut check = Check::default();
+    let now = case.request.as_ref().map(|request| request.now);
+    let now = match now {
+        Some(Answer::Number(nanoseconds)) => nanoseconds / 1_000_000_000,
+        _ => 0,
+    };
+    let case = &group.with_tokens(case, now)?;
     let document = group.document_bytes()?;
     let secrets = group.secrets_bytes()?;
     if let Some(expected) = &case.expect.error {

@@ -3,3 +3,4 @@
 mod apr1;
 pub(crate) mod digest;
 pub mod password;
+pub(crate) mod source;

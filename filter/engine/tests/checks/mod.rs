@@ -6,6 +6,7 @@ mod oracle;
 mod readings;
 mod rules;
 mod scenario;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use portcullis_engine::{
     credential::password::PasswordHash,
     denial::Reason,
     document::{Action, Authorization, Document, Expression, Rule, Secrets, VERSION},
-    host::{Attribute, Fact, Fault, Host},
+    host::{Attribute, Fact, Fault, Host, Signature},
     http::{
         RequestHead, cookie,
         origin::{Origin, Pattern},
@@ -28,17 +29,22 @@ use portcullis_engine::{
     worker::Worker,
 };
 
+pub(crate) use tokens::{claims, jwk, jws};
+
 /// A check of any bytes; panics when it does not hold.
 pub(crate) type Check = fn(&[u8]);
 
 /// The checks by the names of their fuzz targets.
 pub(crate) const ALL: &[(&str, Check)] = &[
     ("address", address),
+    ("claims", claims),
     ("condition", condition),
     ("cookie", cookie),
     ("credentials", credentials),
     ("csrf", csrf),
     ("document", document),
+    ("jwk", jwk),
+    ("jws", jws),
     ("origin", origin),
     ("password", password),
     ("query", query),
@@ -125,6 +131,7 @@ pub(crate) fn condition(data: &[u8]) {
             methods: Vec::new(),
             path: None,
             headers: Vec::new(),
+            jwt: None,
             cel: Some(expression.clone()),
         };
         let document = Document {
@@ -173,6 +180,16 @@ impl Host for Silent {
 
     fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
         Ok((attribute == Attribute::RequestTime).then_some(Fact::Number(0)))
+    }
+
+    fn verify_signature(
+        &self,
+        _algorithm: Signature,
+        _key: &[u8],
+        _message: &[u8],
+        _signature: &[u8],
+    ) -> Result<bool, Fault> {
+        Err(Fault)
     }
 }
 

@@ -330,6 +330,7 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
             headers,
             client_cidrs,
             cel: None,
+            jwt: None,
         },
         expression,
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use portcullis_engine::{
-    host::{Fault, Host},
+    host::{Fault, Host, Signature},
     transaction::RequestHead,
 };
 
@@ -293,5 +293,15 @@ impl Host for Sent {
 
     fn random(&self) -> Result<u64, Fault> {
         Ok(self.random)
+    }
+
+    fn verify_signature(
+        &self,
+        _algorithm: Signature,
+        _key: &[u8],
+        _message: &[u8],
+        _signature: &[u8],
+    ) -> Result<bool, Fault> {
+        Err(Fault)
     }
 }
