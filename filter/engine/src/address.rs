@@ -96,6 +96,39 @@ fn padded(address: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(next()?, next()?, next()?, next()?))
 }
 
+/// The first and the last address of an IPv4 network; `None` for whatever [`parse_network`] has to read.
+///
+/// A policy has thousands of networks, and every worker that meets it reads them while requests wait.
+fn plain_v4(text: &[u8]) -> Option<(u32, u32)> {
+    let mut address = 0_u32;
+    let mut rest = text;
+    for end in *b".../" {
+        let (octet, after) = plain_number(rest)?;
+        address = address << 8 | u32::from(u8::try_from(octet).ok()?);
+        rest = after.strip_prefix(&[end])?;
+    }
+    let (length, b"") = plain_number(rest)? else {
+        return None;
+    };
+    let hosts = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+    (length <= 32).then_some((address & !hosts, address | hosts))
+}
+
+/// Reads a number of one to three digits that begins with another one than 0, or is 0.
+fn plain_number(text: &[u8]) -> Option<(u16, &[u8])> {
+    let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
+    match text {
+        [b'0', rest @ ..] if !rest.first().is_some_and(u8::is_ascii_digit) => Some((0, rest)),
+        [b'0', ..] => None,
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
+            Some((digit(*a) * 100 + digit(*b) * 10 + digit(*c), rest))
+        }
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', rest @ ..] => Some((digit(*a) * 10 + digit(*b), rest)),
+        [a @ b'0'..=b'9', rest @ ..] => Some((digit(*a), rest)),
+        _ => None,
+    }
+}
+
 /// A set of networks, as sorted ranges that do not touch: a look-up is a binary search whatever their number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSet {
@@ -103,7 +136,36 @@ pub struct NetworkSet {
     v6: Box<[(u128, u128)]>,
 }
 
+/// A text that is no network, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoNetwork<'a> {
+    pub(crate) index: usize,
+    pub(crate) text: &'a str,
+    /// What to write instead, where that can be told.
+    pub(crate) fix: Option<String>,
+}
+
 impl NetworkSet {
+    /// Parses networks as [`parse_network`] does.
+    pub(crate) fn parse<'a>(networks: impl Iterator<Item = &'a str>) -> Result<Self, NoNetwork<'a>> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (index, text) in networks.enumerate() {
+            if let Some(range) = plain_v4(text.as_bytes()) {
+                v4.push(range);
+                continue;
+            }
+            match parse_network(text) {
+                Ok(IpNet::V4(net)) => v4.push((u32::from(net.network()), u32::from(net.broadcast()))),
+                Ok(IpNet::V6(net)) => v6.push((u128::from(net.network()), u128::from(net.broadcast()))),
+                Err(fix) => return Err(NoNetwork { index, text, fix }),
+            }
+        }
+        Ok(Self {
+            v4: merge(v4, |end| end.checked_add(1)),
+            v6: merge(v6, |end| end.checked_add(1)),
+        })
+    }
+
     /// Tells whether the set holds the client's address.
     #[must_use]
     pub fn contains(&self, client: ClientAddress) -> bool {
@@ -118,33 +180,17 @@ impl NetworkSet {
     }
 }
 
-impl FromIterator<IpNet> for NetworkSet {
-    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for network in networks {
-            match network {
-                IpNet::V4(net) => v4.push((u32::from(net.network()), u32::from(net.broadcast()))),
-                IpNet::V6(net) => v6.push((u128::from(net.network()), u128::from(net.broadcast()))),
-            }
-        }
-        Self {
-            v4: merge(v4, |end| end.checked_add(1)),
-            v6: merge(v6, |end| end.checked_add(1)),
-        }
-    }
-}
-
 fn merge<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Box<[(T, T)]> {
     ranges.sort_unstable();
-    let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            // No next value: the range before reaches the highest address and holds whatever follows.
-            Some((_, end)) if next(*end).is_none_or(|after| first <= after) => *end = last.max(*end),
-            _ => merged.push((first, last)),
+    ranges.dedup_by(|(first, last), (_, end)| {
+        // No next value: the range before reaches the highest address and holds whatever follows.
+        let touches = next(*end).is_none_or(|after| *first <= after);
+        if touches {
+            *end = *end.max(last);
         }
-    }
-    merged.into()
+        touches
+    });
+    ranges.into()
 }
 
 fn is_within<T: Ord + Copy>(ranges: &[(T, T)], value: T) -> bool {
@@ -231,7 +277,7 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_or_overlap_become_one() {
-        let set: NetworkSet = [
+        let networks = [
             "10.0.1.0/24",
             "10.0.0.0/24",
             "10.0.0.128/25",
@@ -239,15 +285,65 @@ mod tests {
             "255.0.0.0/8",
             "::/0",
             "::1/128",
-        ]
-        .iter()
-        .map(|text| parse_network(text).unwrap())
-        .collect();
+        ];
+        let set = NetworkSet::parse(networks.into_iter()).unwrap();
         assert_eq!(set.v4.len(), 2);
         assert_eq!(set.v6.len(), 1);
         assert!(set.holds("10.0.1.255".parse().unwrap()));
         assert!(!set.holds("10.0.2.0".parse().unwrap()));
         assert!(!set.holds("9.255.255.255".parse().unwrap()));
         assert!(set.holds("255.255.255.255".parse().unwrap()));
+    }
+
+    #[test]
+    fn plain_networks_are_read_as_all_others_are() {
+        let ends = |text: &str| match parse_network(text) {
+            Ok(IpNet::V4(net)) => Some((u32::from(net.network()), u32::from(net.broadcast()))),
+            _ => None,
+        };
+        let numbers = [
+            "0", "1", "9", "10", "32", "33", "99", "100", "255", "256", "999", "00", "01", "1000", "", "+1", "a",
+        ];
+        let mut plain = 0;
+        for number in numbers {
+            for text in [
+                format!("{number}.2.3.4/24"),
+                format!("1.{number}.3.4/8"),
+                format!("1.2.{number}.4/32"),
+                format!("1.2.3.{number}/0"),
+                format!("201.102.3.4/{number}"),
+                format!("1.2.3.4/{number} "),
+                format!("1.2.3.4.5/{number}"),
+                format!("1.2.3/{number}"),
+                format!("::ffff:1.2.3.4/{number}"),
+            ] {
+                let read = plain_v4(text.as_bytes());
+                assert!(read.is_none() || read == ends(&text), "{text}: {read:?}");
+                plain += usize::from(read.is_some());
+            }
+        }
+        for length in 0..=32 {
+            let text = format!("203.0.113.7/{length}");
+            assert_eq!(plain_v4(text.as_bytes()), ends(&text), "{text}");
+        }
+        assert!(plain > 30, "{plain}");
+    }
+
+    #[test]
+    fn the_first_text_that_is_no_network_is_told() {
+        let mistake = |texts: &[&'static str]| NetworkSet::parse(texts.iter().copied()).unwrap_err();
+        let (text, fix) = ("10.0/16", Some("10.0.0.0/16".to_owned()));
+        assert_eq!(
+            mistake(&["::/0", "10.0.0.0/8", "10.0/16", "x"]),
+            NoNetwork { index: 2, text, fix }
+        );
+        assert_eq!(
+            mistake(&["10.0.0.0/33"]),
+            NoNetwork {
+                index: 0,
+                text: "10.0.0.0/33",
+                fix: None
+            }
+        );
     }
 }

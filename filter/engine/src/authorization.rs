@@ -11,7 +11,7 @@ pub(crate) mod regex;
 use std::sync::Arc;
 
 use crate::{
-    address::{NetworkSet, parse_network},
+    address::{NetworkSet, NoNetwork},
     authentication::Authentication,
     cel::Condition,
     document::{self, Action, PathMatchType},
@@ -21,6 +21,7 @@ use crate::{
     jwt::{Jwt, KnownToken},
     policy::{PolicyError, at_most},
     request::Request,
+    texts::Texts,
 };
 use claims::{Asked, ClaimRule};
 use header::{DeniedHeaders, Found, HeaderRule};
@@ -351,22 +352,20 @@ fn compile_method(at: &str, index: usize, method: &str) -> Result<Box<[u8]>, Pol
     .fix("write a method such as \"GET\"".to_owned()))
 }
 
-fn compile_clients(at: &str, cidrs: &[String]) -> Result<Option<NetworkSet>, PolicyError> {
+fn compile_clients(at: &str, cidrs: &Texts) -> Result<Option<NetworkSet>, PolicyError> {
     if cidrs.is_empty() {
         return Ok(None);
     }
-    let networks = cidrs.iter().enumerate().map(|(index, text)| {
-        parse_network(text).map_err(|fix| {
-            let error = PolicyError::new(
-                format!("{at}.principal.clientCIDRs[{index}]"),
-                "invalid-cidr",
-                format!("{text:?} is not a CIDR"),
-            );
-            match fix {
-                Some(fix) => error.fix(format!("write {fix:?}")),
-                None => error,
-            }
-        })
+    let networks = NetworkSet::parse(cidrs.iter()).map_err(|NoNetwork { index, text, fix }| {
+        let error = PolicyError::new(
+            format!("{at}.principal.clientCIDRs[{index}]"),
+            "invalid-cidr",
+            format!("{text:?} is not a CIDR"),
+        );
+        match fix {
+            Some(fix) => error.fix(format!("write {fix:?}")),
+            None => error,
+        }
     });
-    networks.collect::<Result<_, _>>().map(Some)
+    networks.map(Some)
 }

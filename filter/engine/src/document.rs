@@ -9,6 +9,8 @@ mod jwt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::texts::Texts;
+
 pub use expression::{Each, Expression, Node};
 pub use jwt::{ClaimMatch, ClaimToHeader, ClaimType, Jwt, JwtHeader, JwtPrincipal, JwtProvider, JwtSources, KeySet};
 
@@ -193,8 +195,8 @@ pub struct Rule {
     /// The effect.
     pub action: Action,
     /// Client addresses, in CIDR notation; one of them must hold the client.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub client_cidrs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Texts::is_empty")]
+    pub client_cidrs: Texts,
     /// Methods, compared without case; one of them must be the request's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,

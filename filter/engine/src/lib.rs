@@ -23,5 +23,6 @@ pub mod policy;
 mod request;
 pub mod seal;
 pub mod step;
+pub mod texts;
 pub mod transaction;
 pub mod worker;

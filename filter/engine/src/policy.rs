@@ -220,11 +220,15 @@ pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason
     if seal::hash(document, secrets) != h {
         return Err(Reason::PolicyMismatch);
     }
-    let document: Document = serde_json::from_slice(document).map_err(|_| too_old_or_undecodable(document))?;
+    let unreadable = || too_old_or_undecodable(document);
+    // As text: strings need not be proved to be UTF-8 one by one.
+    let text = std::str::from_utf8(document).map_err(|_| unreadable())?;
+    let document: Document = serde_json::from_str(text).map_err(|_| unreadable())?;
     if document.version > document::VERSION {
         return Err(Reason::FilterTooOld);
     }
-    let secrets: Secrets = serde_json::from_slice(secrets).map_err(|_| Reason::PolicyUndecodable)?;
+    let secrets = std::str::from_utf8(secrets).map_err(|_| Reason::PolicyUndecodable)?;
+    let secrets: Secrets = serde_json::from_str(secrets).map_err(|_| Reason::PolicyUndecodable)?;
     Policy::compile_as(h.to_owned(), &document, &secrets).map_err(|_| Reason::PolicyUndecodable)
 }
 

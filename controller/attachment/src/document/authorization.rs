@@ -121,7 +121,7 @@ impl Builder<'_> {
             } else {
                 Action::Deny
             },
-            client_cidrs: client_cidrs.clone(),
+            client_cidrs: client_cidrs.iter().collect(),
             methods,
             path: path_match,
             headers: headers

@@ -127,7 +127,7 @@ pub(crate) fn condition(data: &[u8]) {
         let rule = Rule {
             name: "r".to_owned(),
             action,
-            client_cidrs: Vec::new(),
+            client_cidrs: Default::default(),
             methods: Vec::new(),
             path: None,
             headers: Vec::new(),
