@@ -91,7 +91,7 @@ fuzz: ## fuzz each target for FUZZ_SECONDS (default 300)
 	@tests/make/fuzz.sh $${FUZZ_SECONDS:-300}
 
 .PHONY: mutants
-mutants: ## count which one-line changes of the deciding crates the tests notice; MUTANTS_SHARD=0/8 for a part
+mutants: ## count which one-line changes of the deciding crates the tests notice; MUTANTS_SAMPLE=120 for a sample
 	@tests/make/mutants.sh $${MUTANTS_SHARD:-}
 
 .PHONY: bench

@@ -220,10 +220,9 @@ pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason
     if seal::hash(document, secrets) != h {
         return Err(Reason::PolicyMismatch);
     }
-    let unreadable = || too_old_or_undecodable(document);
     // As text: strings need not be proved to be UTF-8 one by one.
-    let text = std::str::from_utf8(document).map_err(|_| unreadable())?;
-    let document: Document = serde_json::from_str(text).map_err(|_| unreadable())?;
+    let document = std::str::from_utf8(document).map_err(|_| Reason::PolicyUndecodable)?;
+    let document: Document = serde_json::from_str(document).map_err(|_| too_old_or_undecodable(document))?;
     if document.version > document::VERSION {
         return Err(Reason::FilterTooOld);
     }
@@ -233,12 +232,12 @@ pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason
 }
 
 /// A document that cannot be read may be a newer one: its version can be read, whatever else it holds.
-fn too_old_or_undecodable(document: &[u8]) -> Reason {
+fn too_old_or_undecodable(document: &str) -> Reason {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    match serde_json::from_slice::<Version>(document) {
+    match serde_json::from_str::<Version>(document) {
         Ok(Version { version }) if version > document::VERSION => Reason::FilterTooOld,
         _ => Reason::PolicyUndecodable,
     }

@@ -139,6 +139,14 @@ fn methods(bytes: usize) -> Value {
     json!({"version": 1, "policy": "a/b", "cors": {"allowMethods": ["M".repeat(bytes - 2)]}})
 }
 
+fn entries(field: &str, count: usize) -> Value {
+    json!({"version": 1, "policy": "a/b", "cors": {field: vec!["a"; count]}})
+}
+
+fn csrf(count: usize) -> Value {
+    json!({"version": 1, "policy": "a/b", "csrf": {"additionalOrigins": vec!["https://a"; count]}})
+}
+
 #[test]
 fn every_list_has_a_cap() {
     let key = json!({"version": 1, "policy": "a/b", "apiKey": {"extractFrom": [{"param": "key"}]}});
@@ -147,6 +155,16 @@ fn every_list_has_a_cap() {
             "cors.allowOrigins",
             compile(origins(256), vec![]),
             compile(origins(257), vec![]),
+        ),
+        (
+            "cors.allowHeaders",
+            compile(entries("allowHeaders", 256), vec![]),
+            compile(entries("allowHeaders", 257), vec![]),
+        ),
+        (
+            "csrf.additionalOrigins",
+            compile(csrf(16), vec![]),
+            compile(csrf(17), vec![]),
         ),
         (
             "cors.allowMethods",
@@ -260,6 +278,28 @@ fn nothing_prints_a_digest() {
     for secret in [digest.as_str(), "5a17", &format!("{bytes:?}")] {
         assert!(!printed.contains(secret), "{printed}");
     }
+}
+
+/// What an adapter asks first saves it a call for every request.
+#[test]
+fn a_policy_without_identity_headers_or_cors_is_asked_nothing_more() {
+    let asked = |parts: Value| {
+        let mut document = json!({"version": 1, "policy": "a/b"});
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(parts.as_object().unwrap().clone());
+        let policy = compile(document, vec![]).unwrap();
+        (policy.guards_trailers(), policy.edits_responses())
+    };
+    let forward = json!({"forwardUsernameHeader": "x-user"});
+    assert_eq!(asked(json!({})), (false, false));
+    assert_eq!(asked(json!({"basicAuth": {}})), (false, false));
+    assert_eq!(asked(json!({"basicAuth": forward})), (true, false));
+    assert_eq!(asked(json!({"cors": {}})), (false, true));
+    let baseline = json!({"version": 1, "policy": "a/c", "basicAuth": forward});
+    assert_eq!(asked(json!({"baseline": baseline})), (true, false));
+    assert_eq!(asked(json!({"shadow": baseline})), (false, false));
 }
 
 #[test]

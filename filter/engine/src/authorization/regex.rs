@@ -189,3 +189,35 @@ fn check_escapes(pattern: &[u8], bytes: bool) -> Result<(), RegexError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::literal_prefix;
+
+    /// A shorter one would only cost time, and a longer one would miss matches.
+    #[test]
+    fn a_pattern_begins_with_what_every_match_begins_with() {
+        for (pattern, prefix) in [
+            ("/a/b/[a-z]+", "/a/b/"),
+            ("/a_b-c%2f~d", "/a_b-c%2f~d"),
+            ("/a.b", "/a"),
+            ("^/a", ""),
+            ("/ab*", "/a"),
+            ("/ab?c", "/a"),
+            ("/ab+", "/a"),
+            ("/ab{0,2}", "/a"),
+            ("*", ""),
+            ("/a|/b", ""),
+            ("/a(b|c)", "/a"),
+            ("/a(b|c)?", "/a"),
+            ("/a(b)(c)", "/a"),
+            ("/a(b|c)|d", ""),
+            ("/a.(b|c)", ""),
+            ("/a((b|c))", ""),
+            ("/a(b[|]c)", ""),
+            (r"/a(b\)|c)", ""),
+        ] {
+            assert_eq!(literal_prefix(pattern.as_bytes()), prefix.as_bytes(), "{pattern}");
+        }
+    }
+}

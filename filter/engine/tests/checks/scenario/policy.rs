@@ -328,7 +328,7 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
             methods,
             path,
             headers,
-            client_cidrs,
+            client_cidrs: client_cidrs.iter().collect(),
             cel: None,
             jwt: None,
         },
