@@ -265,6 +265,22 @@ mod tests {
         }
     }
 
+    /// As in the Gateway API's `ListenerConditionReason`.
+    #[test]
+    fn reasons_are_those_of_the_gateway_api() {
+        for (fault, reason) in [
+            (Fault::UnsupportedProtocol, "UnsupportedProtocol"),
+            (Fault::UnsupportedTlsMode, "UnsupportedTLSMode"),
+            (Fault::InvalidPort, "PortUnavailable"),
+            (Fault::DuplicateName, "Invalid"),
+            (Fault::ProtocolConflict, "ProtocolConflict"),
+            (Fault::HostnameConflict, "HostnameConflict"),
+            (Fault::TooMany, "TooManyListeners"),
+        ] {
+            assert_eq!(fault.reason(), reason);
+        }
+    }
+
     #[test]
     fn tells_which_listeners_are_usable() {
         let cases: [(&[&str], &[Option<Fault>]); 12] = [

@@ -1,5 +1,4 @@
 //! How long the texts of one policy may be.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use portcullis_engine::policy::Policy;
 use serde_json::{Value, json};
