@@ -134,6 +134,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-backend-tls",
         "How a backend proves itself cannot be followed, so nothing is sent to it.",
     ),
+    ("invalid-base64", "The data of a Secret is not base64."),
     ("invalid-cel", "A text is not an expression of CEL."),
     (
         "invalid-certificate",
