@@ -6,7 +6,8 @@
 //! that guesses passwords provokes thousands.
 //!
 //! One thing is not asked of `explain`: while a controller searches for a virtual host that Envoy does not take, it closes
-//! others for a moment, and keeps no record of these. Such lines are explained by what the search came to.
+//! others for a moment, and keeps no record of these; and where the first table is refused, Envoy has no route at all until
+//! the search has made one that it takes. Such lines are explained by what the search came to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -165,6 +166,14 @@ impl Line {
         .map(|field| self.entry.get(field))
     }
 
+    /// Whether it may come of a search for a virtual host that Envoy does not take: the host was closed, or there was no route.
+    fn is_of_a_search(&self) -> bool {
+        match self.entry.get("route").as_deref() {
+            Some(route) => route == "quarantine",
+            None => self.entry.reason().as_deref() == Some("policy_missing"),
+        }
+    }
+
     /// Whether it may be an exchange's. No test runs for a day.
     fn is_of(&self, exchange: &Exchange) -> bool {
         let since = |start: u64| (start + DAY - exchange.sent % DAY) % DAY;
@@ -208,8 +217,7 @@ impl Answers<'_> {
                     "{shown}: its gateway was started without manifests, and is not declared to be `beside_manifests`"
                 ));
             };
-            let closed = line.entry.get("route").as_deref() == Some("quarantine");
-            searched |= closed && versions.have_convicted(exchange.sent, exchange.answered);
+            searched |= line.is_of_a_search() && versions.have_convicted(exchange.sent, exchange.answered);
             let mut answered = false;
             for (version, surely) in versions.in_force(exchange.sent, exchange.answered) {
                 if answered && !surely {
