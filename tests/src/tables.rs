@@ -6,6 +6,34 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_engine::seal;
 use serde_json::{Value, json};
 
+use crate::{
+    backend::Backend,
+    controller::Place,
+    manifests,
+    scratch::{self, Scratch},
+};
+
+/// What `render` makes of a listener whose only route leads to a backend, on a free port and behind a proxy that tells the
+/// client's address.
+///
+/// # Panics
+/// If the configuration cannot be rendered.
+#[must_use]
+pub fn of_one_route(scratch: &Scratch, backend: &Backend) -> Value {
+    let objects = [
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", 18080, None)]),
+        manifests::backend("echo", backend.address()),
+        manifests::route("all", &[], "/", "echo"),
+    ];
+    let folder = scratch.join("manifests");
+    scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
+    let mut bootstrap = Place::new(scratch, &folder).snippet(scratch);
+    on_free_ports(&mut bootstrap);
+    behind_a_proxy(&mut bootstrap);
+    bootstrap
+}
+
 /// Lets the kernel choose every listener's port.
 pub fn on_free_ports(bootstrap: &mut Value) {
     for listener in array(&mut bootstrap["static_resources"]["listeners"]) {

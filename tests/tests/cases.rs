@@ -24,10 +24,9 @@ use portcullis_e2e::{
     artefacts,
     backend::{Backend, Received},
     client::{Connection, Request, Response},
-    controller::Place,
     envoy::Envoy,
-    http, manifests,
-    scratch::{self, Scratch},
+    http,
+    scratch::Scratch,
     tables,
     wait::PATIENCE,
 };
@@ -353,17 +352,7 @@ fn scheme(case: &Case) -> String {
 
 /// `render`'s listener for each group and scheme, with the group's policy on its only route.
 fn bootstrap(scratch: &Scratch, backend: &Backend, groups: &[Placed]) -> Value {
-    let objects = [
-        manifests::gateway_class(),
-        manifests::gateway(&[manifests::http_listener("http", 18080, None)]),
-        manifests::backend("echo", backend.address()),
-        manifests::route("all", &[], "/", "echo"),
-    ];
-    let folder = scratch.join("manifests");
-    scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
-    let mut bootstrap = Place::new(scratch, &folder).snippet(scratch);
-    tables::on_free_ports(&mut bootstrap);
-    tables::behind_a_proxy(&mut bootstrap);
+    let mut bootstrap = tables::of_one_route(scratch, backend);
     let route = tables::route(&mut bootstrap, "/").clone();
     let listener = bootstrap["static_resources"]["listeners"][0].clone();
     let mut listeners = Vec::new();

@@ -5,10 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use portcullis_e2e::{
     backend::Backend,
     client::{Connection, Request},
-    controller::Place,
     envoy::Envoy,
-    manifests,
-    scratch::{self, Scratch},
+    scratch::Scratch,
     tables,
 };
 use portcullis_engine::{
@@ -147,7 +145,8 @@ fn expressions_are_worth_what_envoy_finds() {
         .collect();
     let scratch = Scratch::new();
     let backend = Backend::start();
-    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &expressions), 2);
+    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &expressions), 2)
+        .beside_manifests("Envoy's own expressions decide, and no policy");
     let address = envoy.listeners().first().expect("a listener").1;
     let (mut compared, mut held, mut apart) = (0, 0, Vec::new());
     for request in requests() {
@@ -205,17 +204,7 @@ fn sent(address: SocketAddr, place: usize, request: &cases::Request) -> u16 {
 
 /// A listener with a route for each expression, under an RBAC with it as condition.
 fn bootstrap(scratch: &Scratch, backend: &Backend, expressions: &[String]) -> Value {
-    let objects = [
-        manifests::gateway_class(),
-        manifests::gateway(&[manifests::http_listener("http", 18080, None)]),
-        manifests::backend("echo", backend.address()),
-        manifests::route("all", &[], "/", "echo"),
-    ];
-    let folder = scratch.join("manifests");
-    scratch::write(&folder.join("all.yaml"), &manifests::file(&objects));
-    let mut bootstrap = Place::new(scratch, &folder).snippet(scratch);
-    tables::on_free_ports(&mut bootstrap);
-    tables::behind_a_proxy(&mut bootstrap);
+    let mut bootstrap = tables::of_one_route(scratch, backend);
     let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
     let routes: Vec<Value> = expressions
         .iter()
