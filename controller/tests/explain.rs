@@ -118,36 +118,28 @@ fn a_route_is_explained_place_by_place() {
     for overridden in ["shop/gateway  Overridden", "shop/listener  Overridden"] {
         assert!(told.stdout.contains(overridden), "{}", told.stdout);
     }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "access-policy"],
-    );
-    for line in [
+    let access_policy = [
         "decided by AccessPolicy shop/orders\n",
         "baseline AccessPolicy shop/everywhere\n",
         "shadow AccessPolicy shop/orders-next\n",
         "apiKeyAuth (one of anyOf)  from shop/orders\n",
         "authorization (1 rule, else Allow)  from shop/everywhere (baseline)\n",
-    ] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
-    }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "merging"],
-    );
-    for line in [
+    ];
+    let merging = [
         "merged with SecurityPolicy shop/gateway\n",
         "apiKeyAuth  from shop/gateway\n",
         "authorization (1 rule, else Deny)  from shop/orders\n",
+    ];
+    let routing = ["HTTPRoute rule 1 \"write\"\n", "GRPCRoute rule 0 \"place\"\n"];
+    for (example, lines) in [
+        ("access-policy", &access_policy[..]),
+        ("merging", &merging),
+        ("routing", &routing),
     ] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
-    }
-    let told = portcullis(
-        Path::new(EXAMPLES),
-        &["explain", "route", "shop/orders", "-f", "routing"],
-    );
-    for line in ["HTTPRoute rule 1 \"write\"\n", "GRPCRoute rule 0 \"place\"\n"] {
-        assert!(told.stdout.contains(line), "{line}{}", told.stdout);
+        let told = portcullis(Path::new(EXAMPLES), &["explain", "route", "shop/orders", "-f", example]);
+        for line in lines {
+            assert!(told.stdout.contains(line), "{line}{}", told.stdout);
+        }
     }
     let told = explain(&["shop/orders/write", "-o", "json"]);
     assert_eq!(told.json()["places"].as_array().unwrap().len(), 1, "{}", told.stdout);

@@ -120,6 +120,17 @@ impl<'a> Backends<'a> {
         }
     }
 
+    /// Notes where a reference leads; whatever led there before, the upstream is the same.
+    fn resolved(&mut self, upstream: Upstream, empty: bool, warnings: Vec<Fault>) -> Resolved {
+        let cluster = upstream.name.clone();
+        self.upstreams.entry(cluster.clone()).or_insert(upstream);
+        Resolved {
+            cluster,
+            empty,
+            warnings,
+        }
+    }
+
     /// Follows one reference of a route of the given kind and namespace. Permission is tested before existence, which it
     /// would otherwise tell.
     pub(crate) fn resolve(

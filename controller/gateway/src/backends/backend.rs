@@ -168,17 +168,13 @@ impl Backends<'_> {
         };
         let cluster = speaks.named(format!("backend/{namespace}/{name}"));
         let empty = destinations.is_empty();
-        self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
-            name: cluster.clone(),
+        let upstream = Upstream {
+            name: cluster,
             discovery: discovery.unwrap_or(Discovery::Static),
             http2: speaks != Speaks::Http1,
             tls,
             destinations,
-        });
-        Ok(Resolved {
-            cluster,
-            empty,
-            warnings,
-        })
+        };
+        Ok(self.resolved(upstream, empty, warnings))
     }
 }

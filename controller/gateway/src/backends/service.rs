@@ -112,18 +112,14 @@ impl Backends<'_> {
         } else {
             Vec::new()
         };
-        self.upstreams.entry(cluster.clone()).or_insert_with(|| Upstream {
-            name: cluster.clone(),
+        let upstream = Upstream {
+            name: cluster,
             discovery: Discovery::Endpoints,
             http2: speaks != Speaks::Http1,
             tls,
             destinations,
-        });
-        Ok(Resolved {
-            cluster,
-            empty,
-            warnings,
-        })
+        };
+        Ok(self.resolved(upstream, empty, warnings))
     }
 
     /// How a port of a Service proves itself, by the policies on it.
