@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    credential::digest::{Digest256, DigestMap},
+    credential::{digest::Digest256, second_chance::SecondChance},
     host::{Fault, Host},
     jwt::Tokens,
 };
@@ -57,7 +57,7 @@ pub enum Hashing {
 /// Why a password was not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unchecked {
-    /// The worker has hashed enough for now.
+    /// The worker has hashed enough lately.
     Busy,
     /// The proxy failed.
     Fault,
@@ -72,8 +72,8 @@ impl From<Fault> for Unchecked {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker")
-            .field("verified", &self.verified.entries.len())
-            .field("wrong", &self.wrong.entries.len())
+            .field("verified", &self.verified.len())
+            .field("wrong", &self.wrong.len())
             .field("tokens", &self.tokens.len())
             .finish_non_exhaustive()
     }
@@ -224,53 +224,36 @@ impl Budget {
 }
 
 /// Digests of passwords, for a time.
-///
-/// What is dropped is chosen by second chance: the oldest entry goes unless it was used since it was last looked at.
-#[derive(Default)]
-struct Remembered {
-    entries: DigestMap<Entry>,
-    queue: VecDeque<Digest256>,
-}
+struct Remembered(SecondChance<Kept>);
 
-struct Entry {
+/// In nanoseconds since 1970.
+struct Kept {
     from: u64,
     until: u64,
-    used: bool,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self(SecondChance::new(MAX_REMEMBERED))
+    }
 }
 
 impl Remembered {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Tells whether a digest is held. One from the future is not: the clock was set back, and its end is not known.
     fn holds(&mut self, digest: &Digest256, now: u64) -> bool {
-        let Some(entry) = self.entries.get_mut(digest) else {
-            return false;
-        };
-        let holds = (entry.from..entry.until).contains(&now);
-        entry.used |= holds;
-        holds
+        let holds = |kept: &Kept| (kept.from..kept.until).contains(&now);
+        self.0.get(digest, holds).is_some()
     }
 
     fn insert(&mut self, digest: Digest256, now: u64, kept: u64) {
-        let entry = Entry {
+        let kept = Kept {
             from: now,
             until: now.saturating_add(kept),
-            used: false,
         };
-        if self.entries.insert(digest, entry).is_none() {
-            self.queue.push_back(digest);
-        }
-        while self.entries.len() > MAX_REMEMBERED {
-            let Some(oldest) = self.queue.pop_front() else {
-                return;
-            };
-            match self.entries.get_mut(&oldest) {
-                Some(entry) if entry.used && entry.until > now => {
-                    entry.used = false;
-                    self.queue.push_back(oldest);
-                }
-                _ => {
-                    self.entries.remove(&oldest);
-                }
-            }
-        }
+        self.0.insert(digest, kept, 1, |kept| kept.until > now);
     }
 }

@@ -3,4 +3,5 @@
 mod apr1;
 pub(crate) mod digest;
 pub mod password;
+pub(crate) mod second_chance;
 pub(crate) mod source;

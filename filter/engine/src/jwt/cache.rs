@@ -1,9 +1,9 @@
 //! Tokens that were verified lately: what a worker need not verify again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use super::verify::Token;
-use crate::credential::digest::{Digest256, DigestMap};
+use crate::credential::{digest::Digest256, second_chance::SecondChance};
 
 /// The most that the tokens of one worker may take, in bytes.
 const LIMIT: usize = 8 * 1024 * 1024;
@@ -11,56 +11,25 @@ const LIMIT: usize = 8 * 1024 * 1024;
 const ENTRY: usize = 256;
 
 /// Verified tokens by the digest of everything that their verification rested on.
-///
-/// What is dropped is chosen by second chance: the oldest goes unless it was used since it was last looked at.
-#[derive(Default)]
-pub(crate) struct Tokens {
-    entries: DigestMap<Entry>,
-    queue: VecDeque<Digest256>,
-    weight: usize,
-}
+pub(crate) struct Tokens(SecondChance<Arc<Token>>);
 
-struct Entry {
-    token: Arc<Token>,
-    weight: usize,
-    used: bool,
+impl Default for Tokens {
+    fn default() -> Self {
+        Self(SecondChance::new(LIMIT))
+    }
 }
 
 impl Tokens {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.0.len()
     }
 
     pub(crate) fn get(&mut self, key: &Digest256) -> Option<Arc<Token>> {
-        let entry = self.entries.get_mut(key)?;
-        entry.used = true;
-        Some(Arc::clone(&entry.token))
+        self.0.get(key, |_| true).map(Arc::clone)
     }
 
     pub(crate) fn insert(&mut self, key: Digest256, token: Arc<Token>) {
         let weight = token.weight().saturating_add(ENTRY);
-        if weight > LIMIT || self.entries.contains_key(&key) {
-            return;
-        }
-        while self.weight.saturating_add(weight) > LIMIT {
-            let Some(oldest) = self.queue.pop_front() else {
-                return;
-            };
-            match self.entries.get_mut(&oldest) {
-                Some(entry) if entry.used => {
-                    entry.used = false;
-                    self.queue.push_back(oldest);
-                }
-                _ => {
-                    if let Some(entry) = self.entries.remove(&oldest) {
-                        self.weight = self.weight.saturating_sub(entry.weight);
-                    }
-                }
-            }
-        }
-        self.weight = self.weight.saturating_add(weight);
-        self.queue.push_back(key);
-        let used = false;
-        self.entries.insert(key, Entry { token, weight, used });
+        self.0.insert(key, token, weight, |_| true);
     }
 }
