@@ -10,7 +10,7 @@
 
 use crate::pairs::{self, Lines};
 use crate::protobuf;
-use portcullis_engine::host::Signature;
+use portcullis_engine::host::{Signature, Signed};
 use std::ptr::{null, null_mut};
 
 /// The proxy refused a call, or answered what the ABI does not allow.
@@ -213,20 +213,20 @@ pub(crate) fn declare_string_property(name: &str) -> Result<(), HostError> {
 }
 
 /// Has Envoy verify a signature by a key in DER.
-pub(crate) fn verify_signature(
-    algorithm: Signature,
-    key: &[u8],
-    message: &[u8],
-    signature: &[u8],
-) -> Result<bool, HostError> {
-    let hash = match algorithm {
+pub(crate) fn verify_signature(signed: &Signed<'_>) -> Result<bool, HostError> {
+    let hash = match signed.algorithm {
         Signature::Es256 | Signature::Rs256 => "sha256",
         Signature::Es384 | Signature::Rs384 => "sha384",
         Signature::Es512 | Signature::Rs512 => "sha512",
     };
     // envoy.source.extensions.common.wasm.VerifySignatureArguments: hash_function = 1, public_key = 2, signature = 3,
     // clear_text = 4.
-    let arguments = protobuf::message(&[(1, hash.as_bytes()), (2, key), (3, signature), (4, message)]);
+    let arguments = protobuf::message(&[
+        (1, hash.as_bytes()),
+        (2, signed.key),
+        (3, signed.signature),
+        (4, signed.message),
+    ]);
     let result = call_foreign_function("verify_signature", &arguments.ok_or(HostError)?)?;
     protobuf::verdict(&result).ok_or(HostError)
 }

@@ -5,7 +5,7 @@ use crate::host::{self, HostError, Map};
 use crate::policies::{self, Ready};
 use crate::root::state;
 use portcullis_engine::denial::Reason;
-use portcullis_engine::host::{Attribute, Fact, Fault, Host, Signature};
+use portcullis_engine::host::{Attribute, Fact, Fault, Host, Signed};
 use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
 use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
@@ -64,14 +64,8 @@ impl Host for Envoy {
         told.map(|bytes| attribute.read(bytes).ok_or(Fault)).transpose()
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        host::verify_signature(algorithm, key, message, signature).map_err(|_| Fault)
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
+        host::verify_signature(signed).map_err(|_| Fault)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use portcullis_engine::{
     document::{ApiClient, Document, Secrets},
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     jwt::software,
     policy::Policy,
     step::Step,
@@ -33,14 +33,8 @@ impl Host for Client {
         Ok(0)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        Ok(software::verify(algorithm, key, message, signature))
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
+        Ok(software::verify(signed))
     }
 }
 

@@ -39,18 +39,24 @@ pub trait Host {
         Ok(None)
     }
 
-    /// Tells whether a signature of a message is right. `key` is a SubjectPublicKeyInfo in DER; a signature of ECDSA is an
-    /// ECDSA-Sig-Value in DER. Asked only when a policy needs it.
+    /// Tells whether a signature of a message is right. Asked only when a policy needs it.
     ///
     /// # Errors
     /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault>;
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault>;
+}
+
+/// A message with its signature, and the key that is said to have made it.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// What the key is for.
+    pub algorithm: Signature,
+    /// A SubjectPublicKeyInfo in DER (RFC 5280 §4.1).
+    pub key: &'a [u8],
+    /// What was signed.
+    pub message: &'a [u8],
+    /// Of ECDSA an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3).
+    pub signature: &'a [u8],
 }
 
 /// A signature that the proxy verifies: the name is that of RFC 7518 §3.1.

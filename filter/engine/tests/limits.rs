@@ -14,7 +14,7 @@ use std::{
 use portcullis_engine::{
     denial::Reason,
     document::{ApiClient, Document, MAX_BYTES, Secrets, User},
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     policy::{self, Policy, PolicyError},
     seal,
     transaction::{RequestHead, Transaction},
@@ -459,13 +459,7 @@ impl Host for Nobody {
         Err(Fault)
     }
 
-    fn verify_signature(
-        &self,
-        _algorithm: Signature,
-        _key: &[u8],
-        _message: &[u8],
-        _signature: &[u8],
-    ) -> Result<bool, Fault> {
+    fn verify_signature(&self, _signed: &Signed<'_>) -> Result<bool, Fault> {
         Err(Fault)
     }
 }

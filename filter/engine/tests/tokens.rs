@@ -12,7 +12,7 @@ use std::{cell::Cell, sync::Arc};
 use portcullis_engine::{
     cases::{self, Group},
     denial::Reason,
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     jwt::{algorithm::Algorithm, software},
     policy::{self, Policy},
     seal,
@@ -66,15 +66,9 @@ impl Host for Proxy {
         Ok(0)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
         self.verified.set(self.verified.get() + 1);
-        Ok(software::verify(algorithm, key, message, signature))
+        Ok(software::verify(signed))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{cell::Cell, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use portcullis_engine::{
     document::{Document, Secrets},
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     jwt::software,
     policy::Policy,
     step::Step,
@@ -71,14 +71,8 @@ impl Host for Clock {
         Ok(4)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        Ok(software::verify(algorithm, key, message, signature))
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
+        Ok(software::verify(signed))
     }
 }
 

@@ -9,7 +9,7 @@ use portcullis_engine::{
     cel,
     denial::Reason,
     document::{Document, Rule},
-    host::{Attribute, Fact, Fault, Host, Signature},
+    host::{Attribute, Fact, Fault, Host, Signed},
     http::RequestHead,
     jwt::software,
     policy,
@@ -123,14 +123,8 @@ impl Host for Proxy {
         Ok(0)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        Ok(software::verify(algorithm, key, message, signature))
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
+        Ok(software::verify(signed))
     }
 }
 

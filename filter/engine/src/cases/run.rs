@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Told, Upstream};
 use crate::{
     denial::Reason,
-    host::{Attribute, Fact, Fault, Host, Signature},
+    host::{Attribute, Fact, Fault, Host, Signed},
     jwt::software,
     policy::{Policy, decode},
     seal,
@@ -65,17 +65,11 @@ impl Host for CaseHost<'_> {
         }
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
         if self.0.verifies == Some(false) {
             return Err(Fault);
         }
-        Ok(software::verify(algorithm, key, message, signature))
+        Ok(software::verify(signed))
     }
 }
 

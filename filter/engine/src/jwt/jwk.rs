@@ -1,6 +1,6 @@
 //! Keys that verify tokens, as a JSON Web Key Set lists them (RFC 7517), each bound to the algorithms that it is for.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::Engine;
 use ed25519_dalek::VerifyingKey;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     credential::digest::Digest256,
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signature, Signed},
 };
 
 /// The longest key set, in bytes.
@@ -202,24 +202,32 @@ impl Key {
         message: &[u8],
         signature: &[u8],
     ) -> Result<bool, Fault> {
-        Ok(match (&self.material, algorithm) {
-            (Material::Rsa { spki, modulus, .. }, Algorithm::Host(algorithm)) => {
-                signature.len() == modulus.len() && host.verify_signature(algorithm, spki, message, signature)?
-            }
-            (Material::Rsa { modulus, exponent, .. }, Algorithm::Pss(hash)) => {
-                pss::verify(hash, modulus, *exponent, message, signature)
+        let (algorithm, key, signature) = match (&self.material, algorithm) {
+            (Material::Rsa { spki, modulus, .. }, Algorithm::Host(algorithm)) if signature.len() == modulus.len() => {
+                (algorithm, spki, Cow::Borrowed(signature))
             }
             (Material::Ec { spki, half }, Algorithm::Host(algorithm)) => match signature.split_at_checked(*half) {
                 Some((r, s)) if s.len() == *half && !is_zero(r) && !is_zero(s) => {
-                    host.verify_signature(algorithm, spki, message, &der::ecdsa_signature(r, s))?
+                    (algorithm, spki, Cow::Owned(der::ecdsa_signature(r, s)))
                 }
-                _ => false,
+                _ => return Ok(false),
             },
-            (Material::Ed25519(key), Algorithm::EdDsa) => signature
-                .try_into()
-                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-            (Material::Symmetric(key), Algorithm::Hmac(hash)) => is_tag(hash, key, message, signature),
-            _ => false,
+            (Material::Rsa { modulus, exponent, .. }, Algorithm::Pss(hash)) => {
+                return Ok(pss::verify(hash, modulus, *exponent, message, signature));
+            }
+            (Material::Ed25519(key), Algorithm::EdDsa) => {
+                return Ok(signature
+                    .try_into()
+                    .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()));
+            }
+            (Material::Symmetric(key), Algorithm::Hmac(hash)) => return Ok(is_tag(hash, key, message, signature)),
+            _ => return Ok(false),
+        };
+        host.verify_signature(&Signed {
+            algorithm,
+            key,
+            message,
+            signature: &signature,
         })
     }
 }

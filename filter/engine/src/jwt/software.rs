@@ -3,12 +3,18 @@
 use p256::ecdsa::signature::Verifier;
 
 use super::{algorithm::Hash, modular};
-use crate::host::Signature;
+use crate::host::{Signature, Signed};
 
 /// Tells whether a signature of a message is right; for [`crate::host::Host::verify_signature`]. A key that cannot be read verifies
 /// nothing.
 #[must_use]
-pub fn verify(algorithm: Signature, key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+pub fn verify(signed: &Signed<'_>) -> bool {
+    let Signed {
+        algorithm,
+        key,
+        message,
+        signature,
+    } = *signed;
     match algorithm {
         Signature::Es256 => point(key, 65).is_some_and(|point| {
             let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point);

@@ -16,7 +16,7 @@ use portcullis_engine::{
     credential::password::PasswordHash,
     denial::Reason,
     document::{Action, Authorization, Document, Expression, Rule, Secrets, VERSION},
-    host::{Attribute, Fact, Fault, Host, Signature},
+    host::{Attribute, Fact, Fault, Host, Signed},
     http::{
         RequestHead, cookie,
         origin::{Origin, Pattern},
@@ -182,13 +182,7 @@ impl Host for Silent {
         Ok((attribute == Attribute::RequestTime).then_some(Fact::Number(0)))
     }
 
-    fn verify_signature(
-        &self,
-        _algorithm: Signature,
-        _key: &[u8],
-        _message: &[u8],
-        _signature: &[u8],
-    ) -> Result<bool, Fault> {
+    fn verify_signature(&self, _signed: &Signed<'_>) -> Result<bool, Fault> {
         Err(Fault)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use portcullis_engine::{
     cases,
     denial::Reason,
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     jwt::{
         claims,
         json::{self, Value},
@@ -38,14 +38,8 @@ impl Host for Proxy {
         Ok(0)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: Signature,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, Fault> {
-        Ok(software::verify(algorithm, key, message, signature))
+    fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
+        Ok(software::verify(signed))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use portcullis_engine::{
-    host::{Fault, Host, Signature},
+    host::{Fault, Host, Signed},
     transaction::RequestHead,
 };
 
@@ -295,13 +295,7 @@ impl Host for Sent {
         Ok(self.random)
     }
 
-    fn verify_signature(
-        &self,
-        _algorithm: Signature,
-        _key: &[u8],
-        _message: &[u8],
-        _signature: &[u8],
-    ) -> Result<bool, Fault> {
+    fn verify_signature(&self, _signed: &Signed<'_>) -> Result<bool, Fault> {
         Err(Fault)
     }
 }
