@@ -6,11 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long after the last event files are read: a new file may come with others, as a route with its policy.
+/// How long after the last event files are read: a policy that moves from one file to another is in neither meanwhile.
 pub(crate) const QUIET: Duration = Duration::from_millis(30);
-
-/// The same if all that happened is that one file, which was there before, was written to the end or replaced.
-pub(crate) const QUIET_EDIT: Duration = Duration::from_millis(10);
 
 /// How long a file that is being written is waited for: half a policy may be a valid policy.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(400);
@@ -34,29 +31,11 @@ pub(crate) enum Change {
 pub(crate) struct Debounce {
     burst: Option<(Instant, Instant)>,
     writing: HashSet<PathBuf>,
-    touched: Touched,
-}
-
-/// What a burst is about.
-#[derive(Debug, Default)]
-enum Touched {
-    #[default]
-    Nothing,
-    /// One file that was there before.
-    Edited(PathBuf),
-    More,
 }
 
 impl Debounce {
-    /// Takes an event in; `edit` says that its file was there before the burst and still is.
-    pub(crate) fn note(&mut self, now: Instant, change: Change, edit: bool) {
-        self.touched = match (&change, std::mem::take(&mut self.touched)) {
-            (Change::Writing(path) | Change::Settled(path), Touched::Nothing) if edit => Touched::Edited(path.clone()),
-            (Change::Writing(path) | Change::Settled(path), Touched::Edited(same)) if edit && same == *path => {
-                Touched::Edited(same)
-            }
-            _ => Touched::More,
-        };
+    /// Takes an event in.
+    pub(crate) fn note(&mut self, now: Instant, change: Change) {
         match change {
             Change::Writing(path) => {
                 self.writing.insert(path);
@@ -73,11 +52,7 @@ impl Debounce {
     /// When files are to be read, unless more events come.
     pub(crate) fn due(&self) -> Option<Instant> {
         let (first, last) = self.burst?;
-        let wait = match &self.touched {
-            _ if !self.writing.is_empty() => PATIENCE,
-            Touched::Edited(_) => QUIET_EDIT,
-            Touched::Nothing | Touched::More => QUIET,
-        };
+        let wait = if self.writing.is_empty() { QUIET } else { PATIENCE };
         Some((last + wait).min(first + LONGEST))
     }
 
@@ -85,7 +60,6 @@ impl Debounce {
     pub(crate) fn clear(&mut self) {
         self.burst = None;
         self.writing.clear();
-        self.touched = Touched::Nothing;
     }
 }
 
@@ -102,8 +76,8 @@ mod tests {
         let start = Instant::now();
         let mut debounce = Debounce::default();
         assert_eq!(debounce.due(), None);
-        debounce.note(start, Change::Other, false);
-        debounce.note(at(start, 20), Change::Other, false);
+        debounce.note(start, Change::Other);
+        debounce.note(at(start, 20), Change::Other);
         assert_eq!(debounce.due(), Some(at(start, 20) + QUIET));
         debounce.clear();
         assert_eq!(debounce.due(), None);
@@ -113,9 +87,9 @@ mod tests {
     fn a_writer_is_waited_for_until_it_closes_the_file() {
         let start = Instant::now();
         let mut debounce = Debounce::default();
-        debounce.note(start, Change::Writing("a".into()), false);
+        debounce.note(start, Change::Writing("a".into()));
         assert_eq!(debounce.due(), Some(start + PATIENCE));
-        debounce.note(at(start, 5), Change::Settled("a".into()), false);
+        debounce.note(at(start, 5), Change::Settled("a".into()));
         assert_eq!(debounce.due(), Some(at(start, 5) + QUIET));
     }
 
@@ -123,9 +97,9 @@ mod tests {
     fn one_writer_that_is_done_does_not_speak_for_another() {
         let start = Instant::now();
         let mut debounce = Debounce::default();
-        debounce.note(start, Change::Writing("a".into()), false);
-        debounce.note(start, Change::Writing("b".into()), false);
-        debounce.note(start, Change::Settled("a".into()), false);
+        debounce.note(start, Change::Writing("a".into()));
+        debounce.note(start, Change::Writing("b".into()));
+        debounce.note(start, Change::Settled("a".into()));
         assert_eq!(debounce.due(), Some(start + PATIENCE));
     }
 
@@ -134,27 +108,8 @@ mod tests {
         let start = Instant::now();
         let mut debounce = Debounce::default();
         for milliseconds in (0..2000).step_by(10) {
-            debounce.note(at(start, milliseconds), Change::Writing("a".into()), false);
+            debounce.note(at(start, milliseconds), Change::Writing("a".into()));
         }
         assert_eq!(debounce.due(), Some(start + LONGEST));
-    }
-
-    #[test]
-    fn an_edit_of_one_file_is_waited_for_less_than_files_that_may_belong_together() {
-        let start = Instant::now();
-        let mut debounce = Debounce::default();
-        debounce.note(start, Change::Writing("a".into()), true);
-        assert_eq!(debounce.due(), Some(start + PATIENCE));
-        debounce.note(start, Change::Settled("a".into()), true);
-        assert_eq!(debounce.due(), Some(start + QUIET_EDIT));
-        debounce.note(start, Change::Settled("b".into()), true);
-        assert_eq!(debounce.due(), Some(start + QUIET), "two files");
-        debounce.clear();
-        debounce.note(start, Change::Settled("a".into()), false);
-        assert_eq!(debounce.due(), Some(start + QUIET), "a new file, or one that is gone");
-        debounce.clear();
-        debounce.note(start, Change::Settled("a".into()), true);
-        debounce.note(start, Change::Other, false);
-        assert_eq!(debounce.due(), Some(start + QUIET), "something else happened");
     }
 }

@@ -78,8 +78,7 @@ impl Watch {
             tokio::select! {
                 change = self.changes.recv() => {
                     if let Some(change) = change {
-                        let known = self.is_edit(&change);
-                        self.debounce.note(Instant::now(), change, known);
+                        self.debounce.note(Instant::now(), change);
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {
@@ -94,22 +93,11 @@ impl Watch {
                     let now = prints(self.source.files().0);
                     if now != self.seen {
                         self.seen = now;
-                        self.debounce.note(Instant::now(), Change::Other, false);
+                        self.debounce.note(Instant::now(), Change::Other);
                     }
                 }
             }
         }
-    }
-
-    /// Whether a change is one of a file that was there and still is.
-    fn is_edit(&self, change: &Change) -> bool {
-        let (Change::Writing(path) | Change::Settled(path)) = change else {
-            return false;
-        };
-        self.seen
-            .iter()
-            .any(|print| print.path == *path && print.state.is_some())
-            && path.is_file()
     }
 
     fn interval(&self) -> Duration {
