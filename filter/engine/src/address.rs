@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::http::origin::parse_port;
+use crate::{http::origin::parse_port, policy::told};
 
 /// The address from which a request came, as the proxy determined it. Only what a [`crate::host::Host`] tells makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +56,12 @@ fn without_zone(text: &str) -> &str {
 pub fn parse_network(text: &str) -> Result<IpNet, Option<String>> {
     let Some((address, length)) = text.split_once('/') else {
         return Err(text.parse::<IpAddr>().ok().map(|address| match address {
-            IpAddr::V4(_) => format!("{address}/32"),
-            IpAddr::V6(_) => format!("{address}/128"),
+            IpAddr::V4(_) => told!("{address}/32"),
+            IpAddr::V6(_) => told!("{address}/128"),
         }));
     };
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Err(padded(address).map(|address| format!("{address}/{length}")));
+        return Err(padded(address).map(|address| told!("{address}/{length}")));
     };
     let digits_only = (1..=3).contains(&length.len()) && length.bytes().all(|byte| byte.is_ascii_digit());
     let network = length

@@ -18,7 +18,7 @@ use crate::{
     host::Host,
     http::header::is_field_value,
     identity::{self, IdentityHeaders},
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
     request::Request,
 };
 
@@ -174,8 +174,8 @@ fn digest(key: &[u8]) -> Digest256 {
 fn compile_sources(sources: &[KeySource]) -> Result<Vec<Source>, PolicyError> {
     at_most(EXTRACT_FROM, "sources", sources.len(), MAX_SOURCES)?;
     if sources.is_empty() {
-        let message = "a key must be looked for somewhere".to_owned();
-        return Err(PolicyError::new(EXTRACT_FROM.to_owned(), "no-key-source", message));
+        let message = told!("a key must be looked for somewhere");
+        return Err(PolicyError::new(told!("{EXTRACT_FROM}"), "no-key-source", message));
     }
     let sources = sources.iter();
     sources
@@ -185,27 +185,27 @@ fn compile_sources(sources: &[KeySource]) -> Result<Vec<Source>, PolicyError> {
 
 fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyError> {
     at_most(CREDENTIALS, "clients", clients.len(), MAX_CLIENTS)?;
-    let error = |code, message| PolicyError::new(CREDENTIALS.to_owned(), code, message);
+    let error = |code, message| PolicyError::new(told!("{CREDENTIALS}"), code, message);
     let mut ids: Vec<&str> = clients.iter().map(|client| client.id.as_str()).collect();
     ids.sort_unstable();
     if let Some([id, _]) = ids.array_windows().find(|[one, other]| one == other) {
-        return Err(error("duplicate-client-id", format!("client {id:?} is listed twice")));
+        return Err(error("duplicate-client-id", told!("client {id:?} is listed twice")));
     }
     let mut compiled = Clients::with_capacity_and_hasher(clients.len(), Default::default());
     let empty = digest(b"");
     for client in clients {
         let id = client.id.as_str();
         if id.is_empty() || id.len() > 253 || !is_field_value(id.as_bytes()) {
-            return Err(error("invalid-client-id", format!("{id:?} cannot name a client")));
+            return Err(error("invalid-client-id", told!("{id:?} cannot name a client")));
         }
         let Some(key) = from_hex(client.sha256.as_bytes()) else {
             return Err(error(
                 "invalid-key-digest",
-                format!("the key of client {id:?} is not a SHA-256 in hex"),
+                told!("the key of client {id:?} is not a SHA-256 in hex"),
             ));
         };
         if key == empty {
-            return Err(error("empty-api-key", format!("the key of client {id:?} is empty")));
+            return Err(error("empty-api-key", told!("the key of client {id:?} is empty")));
         }
         let compiled_client = Client {
             id: id.into(),
@@ -214,7 +214,7 @@ fn compile_clients(clients: &[document::ApiClient]) -> Result<Clients, PolicyErr
         if let Some(Client { id: other, .. }) = compiled.insert(key, compiled_client) {
             return Err(error(
                 "duplicate-api-key",
-                format!("clients {other:?} and {id:?} have the same key"),
+                told!("clients {other:?} and {id:?} have the same key"),
             ));
         }
     }

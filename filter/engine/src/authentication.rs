@@ -10,7 +10,7 @@ use crate::{
     http::{RequestHead, header::same_to_backend},
     identity::{IdentityHeaders, Principal},
     jwt::{Jwt, KnownToken},
-    policy::PolicyError,
+    policy::{PolicyError, told},
     request::Request,
     step::LocalReply,
     transaction::refuse,
@@ -48,7 +48,7 @@ impl Identity {
 impl Authentication {
     pub(crate) fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
         let stray = |secrets: bool, what: &str| {
-            let message = format!("{what} come without the authentication that they are for");
+            let message = told!("{what} come without the authentication that they are for");
             if secrets {
                 Err(PolicyError::new(String::new(), "stray-secrets", message))
             } else {
@@ -79,9 +79,9 @@ impl Authentication {
     }
 
     fn check_alternatives(&self) -> Result<(), PolicyError> {
-        let error = |path, code, message: &str| Err(PolicyError::new(path, code, message.to_owned()));
+        let error = |path, code, message: &str| Err(PolicyError::new(path, code, told!("{message}")));
         for (index, method) in self.any_of.iter().enumerate() {
-            let path = format!("anyOf[{index}]");
+            let path = told!("anyOf[{index}]");
             if !self.is_configured(*method) {
                 return error(path, "method-not-configured", "this method is not configured");
             }
@@ -91,12 +91,12 @@ impl Authentication {
         }
         if self.any_of.len() == 1 {
             let message = "a choice needs two methods at least";
-            return error("anyOf".to_owned(), "too-few-methods", message);
+            return error(told!("anyOf"), "too-few-methods", message);
         }
         if self.any_of.contains(&Method::Jwt) && self.jwt.as_ref().is_some_and(Jwt::admits_anybody) {
             let message =
                 "a method that lets anybody in makes the others pointless; set neither jwt.optional nor jwt.failOpen";
-            return error("anyOf".to_owned(), "optional-alternative", message);
+            return error(told!("anyOf"), "optional-alternative", message);
         }
         let (client, user) = (self.forward(Method::ApiKey), self.forward(Method::BasicAuth));
         if let (Some(client), Some(user)) = (client, user)
@@ -104,14 +104,14 @@ impl Authentication {
             && !self.are_alternatives(Method::ApiKey, Method::BasicAuth)
         {
             let message = "one header cannot carry the client's id and the user's name";
-            let path = "basicAuth.forwardUsernameHeader".to_owned();
+            let path = told!("basicAuth.forwardUsernameHeader");
             return error(path, "duplicate-identity-header", message);
         }
         for (method, header) in [(Method::ApiKey, client), (Method::BasicAuth, user)] {
             let claims = self.jwt.as_ref().zip(header);
             if claims.is_some_and(|(jwt, header)| jwt.sets(header)) && !self.are_alternatives(method, Method::Jwt) {
                 let message = "one header cannot carry a claim and the identity of another method";
-                return error("jwt.providers".to_owned(), "duplicate-identity-header", message);
+                return error(told!("jwt.providers"), "duplicate-identity-header", message);
             }
         }
         Ok(())

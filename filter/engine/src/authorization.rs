@@ -19,7 +19,7 @@ use crate::{
     http::header::{is_field_value, is_token},
     identity::{Forwarded, IdentityHeaders},
     jwt::{Jwt, KnownToken},
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
     request::Request,
     texts::Texts,
 };
@@ -224,12 +224,12 @@ impl Rule {
         denied: &DeniedHeaders,
         jwt: Option<&Jwt>,
     ) -> Result<Self, PolicyError> {
-        let at = format!("{RULES}[{index}]");
+        let at = told!("{RULES}[{index}]");
         if rule.name.is_empty() || rule.name.len() > MAX_NAME || !is_field_value(rule.name.as_bytes()) {
             return Err(PolicyError::new(
-                format!("{at}.name"),
+                told!("{at}.name"),
                 "invalid-rule-name",
-                format!("the name of a rule has 1 to {MAX_NAME} bytes and no control character"),
+                told!("the name of a rule has 1 to {MAX_NAME} bytes and no control character"),
             ));
         }
         let conditions = [
@@ -242,11 +242,11 @@ impl Rule {
         ];
         if !conditions.contains(&true) {
             return Err(PolicyError::new(
-                format!("{at}.principal.clientCIDRs"),
+                told!("{at}.principal.clientCIDRs"),
                 "empty-rule",
-                "a rule without a condition would match every request".to_owned(),
+                told!("a rule without a condition would match every request"),
             )
-            .fix("write \"0.0.0.0/0\" and \"::/0\" for every client".to_owned()));
+            .fix(told!("write \"0.0.0.0/0\" and \"::/0\" for every client")));
         }
         let methods = rule.methods.iter().enumerate();
         let headers = rule.headers.iter().enumerate();
@@ -264,19 +264,19 @@ impl Rule {
             clients: compile_clients(&at, &rule.client_cidrs)?,
             headers: headers
                 .map(|(j, header)| {
-                    let at = format!("{at}.principal.headers[{j}]");
+                    let at = told!("{at}.principal.headers[{j}]");
                     HeaderRule::compile(&at, rule.action, header, denied)
                 })
                 .collect::<Result<_, _>>()?,
             cel: rule
                 .cel
                 .as_ref()
-                .map(|cel| Condition::compile(&format!("{at}.cel"), rule.action, cel))
+                .map(|cel| Condition::compile(&told!("{at}.cel"), rule.action, cel))
                 .transpose()?,
             token: rule
                 .jwt
                 .as_ref()
-                .map(|asked| ClaimRule::compile(&format!("{at}.principal.jwt"), rule.action, asked, jwt))
+                .map(|asked| ClaimRule::compile(&told!("{at}.principal.jwt"), rule.action, asked, jwt))
                 .transpose()?,
         })
     }
@@ -345,11 +345,11 @@ fn compile_method(at: &str, index: usize, method: &str) -> Result<Box<[u8]>, Pol
         return Ok(method.as_bytes().into());
     }
     Err(PolicyError::new(
-        format!("{at}.operation.methods[{index}]"),
+        told!("{at}.operation.methods[{index}]"),
         "invalid-method",
-        format!("{method:?} is not a method"),
+        told!("{method:?} is not a method"),
     )
-    .fix("write a method such as \"GET\"".to_owned()))
+    .fix(told!("write a method such as \"GET\"")))
 }
 
 fn compile_clients(at: &str, cidrs: &Texts) -> Result<Option<NetworkSet>, PolicyError> {
@@ -358,12 +358,12 @@ fn compile_clients(at: &str, cidrs: &Texts) -> Result<Option<NetworkSet>, Policy
     }
     let networks = NetworkSet::parse(cidrs.iter()).map_err(|NoNetwork { index, text, fix }| {
         let error = PolicyError::new(
-            format!("{at}.principal.clientCIDRs[{index}]"),
+            told!("{at}.principal.clientCIDRs[{index}]"),
             "invalid-cidr",
-            format!("{text:?} is not a CIDR"),
+            told!("{text:?} is not a CIDR"),
         );
         match fix {
-            Some(fix) => error.fix(format!("write {fix:?}")),
+            Some(fix) => error.fix(told!("write {fix:?}")),
             None => error,
         }
     });

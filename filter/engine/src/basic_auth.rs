@@ -20,7 +20,7 @@ use crate::{
         header::{is_field_value, trim},
     },
     identity::{self, IdentityHeaders},
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
     request::Request,
     worker::{Credential, Hashing, Unchecked, Worker},
 };
@@ -75,10 +75,7 @@ impl BasicAuth {
         let mut users = users.iter().map(User::compile).collect::<Result<Vec<_>, _>>()?;
         users.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         if let Some([user, _]) = users.array_windows().find(|[one, other]| one.name == other.name) {
-            return Err(invalid(
-                "duplicate-user",
-                format!("user {:?} is listed twice", user.name),
-            ));
+            return Err(invalid("duplicate-user", told!("user {:?} is listed twice", user.name)));
         }
         let mut decoys: Vec<PasswordHash> = Vec::new();
         for User { hash, .. } in &users {
@@ -89,7 +86,7 @@ impl BasicAuth {
             if decoys.iter().map(PasswordHash::cost).sum::<u32>() > MAX_COST {
                 let message = "the users' password hashes are of so many sorts that a refusal, which computes one of each, would \
                                hold every request of a worker up";
-                return Err(invalid("password-hashes-too-costly", message.to_owned()).fix(format!(
+                return Err(invalid("password-hashes-too-costly", told!("{message}")).fix(told!(
                     "hash all passwords alike: htpasswd -nB -C {MAX_BCRYPT_COST} NAME"
                 )));
             }
@@ -172,7 +169,7 @@ impl User {
         if !valid {
             return Err(invalid(
                 "invalid-user-name",
-                format!(
+                told!(
                     "{name:?} cannot name a user: 1 to {MAX_USER_NAME} bytes, no colon, no control character, no space around"
                 ),
             ));
@@ -190,29 +187,29 @@ impl User {
 }
 
 fn invalid(code: &'static str, message: String) -> PolicyError {
-    PolicyError::new(USERS.to_owned(), code, message)
+    PolicyError::new(told!("{USERS}"), code, message)
 }
 
 fn unusable(name: &str, reason: Unusable) -> PolicyError {
     match reason {
         Unusable::TooCostly => invalid(
             "password-hash-too-costly",
-            format!(
+            told!(
                 "the password hash of user {name:?} would hold every request of a worker up: the most is cost {MAX_BCRYPT_COST} \
                  of bcrypt and {MAX_SHA_CRYPT_ROUNDS} rounds of SHA-crypt"
             ),
         )
-        .fix(format!("hash the password anew: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
+        .fix(told!("hash the password anew: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
         Unusable::Malformed => invalid(
             "invalid-password-hash",
-            format!("the password hash of user {name:?} is cut off or misspelt: no password can match it"),
+            told!("the password hash of user {name:?} is cut off or misspelt: no password can match it"),
         )
-        .fix(format!("hash the password anew: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
+        .fix(told!("hash the password anew: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
         Unusable::Unsupported => invalid(
             "unsupported-password-hash",
-            format!("the password of user {name:?} is not hashed as {{SHA}}, bcrypt ($2y$), $apr1$, $5$ or $6$"),
+            told!("the password of user {name:?} is not hashed as {{SHA}}, bcrypt ($2y$), $apr1$, $5$ or $6$"),
         )
-        .fix(format!("hash the password: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
+        .fix(told!("hash the password: htpasswd -nB -C {MAX_BCRYPT_COST} {name}")),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
         header::{is_token, is_token_list, trim},
         origin::{self, Origin, Pattern},
     },
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
     step::HeaderEdit,
 };
 
@@ -91,7 +91,7 @@ impl Cors {
         let (mut any, mut named, mut unnamed) = (false, Vec::new(), Vec::new());
         for (index, text) in document.allow_origins.iter().enumerate() {
             match Pattern::parse(text)
-                .ok_or_else(|| origin::invalid_pattern(format!("cors.allowOrigins[{index}]"), text))?
+                .ok_or_else(|| origin::invalid_pattern(told!("cors.allowOrigins[{index}]"), text))?
             {
                 Pattern::Any => any = true,
                 pattern if pattern.names_no_host() => unnamed.push(pattern),
@@ -273,9 +273,9 @@ fn compile_list<'a>(field: &str, code: &'static str, entries: &'a [String]) -> R
     for (index, entry) in entries.iter().enumerate() {
         if !is_token_list(entry.as_bytes()) {
             return Err(PolicyError::new(
-                format!("{field}[{index}]"),
+                told!("{field}[{index}]"),
                 code,
-                format!("{entry:?} is not a name"),
+                told!("{entry:?} is not a name"),
             ));
         }
         tokens.extend(entry.as_bytes().split(|byte| *byte == b',').map(trim));

@@ -12,7 +12,7 @@ use crate::{
         RequestHead, Single,
         origin::{self, Origin, Pattern},
     },
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
     request::Request,
 };
 
@@ -66,15 +66,14 @@ impl Csrf {
         let listed = &document.additional_origins;
         at_most("csrf.additionalOrigins", "origins", listed.len(), MAX_ORIGINS)?;
         let origins = listed.iter().enumerate().map(|(index, text)| {
-            Pattern::parse(text)
-                .ok_or_else(|| origin::invalid_pattern(format!("csrf.additionalOrigins[{index}]"), text))
+            Pattern::parse(text).ok_or_else(|| origin::invalid_pattern(told!("csrf.additionalOrigins[{index}]"), text))
         });
         let shadow = document.shadow_fraction;
         if shadow.is_some_and(|share| share.denominator == 0 || share.numerator > share.denominator) {
             return Err(PolicyError::new(
-                "csrf.shadowFraction".to_owned(),
+                told!("csrf.shadowFraction"),
                 "invalid-fraction",
-                "the numerator is at most the denominator, and that at least 1".to_owned(),
+                told!("the numerator is at most the denominator, and that at least 1"),
             ));
         }
         Ok(Self {

@@ -10,7 +10,7 @@ use crate::{
         header::{is_envoy, is_framing, is_token, is_told_by_proxy, same_to_backend, trim},
     },
     jwt::KnownToken,
-    policy::PolicyError,
+    policy::{PolicyError, told},
     step::{HeaderEdit, Text},
 };
 
@@ -129,12 +129,12 @@ impl IdentityHeaders {
 pub(crate) fn compile_forward(path: &str, name: &str) -> Result<Box<[u8]>, PolicyError> {
     let bytes = name.as_bytes();
     if !is_token(bytes) || bytes.len() > MAX_NAME {
-        let message = format!("{name:?} is not a header name");
-        return Err(PolicyError::new(path.to_owned(), "invalid-header-name", message));
+        let message = told!("{name:?} is not a header name");
+        return Err(PolicyError::new(told!("{path}"), "invalid-header-name", message));
     }
     if is_framing(bytes) || is_envoy(bytes) {
-        let message = format!("{name:?} frames the request or steers the proxy; it cannot carry an id");
-        return Err(PolicyError::new(path.to_owned(), "reserved-header-name", message));
+        let message = told!("{name:?} frames the request or steers the proxy; it cannot carry an id");
+        return Err(PolicyError::new(told!("{path}"), "reserved-header-name", message));
     }
     Ok(bytes.to_ascii_lowercase().into())
 }

@@ -69,13 +69,28 @@ impl PolicyError {
     }
 }
 
+/// Whether this build tells what is wrong with a policy. A filter does not: the controller told its author before.
+pub(crate) const TELLS: bool = cfg!(any(not(target_family = "wasm"), feature = "cases"));
+
+/// Writes a text for the author of a policy, as `format!` does; in a filter, where nobody reads it, an empty one.
+macro_rules! told {
+    ($($text:tt)+) => {
+        if $crate::policy::TELLS {
+            ::std::fmt::format(::std::format_args!($($text)+))
+        } else {
+            ::std::string::String::new()
+        }
+    };
+}
+pub(crate) use told;
+
 /// Refuses a list that is longer than its cap: the caps keep compiling a document under five milliseconds.
 pub(crate) fn at_most(path: &str, what: &str, count: usize, most: usize) -> Result<(), PolicyError> {
     if count <= most {
         return Ok(());
     }
-    let message = format!("{count} {what} are more than the {most} that one policy may have");
-    Err(PolicyError::new(path.to_owned(), "too-many", message))
+    let message = told!("{count} {what} are more than the {most} that one policy may have");
+    Err(PolicyError::new(told!("{path}"), "too-many", message))
 }
 
 impl Policy {
@@ -90,7 +105,7 @@ impl Policy {
     fn compile_as(id: String, document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
         let whole = |code, message| PolicyError::new(String::new(), code, message);
         if document.version != document::VERSION {
-            let message = format!(
+            let message = told!(
                 "version {} of the document is not {}",
                 document.version,
                 document::VERSION
@@ -100,13 +115,13 @@ impl Policy {
         if !is_policy_name(&document.policy) {
             return Err(whole(
                 "invalid-policy-name",
-                format!("{:?} is not a policy's name", document.policy),
+                told!("{:?} is not a policy's name", document.policy),
             ));
         }
         if secrets.salt.len() > MAX_SALT || !secrets.salt.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(whole(
                 "invalid-salt",
-                format!("the salt is not up to {MAX_SALT} hex digits"),
+                told!("the salt is not up to {MAX_SALT} hex digits"),
             ));
         }
         let authentication = Authentication::compile(document, secrets)?;
@@ -177,7 +192,7 @@ fn identity(document: &Document, secrets: &Secrets) -> Result<String, PolicyErro
 /// Compiles a policy that stands in another one, as its `name`. Its identity is its own, so that what a worker remembers of a
 /// baseline serves all routes that it covers.
 fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) -> Result<Option<Policy>, PolicyError> {
-    let error = |code, message: &str| PolicyError::new(name.to_owned(), code, message.to_owned());
+    let error = |code, message: &str| PolicyError::new(told!("{name}"), code, told!("{message}"));
     let document = match (document, secrets) {
         (None, None) => return Ok(None),
         (None, Some(_)) => {
@@ -203,7 +218,7 @@ fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) ->
         .and_then(|id| Policy::compile_as(id, document, secrets))
         .map(Some)
         .map_err(|at| PolicyError {
-            path: format!("{name}.{}", at.path).trim_end_matches('.').to_owned(),
+            path: told!("{}", format!("{name}.{}", at.path).trim_end_matches('.')),
             ..at
         })
 }

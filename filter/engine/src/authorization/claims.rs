@@ -9,7 +9,7 @@ use crate::{
         Jwt, KnownToken, claims,
         json::{Number, Object, Value},
     },
-    policy::PolicyError,
+    policy::{PolicyError, told},
 };
 
 /// The longest name of a claim or a scope, in bytes.
@@ -56,24 +56,24 @@ impl ClaimRule {
         asked: &JwtPrincipal,
         jwt: Option<&Jwt>,
     ) -> Result<Self, PolicyError> {
-        let error = |field: &str, code, message: String| Err(PolicyError::new(format!("{at}.{field}"), code, message));
+        let error = |field: &str, code, message: String| Err(PolicyError::new(told!("{at}.{field}"), code, message));
         let provider = jwt.and_then(|jwt| jwt.names().position(|name| name == asked.provider));
         let Some(provider) = provider else {
-            let message = format!("{:?} is none of jwt.providers", asked.provider);
+            let message = told!("{:?} is none of jwt.providers", asked.provider);
             return error("provider", "unknown-provider", message);
         };
         if asked.claims.is_empty() && asked.scopes.is_empty() {
-            let message = "neither a claim nor a scope is asked for".to_owned();
+            let message = told!("neither a claim nor a scope is asked for");
             return error("claims", "empty-jwt-principal", message);
         }
         for (index, scope) in asked.scopes.iter().enumerate() {
             if scope.is_empty() || scope.len() > MAX_NAME || scope.contains(' ') {
-                let message = format!("a scope has 1 to {MAX_NAME} bytes and no space: {scope:?}");
-                return error(&format!("scopes[{index}]"), "invalid-scope", message);
+                let message = told!("a scope has 1 to {MAX_NAME} bytes and no space: {scope:?}");
+                return error(&told!("scopes[{index}]"), "invalid-scope", message);
             }
         }
         let claims = asked.claims.iter().enumerate();
-        let claims = claims.map(|(index, claim)| Claim::compile(&format!("{at}.claims[{index}]"), claim));
+        let claims = claims.map(|(index, claim)| Claim::compile(&told!("{at}.claims[{index}]"), claim));
         Ok(Self {
             provider,
             action,
@@ -101,18 +101,18 @@ impl ClaimRule {
 
 impl Claim {
     fn compile(at: &str, claim: &ClaimMatch) -> Result<Self, PolicyError> {
-        let error = |field: &str, code, message: String| PolicyError::new(format!("{at}.{field}"), code, message);
+        let error = |field: &str, code, message: String| PolicyError::new(told!("{at}.{field}"), code, message);
         if claim.name.is_empty() || claim.name.len() > MAX_NAME {
-            let message = format!("a claim's name has 1 to {MAX_NAME} bytes");
+            let message = told!("a claim's name has 1 to {MAX_NAME} bytes");
             return Err(error("name", "invalid-claim-name", message));
         }
         if claim.values.is_empty() || claim.values.iter().any(|value| value.len() > MAX_VALUE) {
-            let message = format!("a claim has one value to have at least, of at most {MAX_VALUE} bytes");
+            let message = told!("a claim has one value to have at least, of at most {MAX_VALUE} bytes");
             return Err(error("values", "invalid-claim-values", message));
         }
         if claim.value_type == ClaimType::String && SCOPES.contains(&claim.name.as_str()) {
-            let message = format!("{:?} is a list of scopes, which is never one text", claim.name);
-            let fix = "write the scope under scopes, or valueType: StringArray".to_owned();
+            let message = told!("{:?} is a list of scopes, which is never one text", claim.name);
+            let fix = told!("write the scope under scopes, or valueType: StringArray");
             return Err(error("valueType", "scope-is-a-list", message).fix(fix));
         }
         Ok(Self {

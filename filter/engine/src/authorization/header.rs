@@ -12,7 +12,7 @@ use crate::{
         RequestHead,
         header::{is_field_value, is_token, same_to_backend, trim},
     },
-    policy::PolicyError,
+    policy::{PolicyError, told},
 };
 
 /// The longest name, in bytes.
@@ -245,36 +245,35 @@ fn bare_host(host: &str) -> &str {
 fn check(at: &str, header: &HeaderMatch) -> Result<(), PolicyError> {
     let name = header.name.to_ascii_lowercase();
     if name.len() > MAX_NAME || !(is_token(name.as_bytes()) || PSEUDO.contains(&name.as_str())) {
-        let message = format!("{:?} is not a header name", header.name);
-        return Err(PolicyError::new(format!("{at}.name"), "invalid-header-name", message));
+        let message = told!("{:?} is not a header name", header.name);
+        return Err(PolicyError::new(told!("{at}.name"), "invalid-header-name", message));
     }
     if header.values.is_empty() {
-        let message = "a header without a value to have would match no request".to_owned();
-        return Err(PolicyError::new(format!("{at}.values"), "empty-values", message));
+        let message = told!("a header without a value to have would match no request");
+        return Err(PolicyError::new(told!("{at}.values"), "empty-values", message));
     }
     for (index, value) in header.values.iter().enumerate() {
-        let error =
-            |message: String| PolicyError::new(format!("{at}.values[{index}]"), "invalid-header-value", message);
+        let error = |message: String| PolicyError::new(told!("{at}.values[{index}]"), "invalid-header-value", message);
         let trimmed = value.trim_matches([' ', '\t']);
         if value.len() > MAX_VALUE {
-            return Err(error(format!("the value is longer than {MAX_VALUE} bytes")));
+            return Err(error(told!("the value is longer than {MAX_VALUE} bytes")));
         }
         if !is_field_value(value.as_bytes()) {
-            return Err(error("no header's value has a control character".to_owned()));
+            return Err(error(told!("no header's value has a control character")));
         }
         if trimmed != value {
-            let message = "no header's value begins or ends with a space".to_owned();
-            return Err(error(message).fix(format!("write {trimmed:?}")));
+            let message = told!("no header's value begins or ends with a space");
+            return Err(error(message).fix(told!("write {trimmed:?}")));
         }
         let bare = bare_host(value);
         if name.as_bytes() == b"host" || name.as_bytes() == AUTHORITY {
             if value.contains('*') {
-                let message = format!("{value:?} is compared as it stands, and no host holds a \"*\"");
-                return Err(error(message).fix("write each host, or name the hosts in the route".to_owned()));
+                let message = told!("{value:?} is compared as it stands, and no host holds a \"*\"");
+                return Err(error(message).fix(told!("write each host, or name the hosts in the route")));
             }
             if bare != value {
-                let message = format!("no request has the host {value:?}: ports and dots at the end are cut off");
-                return Err(error(message).fix(format!("write {bare:?}")));
+                let message = told!("no request has the host {value:?}: ports and dots at the end are cut off");
+                return Err(error(message).fix(told!("write {bare:?}")));
             }
         }
     }

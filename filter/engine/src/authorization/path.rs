@@ -5,7 +5,7 @@ use crate::{
     document::{Action, PathMatch, PathMatchType},
     host::Host,
     http::path::{decodings, normalized, split},
-    policy::PolicyError,
+    policy::{PolicyError, told},
     request::Request,
 };
 
@@ -44,7 +44,7 @@ impl PathRule {
     /// Compiles a condition of a rule with that action; `rule` is the rule's place.
     pub(crate) fn compile(rule: &str, action: Action, path: &PathMatch) -> Result<Self, PolicyError> {
         let pattern = Pattern::compile(path).map_err(|error| PolicyError {
-            path: format!("{rule}.operation.path.value"),
+            path: told!("{rule}.operation.path.value"),
             ..error
         })?;
         Ok(Self {
@@ -85,29 +85,30 @@ impl Pattern {
         if value.len() > MAX_VALUE {
             return Err(error(
                 "invalid-path",
-                format!("the value is longer than {MAX_VALUE} bytes"),
+                told!("the value is longer than {MAX_VALUE} bytes"),
             ));
         }
         if path.r#type == PathMatchType::RegularExpression {
             return Regex::compile(value).map(Self::Regex).map_err(|fault| match fault {
                 RegexError::Invalid(message) => error("invalid-regex", message),
-                RegexError::TooLarge => error("regex-too-large", "it is too large when compiled".to_owned())
-                    .fix("write smaller repetition counts, or several rules".to_owned()),
+                RegexError::TooLarge => error("regex-too-large", told!("it is too large when compiled"))
+                    .fix(told!("write smaller repetition counts, or several rules")),
             });
         }
         if !value.starts_with('/') {
-            return Err(error("invalid-path", format!("{value:?} does not begin with a slash"))
-                .fix(format!("write {:?}", format!("/{value}"))));
+            return Err(error("invalid-path", told!("{value:?} does not begin with a slash"))
+                .fix(told!("write {:?}", told!("/{value}"))));
         }
         if split(value.as_bytes()).0.len() != value.len() {
-            let message = "a path has no query and no fragment".to_owned();
-            return Err(error("invalid-path", message)
-                .fix("cut it off, or use RegularExpression, which is compared with path and query".to_owned()));
+            let message = told!("a path has no query and no fragment");
+            return Err(error("invalid-path", message).fix(told!(
+                "cut it off, or use RegularExpression, which is compared with path and query"
+            )));
         }
         let normalized = normalized(value.as_bytes());
         if normalized != value.as_bytes() {
-            let message = format!("no request has the path {value:?} once it is normalized");
-            return Err(error("invalid-path", message).fix(format!("write {:?}", String::from_utf8_lossy(&normalized))));
+            let message = told!("no request has the path {value:?} once it is normalized");
+            return Err(error("invalid-path", message).fix(told!("write {:?}", String::from_utf8_lossy(&normalized))));
         }
         Ok(match path.r#type {
             PathMatchType::PathPrefix => Self::Prefix(decodings(value.strip_suffix('/').unwrap_or(value).as_bytes())),

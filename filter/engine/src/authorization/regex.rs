@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::{host::Host, request::Request};
+use crate::{host::Host, policy::told, request::Request};
 
 /// The sizes that are tried, in bytes; what does not fit the last is refused.
 const SIZES: [usize; 6] = [1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, MAX_SIZE];
@@ -32,7 +32,7 @@ pub(crate) enum RegexError {
 impl Regex {
     pub(crate) fn compile(pattern: &str) -> Result<Self, RegexError> {
         if pattern.is_empty() {
-            return Err(RegexError::Invalid("an empty pattern matches no path".to_owned()));
+            return Err(RegexError::Invalid(told!("an empty pattern matches no path")));
         }
         check_escapes(pattern.as_bytes(), true)?;
         let prefix = literal_prefix(pattern.as_bytes());
@@ -168,7 +168,7 @@ fn latin1(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Refuses the escapes that RE2 reads otherwise, or that name what is no byte where the text is `bytes`.
 fn check_escapes(pattern: &[u8], bytes: bool) -> Result<(), RegexError> {
-    let error = |message: &str| Err(RegexError::Invalid(message.to_owned()));
+    let error = |message: &str| Err(RegexError::Invalid(told!("{message}")));
     let mut rest = pattern;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
         rest = rest.get(at.saturating_add(1)..).unwrap_or_default();

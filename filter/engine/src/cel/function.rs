@@ -6,6 +6,7 @@ use super::{
     time::{self, SECOND},
     value::{Kind, Value},
 };
+use crate::policy::told;
 
 /// An operator or function whose operands are all evaluated before it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ impl Function {
         let second = operands.get(1).copied().flatten();
         let both = first.zip(second);
         let wants = |given: Option<Kind>, wanted: &[Kind]| match given {
-            Some(given) if !wanted.contains(&given) => Err(format!("{} does not fit here", given.noun())),
+            Some(given) if !wanted.contains(&given) => Err(told!("{} does not fit here", given.noun())),
             _ => Ok(()),
         };
         const NUMBERS: [Kind; 3] = [Kind::Int, Kind::Uint, Kind::Double];
@@ -114,10 +115,10 @@ impl Function {
             Self::Equal | Self::NotEqual => {
                 match both {
                     Some((Kind::Headers, _) | (_, Kind::Headers)) => {
-                        return Err("all headers cannot be compared at once".to_owned());
+                        return Err(told!("all headers cannot be compared at once"));
                     }
                     Some((one, other)) if one != other && !(one.is_number() && other.is_number()) => {
-                        return Err(format!("{} never equals {}", one.noun(), other.noun()));
+                        return Err(told!("{} never equals {}", one.noun(), other.noun()));
                     }
                     _ => {}
                 }
@@ -137,21 +138,21 @@ impl Function {
                 wants(second, &ORDERED)?;
                 match both {
                     Some((one, other)) if one != other && !(one.is_number() && other.is_number()) => {
-                        return Err(format!("{} and {} have no order", one.noun(), other.noun()));
+                        return Err(told!("{} and {} have no order", one.noun(), other.noun()));
                     }
                     _ => Kind::Bool,
                 }
             }
             Self::Add | Self::Subtract => {
                 if [first, second].contains(&Some(Kind::Text)) || [first, second].contains(&Some(Kind::List)) {
-                    return Err("texts and lists cannot be joined, as in Envoy".to_owned());
+                    return Err(told!("texts and lists cannot be joined, as in Envoy"));
                 }
                 wants(first, &SPANS)?;
                 wants(second, &SPANS)?;
                 match both {
                     Some((one, other)) if one == other && one.is_number() => one,
                     Some((one, other)) if one.is_number() || other.is_number() => {
-                        return Err(format!(
+                        return Err(told!(
                             "{} and {} of different types cannot be added or subtracted",
                             one.noun(),
                             other.noun()
@@ -165,10 +166,12 @@ impl Function {
                 wants(second, &NUMBERS)?;
                 match both {
                     Some((one, other)) if one != other => {
-                        return Err("numbers of different types: convert one with int(), uint() or double()".to_owned());
+                        return Err(told!(
+                            "numbers of different types: convert one with int(), uint() or double()"
+                        ));
                     }
                     Some((Kind::Double, _)) if self == Self::Remainder => {
-                        return Err("% needs whole numbers".to_owned());
+                        return Err(told!("% needs whole numbers"));
                     }
                     Some((one, _)) => one,
                     None => return Ok(None),

@@ -8,7 +8,7 @@ use super::{function::Function, value::Constant, variable::Variable};
 use crate::{
     authorization::regex::Regex,
     document::{Each, Expression},
-    policy::PolicyError,
+    policy::{PolicyError, told},
 };
 pub(crate) use paths::PathUse;
 use wrong::Wrong;
@@ -58,7 +58,7 @@ impl Program {
     /// Compiles an expression whose place is `at`.
     pub(crate) fn compile(at: &str, expression: &Expression) -> Result<Self, PolicyError> {
         compile::program(&expression.0).map_err(|Wrong(code, message, fix)| {
-            let error = PolicyError::new(at.to_owned(), code, message);
+            let error = PolicyError::new(told!("{at}"), code, message);
             match fix {
                 Some(fix) => error.fix(fix),
                 None => error,

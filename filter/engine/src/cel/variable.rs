@@ -1,7 +1,7 @@
 //! The variables that expressions may read: of Envoy's those that say something of a request that has just begun.
 
 use super::value::Kind;
-use crate::host::Attribute;
+use crate::{host::Attribute, policy::told};
 
 /// A variable by its two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,9 @@ impl Variable {
             return Ok(Self::Told(*attribute));
         }
         if let Some(why) = refused(root, name) {
-            return Err(format!("{root}.{name} {why}"));
+            return Err(told!("{root}.{name} {why}"));
         }
-        Err(format!("there is no {root}.{name}"))
+        Err(told!("there is no {root}.{name}"))
     }
 
     /// The variables of a name, for a person.

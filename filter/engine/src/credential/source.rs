@@ -9,7 +9,7 @@ use crate::{
         header::{is_framing, is_token},
         query,
     },
-    policy::PolicyError,
+    policy::{PolicyError, told},
     step::HeaderEdit,
 };
 
@@ -64,8 +64,8 @@ impl Source {
             KeySource::Cookie(_) => is_cookie_name(bytes),
         };
         if !valid || bytes.len() > MAX_NAME {
-            let message = format!("{name:?} cannot name a place that holds a {what}");
-            return Err(PolicyError::new(path.to_owned(), code, message));
+            let message = told!("{name:?} cannot name a place that holds a {what}");
+            return Err(PolicyError::new(told!("{path}"), code, message));
         }
         Ok(match source {
             KeySource::Header(_) => Self::Header(bytes.to_ascii_lowercase().into()),

@@ -1,6 +1,6 @@
 //! Web origins (RFC 6454) and the patterns that allow them.
 
-use crate::policy::PolicyError;
+use crate::policy::{PolicyError, TELLS, told};
 
 /// The longest origin that is looked at, in bytes; a host name has 253 at most.
 pub const MAX_BYTES: usize = 512;
@@ -244,12 +244,15 @@ fn is_name(name: &[u8]) -> bool {
 
 /// The error for an entry that is no origin, with what was probably meant.
 pub(crate) fn invalid_pattern(path: String, text: &str) -> PolicyError {
-    let error = PolicyError::new(path, "invalid-origin", format!("{text:?} is not an origin"));
+    let error = PolicyError::new(path, "invalid-origin", told!("{text:?} is not an origin"));
+    if !TELLS {
+        return error;
+    }
     let host = text.split_once("://").map_or(text, |(_, host)| host);
     let bare = host.split('/').next().unwrap_or_default();
     match Pattern::parse(&format!("https://{bare}")) {
-        Some(_) if text.contains("://") => error.fix("write scheme, host and port only".to_owned()),
-        Some(_) => error.fix(format!("write {:?}", format!("https://{bare}"))),
+        Some(_) if text.contains("://") => error.fix(told!("write scheme, host and port only")),
+        Some(_) => error.fix(told!("write {:?}", told!("https://{bare}"))),
         None => error,
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         RequestHead,
         header::{is_field_value, trim},
     },
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
 };
 
 /// The most places in which the tokens of one provider are looked for.
@@ -30,7 +30,7 @@ pub(crate) struct TokenSource {
 impl TokenSource {
     /// Compiles where tokens are looked for: headers, then cookies, then parameters.
     pub(crate) fn compile_all(path: &str, sources: Option<&JwtSources>) -> Result<Vec<Self>, PolicyError> {
-        let path = format!("{path}.extractFrom");
+        let path = told!("{path}.extractFrom");
         let none = JwtSources::default();
         let sources = sources.unwrap_or(&none);
         let count = sources.headers.len() + sources.cookies.len() + sources.params.len();
@@ -49,16 +49,16 @@ impl TokenSource {
         }
         let mut compiled = Vec::with_capacity(count);
         for (index, header) in sources.headers.iter().enumerate() {
-            let path = format!("{path}.headers[{index}]");
+            let path = told!("{path}.headers[{index}]");
             let prefix = header.value_prefix.as_deref().map(str::as_bytes);
             let begins_blank = |prefix: &[u8]| prefix.first().is_some_and(u8::is_ascii_whitespace);
             if prefix.is_some_and(|prefix| {
                 prefix.len() > MAX_PREFIX || !is_field_value(prefix) || prefix.contains(&b',') || begins_blank(prefix)
             }) {
                 let message = "a prefix has at most 64 bytes, no comma, no control character and no space in front";
-                let message = message.to_owned();
+                let message = told!("{message}");
                 return Err(PolicyError::new(
-                    format!("{path}.valuePrefix"),
+                    told!("{path}.valuePrefix"),
                     "invalid-value-prefix",
                     message,
                 ));

@@ -27,7 +27,7 @@ use crate::{
     host::Host,
     http::{RequestHead, header::same_to_backend},
     identity::IdentityHeaders,
-    policy::PolicyError,
+    policy::{PolicyError, told},
     request::Request,
     worker::Worker,
 };
@@ -101,7 +101,7 @@ impl Jwt {
     pub(crate) const INSUFFICIENT_SCOPE: &'static [u8] = b"Bearer realm=\"api\", error=\"insufficient_scope\"";
 
     pub(crate) fn compile(document: &document::Jwt, key_sets: &[document::KeySet]) -> Result<Self, PolicyError> {
-        let error = |path: &str, code, message: &str| Err(PolicyError::new(path.to_owned(), code, message.to_owned()));
+        let error = |path: &str, code, message: &str| Err(PolicyError::new(told!("{path}"), code, told!("{message}")));
         if document.optional && document.fail_open {
             let message = "optional and failOpen cannot both be set: failOpen lets in whatever optional does";
             return error("jwt.failOpen", "optional-and-fail-open", message);

@@ -9,7 +9,7 @@ use crate::{
     document::{self, JwtProvider},
     http::header::{is_field_value, same_to_backend},
     identity,
-    policy::{PolicyError, at_most},
+    policy::{PolicyError, at_most, told},
 };
 
 /// The most providers of one policy.
@@ -72,12 +72,12 @@ impl KeySets {
         for set in sets {
             let user = providers.iter().position(|provider| provider.key_set == set.id);
             let Some(user) = user else {
-                let message = "a key set comes without a provider that it is for".to_owned();
+                let message = told!("a key set comes without a provider that it is for");
                 return Err(PolicyError::new(String::new(), "stray-secrets", message));
             };
-            let path = format!("{PROVIDERS}[{user}].localJWKS");
+            let path = told!("{PROVIDERS}[{user}].localJWKS");
             if compiled.iter().any(|(id, _)| **id == *set.id) {
-                let message = format!("key set {:?} comes twice", set.id);
+                let message = told!("key set {:?} comes twice", set.id);
                 return Err(PolicyError::new(path, "duplicate-key-set", message));
             }
             let keys = KeySet::parse(set.jwks.as_bytes(), Source::Local).map_err(|unusable| {
@@ -85,7 +85,7 @@ impl KeySets {
                     Unusable::Malformed(_) => "invalid-key-set",
                     Unusable::NoKey(_) => "no-usable-key",
                 };
-                PolicyError::new(path, code, format!("the key set verifies nothing: {unusable}"))
+                PolicyError::new(path, code, told!("the key set verifies nothing: {unusable}"))
             })?;
             compiled.push((set.id.as_str().into(), keys));
         }
@@ -103,8 +103,8 @@ impl Provider {
     pub(crate) fn compile_all(providers: &[JwtProvider], key_sets: &KeySets) -> Result<Vec<Self>, PolicyError> {
         at_most(PROVIDERS, "providers", providers.len(), MAX_PROVIDERS)?;
         if providers.is_empty() {
-            let message = "without a provider no token can be verified".to_owned();
-            return Err(PolicyError::new(PROVIDERS.to_owned(), "no-provider", message));
+            let message = told!("without a provider no token can be verified");
+            return Err(PolicyError::new(told!("{PROVIDERS}"), "no-provider", message));
         }
         for (index, provider) in providers.iter().enumerate() {
             if providers
@@ -112,9 +112,9 @@ impl Provider {
                 .take(index)
                 .any(|earlier| earlier.name == provider.name)
             {
-                let message = format!("provider {:?} is listed twice", provider.name);
+                let message = told!("provider {:?} is listed twice", provider.name);
                 return Err(PolicyError::new(
-                    format!("{PROVIDERS}[{index}].name"),
+                    told!("{PROVIDERS}[{index}].name"),
                     "duplicate-provider",
                     message,
                 ));
@@ -122,17 +122,17 @@ impl Provider {
         }
         let providers = providers.iter().enumerate();
         providers
-            .map(|(index, provider)| Self::compile(&format!("{PROVIDERS}[{index}]"), provider, key_sets))
+            .map(|(index, provider)| Self::compile(&told!("{PROVIDERS}[{index}]"), provider, key_sets))
             .collect()
     }
 
     fn compile(at: &str, provider: &JwtProvider, key_sets: &KeySets) -> Result<Self, PolicyError> {
-        let error = |field: &str, code, message: String| PolicyError::new(format!("{at}.{field}"), code, message);
+        let error = |field: &str, code, message: String| PolicyError::new(told!("{at}.{field}"), code, message);
         let named = |field: &str, code, text: &str| {
             if (1..=MAX_NAME).contains(&text.len()) && is_field_value(text.as_bytes()) {
                 return Ok(());
             }
-            let message = format!("1 to {MAX_NAME} bytes are needed, none of them a control character");
+            let message = told!("1 to {MAX_NAME} bytes are needed, none of them a control character");
             Err(error(field, code, message))
         };
         named("name", "invalid-provider-name", &provider.name)?;
@@ -140,31 +140,31 @@ impl Provider {
             named("issuer", "invalid-issuer", issuer)?;
         }
         at_most(
-            &format!("{at}.audiences"),
+            &told!("{at}.audiences"),
             "audiences",
             provider.audiences.len(),
             MAX_AUDIENCES,
         )?;
         for (index, audience) in provider.audiences.iter().enumerate() {
-            named(&format!("audiences[{index}]"), "invalid-audience", audience)?;
+            named(&told!("audiences[{index}]"), "invalid-audience", audience)?;
         }
         let algorithms = compile_algorithms(at, &provider.algorithms)?;
         let Some(keys) = key_sets.get(&provider.key_set) else {
-            let message = format!("there is no key set {:?}", provider.key_set);
+            let message = told!("there is no key set {:?}", provider.key_set);
             return Err(error("localJWKS", "unknown-key-set", message));
         };
         let usable = |algorithm: &Algorithm| keys.candidates(*algorithm, None).next().is_some();
         if !algorithms.iter().any(usable) {
-            let message = "no key of the set is for one of these algorithms, so no token would verify".to_owned();
+            let message = told!("no key of the set is for one of these algorithms, so no token would verify");
             return Err(error("algorithms", "no-key-for-algorithms", message));
         }
         let clock_skew = provider.clock_skew.unwrap_or(CLOCK_SKEW);
         if clock_skew > MAX_CLOCK_SKEW {
-            let message = "clocks that differ by an hour or more are wrong".to_owned();
-            return Err(error("clockSkew", "clock-skew-too-large", message).fix(format!("write {CLOCK_SKEW}s")));
+            let message = told!("clocks that differ by an hour or more are wrong");
+            return Err(error("clockSkew", "clock-skew-too-large", message).fix(told!("write {CLOCK_SKEW}s")));
         }
         if provider.max_lifetime == Some(0) {
-            let message = "a token that may not live is never valid".to_owned();
+            let message = told!("a token that may not live is never valid");
             return Err(error("maxLifetime", "zero-lifetime", message));
         }
         Ok(Self {
@@ -194,25 +194,25 @@ fn compile_algorithms(at: &str, names: &[String]) -> Result<Vec<Algorithm>, Poli
     let names = names.iter().enumerate();
     let compiled = names.map(|(index, name)| {
         Algorithm::parse(name).ok_or_else(|| {
-            let message = format!("{name:?} is not an algorithm that tokens are verified by");
-            PolicyError::new(format!("{at}.algorithms[{index}]"), "unknown-algorithm", message)
+            let message = told!("{name:?} is not an algorithm that tokens are verified by");
+            PolicyError::new(told!("{at}.algorithms[{index}]"), "unknown-algorithm", message)
         })
     });
     compiled.collect()
 }
 
 fn compile_headers(at: &str, headers: &[document::ClaimToHeader]) -> Result<Vec<ClaimHeader>, PolicyError> {
-    at_most(&format!("{at}.claimToHeaders"), "headers", headers.len(), MAX_HEADERS)?;
+    at_most(&told!("{at}.claimToHeaders"), "headers", headers.len(), MAX_HEADERS)?;
     let mut compiled: Vec<ClaimHeader> = Vec::with_capacity(headers.len());
     for (index, entry) in headers.iter().enumerate() {
-        let path = |field: &str| format!("{at}.claimToHeaders[{index}].{field}");
+        let path = |field: &str| told!("{at}.claimToHeaders[{index}].{field}");
         let header = identity::compile_forward(&path("header"), &entry.header)?;
         if compiled.iter().any(|earlier| same_to_backend(&earlier.header, &header)) {
-            let message = format!("one header cannot carry two claims: {:?}", entry.header);
+            let message = told!("one header cannot carry two claims: {:?}", entry.header);
             return Err(PolicyError::new(path("header"), "duplicate-identity-header", message));
         }
         if entry.claim.is_empty() || entry.claim.len() > MAX_NAME {
-            let message = format!("a claim's name has 1 to {MAX_NAME} bytes");
+            let message = told!("a claim's name has 1 to {MAX_NAME} bytes");
             return Err(PolicyError::new(path("claim"), "invalid-claim-name", message));
         }
         compiled.push(ClaimHeader {

@@ -13,6 +13,7 @@ use crate::{
         variable::{self, Variable},
     },
     document::{Each, Node},
+    policy::told,
 };
 
 /// How deeply an expression may be nested.
@@ -42,7 +43,7 @@ type Compiled = Result<Typed, Wrong>;
 /// Makes the program of the nodes of an expression.
 pub(super) fn program(nodes: &[Node]) -> Result<Program, Wrong> {
     if nodes.len() > MAX_NODES {
-        let message = format!(
+        let message = told!(
             "{} parts are more than the {MAX_NODES} that an expression may have",
             nodes.len()
         );
@@ -50,7 +51,7 @@ pub(super) fn program(nodes: &[Node]) -> Result<Program, Wrong> {
     }
     let text: usize = nodes.iter().map(text_bytes).sum();
     if text > MAX_TEXT {
-        let message = format!("its texts have {text} bytes, more than the {MAX_TEXT} that they may have");
+        let message = told!("its texts have {text} bytes, more than the {MAX_TEXT} that they may have");
         return wrong("cel-too-large", message, Some("write several rules"));
     }
     let mut compiler = Compiler {
@@ -68,7 +69,7 @@ pub(super) fn program(nodes: &[Node]) -> Result<Program, Wrong> {
         return malformed();
     }
     if let Some(kind) = root.kind.filter(|kind| *kind != Kind::Bool) {
-        let message = format!("the expression is {}, not a condition", kind.noun());
+        let message = told!("the expression is {}, not a condition", kind.noun());
         return wrong("cel-type", message, Some("compare it with something"));
     }
     Ok(Program {
@@ -118,7 +119,7 @@ impl<'e> Compiler<'e> {
 
     fn node(&mut self, place: u16, before: usize, depth: usize) -> Compiled {
         if depth > MAX_DEPTH {
-            let message = format!("it is nested more than {MAX_DEPTH} deep");
+            let message = told!("it is nested more than {MAX_DEPTH} deep");
             return wrong("cel-too-large", message, Some("write several rules"));
         }
         if let Some(variable) = self.variable(place, before)? {
@@ -201,13 +202,13 @@ impl<'e> Compiler<'e> {
             return Ok(self.push(Step::Local(place), None, PathUse::None));
         }
         if is_root(name) {
-            let message = format!("{name} is not a value by itself");
-            let fix = format!("name one of its fields: {}", Variable::of(name).join(", "));
+            let message = told!("{name} is not a value by itself");
+            let fix = told!("name one of its fields: {}", Variable::of(name).join(", "));
             return Err(Wrong("unknown-variable", message, Some(fix)));
         }
         let message = match variable::refused(name, "") {
-            Some(why) => format!("{name} {why}"),
-            None => format!("there is no variable {name:?}"),
+            Some(why) => told!("{name} {why}"),
+            None => told!("there is no variable {name:?}"),
         };
         wrong(
             "unknown-variable",
@@ -244,7 +245,7 @@ impl<'e> Compiler<'e> {
         let kind = match of.kind {
             Some(Kind::Headers) => Some(Kind::Text),
             None | Some(Kind::Map) => None,
-            Some(kind) => return wrong("cel-type", format!("{} has no field {name:?}", kind.noun()), None),
+            Some(kind) => return wrong("cel-type", told!("{} has no field {name:?}", kind.noun()), None),
         };
         let paths = match name.eq_ignore_ascii_case(":path") {
             true => PathUse::Mixed,
@@ -261,7 +262,7 @@ impl<'e> Compiler<'e> {
         let typed = operands.iter().map(|operand| self.node(*operand, here, depth));
         let typed = typed.collect::<Result<Vec<_>, _>>()?;
         let condition = |operand: &Typed| match operand.kind {
-            Some(kind) if kind != Kind::Bool => wrong("cel-type", format!("{} is no condition", kind.noun()), None),
+            Some(kind) if kind != Kind::Bool => wrong("cel-type", told!("{} is no condition", kind.noun()), None),
             _ => Ok(()),
         };
         match (function, typed.as_slice()) {
@@ -291,13 +292,13 @@ impl<'e> Compiler<'e> {
             return unknown_function(name);
         };
         let (Some(first), true) = (typed.first(), (fewest..=most).contains(&typed.len())) else {
-            let message = format!("{} does not take {} operands", shown(name), typed.len());
+            let message = told!("{} does not take {} operands", shown(name), typed.len());
             return wrong("unknown-function", message, None);
         };
         let kinds: Vec<_> = typed.iter().map(|operand| operand.kind).collect();
         let kind = match function.kind(&kinds) {
             Ok(kind) => kind,
-            Err(message) => return wrong("cel-type", format!("{}: {message}", shown(name)), None),
+            Err(message) => return wrong("cel-type", told!("{}: {message}", shown(name)), None),
         };
         if let Some(constant) = self.read_text(function, name, operands)? {
             return Ok(self.constant(constant));
@@ -344,7 +345,7 @@ impl<'e> Compiler<'e> {
         if let (Function::Part(_), Some(zone)) = (function, text(1))
             && zone_offset(zone.as_bytes()).is_none()
         {
-            let message = format!("there is no table of time zones in which {zone:?} could be looked up");
+            let message = told!("there is no table of time zones in which {zone:?} could be looked up");
             let fix = "write its offset from UTC, as in \"+02:00\"";
             return wrong("cel-time-zone", message, Some(fix));
         }
@@ -361,7 +362,7 @@ impl<'e> Compiler<'e> {
         let value = function.apply(&Value::Text(text.as_bytes().into()), None);
         match value.as_ref().and_then(Constant::of) {
             Some(constant) => Ok(Some(constant)),
-            None => wrong("cel-type", format!("{name}: {text:?} is none"), None),
+            None => wrong("cel-type", told!("{name}: {text:?} is none"), None),
         }
     }
 
@@ -371,7 +372,7 @@ impl<'e> Compiler<'e> {
         };
         let text = self.node(*text, here, depth)?;
         if let Some(kind) = text.kind.filter(|kind| *kind != Kind::Text) {
-            return wrong("cel-type", format!("matches: {} is no text", kind.noun()), None);
+            return wrong("cel-type", told!("matches: {} is no text", kind.noun()), None);
         }
         let Node::Text(pattern) = self.take(*pattern, here)? else {
             let message = "matches: the pattern is not written as a text, so a request could choose it";
@@ -379,7 +380,7 @@ impl<'e> Compiler<'e> {
         };
         let regex = match Regex::compile_part(pattern) {
             Ok(regex) => regex,
-            Err(RegexError::Invalid(message)) => return wrong("invalid-regex", format!("matches: {message}"), None),
+            Err(RegexError::Invalid(message)) => return wrong("invalid-regex", told!("matches: {message}"), None),
             Err(RegexError::TooLarge) => {
                 let fix = Some("write smaller repetition counts, or several rules");
                 return wrong(
@@ -405,11 +406,11 @@ impl<'e> Compiler<'e> {
     ) -> Compiled {
         let list = self.node(list, here, depth)?;
         if let Some(kind) = list.kind.filter(|kind| !matches!(kind, Kind::List | Kind::Map)) {
-            let message = format!("{} has no items to go through", kind.noun());
+            let message = told!("{} has no items to go through", kind.noun());
             return wrong("cel-type", message, None);
         }
         if item.is_empty() || is_root(item) {
-            return wrong("cel-type", format!("{item:?} cannot be the name of an item"), None);
+            return wrong("cel-type", told!("{item:?} cannot be the name of an item"), None);
         }
         let whole = match what {
             Each::Map => value.is_some(),
@@ -420,14 +421,14 @@ impl<'e> Compiler<'e> {
         }
         self.locals.push(item);
         if self.locals.len() > MAX_LOOPS {
-            let message = format!("macros over lists are nested more than {MAX_LOOPS} deep");
+            let message = told!("macros over lists are nested more than {MAX_LOOPS} deep");
             return wrong("cel-too-large", message, None);
         }
         let test = test.map(|test| self.node(test, here, depth)).transpose()?;
         let value = value.map(|value| self.node(value, here, depth)).transpose()?;
         self.locals.pop();
         if let Some(kind) = test.and_then(|test| test.kind).filter(|kind| *kind != Kind::Bool) {
-            return wrong("cel-type", format!("{} is no condition", kind.noun()), None);
+            return wrong("cel-type", told!("{} is no condition", kind.noun()), None);
         }
         let tested = test.map_or(PathUse::None, |test| test.paths);
         let (kind, tested) = match what {

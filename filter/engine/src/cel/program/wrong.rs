@@ -1,12 +1,15 @@
 //! What is wrong with an expression, for its author.
 
-use crate::cel::variable::Variable;
+use std::fmt::Display;
+
+use crate::{cel::variable::Variable, policy::told};
 
 /// What is wrong with an expression: a code, a message, and what to do.
 pub(super) struct Wrong(pub(super) &'static str, pub(super) String, pub(super) Option<String>);
 
-pub(super) fn wrong<T>(code: &'static str, message: impl Into<String>, fix: Option<&str>) -> Result<T, Wrong> {
-    Err(Wrong(code, message.into(), fix.map(str::to_owned)))
+pub(super) fn wrong<T>(code: &'static str, message: impl Display, fix: Option<&str>) -> Result<T, Wrong> {
+    let fix = fix.map(|fix| told!("{fix}"));
+    Err(Wrong(code, told!("{message}"), fix))
 }
 
 pub(super) fn malformed<T>() -> Result<T, Wrong> {
@@ -16,12 +19,8 @@ pub(super) fn malformed<T>() -> Result<T, Wrong> {
 /// The variable of that name.
 pub(super) fn named(root: &str, name: &str) -> Result<Variable, Wrong> {
     Variable::named(root, name).map_err(|message| {
-        let known = Variable::of(root).join(", ");
-        Wrong(
-            "unknown-variable",
-            message,
-            Some(format!("there are, of {root}: {known}")),
-        )
+        let fix = told!("there are, of {root}: {}", Variable::of(root).join(", "));
+        Wrong("unknown-variable", message, Some(fix))
     })
 }
 
@@ -36,7 +35,7 @@ pub(super) fn unknown_function<T>(name: &str) -> Result<T, Wrong> {
     };
     wrong(
         "unknown-function",
-        format!("there is no function {:?}", shown(name)),
+        told!("there is no function {:?}", shown(name)),
         Some(fix),
     )
 }
@@ -44,8 +43,8 @@ pub(super) fn unknown_function<T>(name: &str) -> Result<T, Wrong> {
 /// An operator as it is written.
 pub(super) fn shown(name: &str) -> String {
     match name {
-        "@in" => "in".to_owned(),
-        "_[_]" => "[]".to_owned(),
+        "@in" => told!("in"),
+        "_[_]" => told!("[]"),
         _ => name.trim_matches('_').to_owned(),
     }
 }
