@@ -6,6 +6,7 @@
 
 mod expression;
 mod jwt;
+pub(crate) mod read;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub const VERSION: u32 = 1;
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// One policy as it is delivered: everything about it that is no secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Document {
     /// The wire form's version, [`VERSION`].
@@ -76,7 +77,7 @@ pub enum Method {
 }
 
 /// Why every request of a route is refused with 500.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Refuse {
     /// The policy is invalid, lost a conflict, or names a section that does not exist; its status says which.
@@ -86,7 +87,7 @@ pub enum Refuse {
 }
 
 /// Cross-origin resource sharing, as the Fetch standard's CORS protocol has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cors {
     /// Origins, with `*` standing for any origin or for host labels.
@@ -110,7 +111,7 @@ pub struct Cors {
 }
 
 /// Protection against cross-site request forgery.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Csrf {
     /// Origins that may send requests beside the request's own, in the syntax of [`Cors::allow_origins`].
@@ -122,7 +123,7 @@ pub struct Csrf {
 }
 
 /// A share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fraction {
     /// At most the denominator.
@@ -132,7 +133,7 @@ pub struct Fraction {
 }
 
 /// Basic authentication (RFC 7617).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BasicAuth {
     /// The request header that carries the user's name to the backend.
@@ -141,7 +142,7 @@ pub struct BasicAuth {
 }
 
 /// API key authentication.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiKey {
     /// Where a key is looked for, in this order.
@@ -155,7 +156,7 @@ pub struct ApiKey {
 }
 
 /// One place of a request that may hold an API key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeySource {
     /// A header, by its case-insensitive name.
@@ -167,7 +168,7 @@ pub enum KeySource {
 }
 
 /// Ordered rules; the first that matches decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authorization {
     /// What happens to a request that no rule matches.
@@ -178,7 +179,7 @@ pub struct Authorization {
 }
 
 /// The effect of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// The request goes on.
     Allow,
@@ -187,7 +188,7 @@ pub enum Action {
 }
 
 /// One authorization rule: all its parts must match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// The rule's name for logs and explanations; never empty.
@@ -215,7 +216,7 @@ pub struct Rule {
 }
 
 /// A condition on a request's path (`authorization.rules[].operation.path`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PathMatch {
     /// How the value is read.
@@ -228,7 +229,7 @@ pub struct PathMatch {
 }
 
 /// How the value of a [`PathMatch`] is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PathMatchType {
     /// The path itself.
     Exact,
@@ -239,7 +240,7 @@ pub enum PathMatchType {
 }
 
 /// A condition on a request header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderMatch {
     /// The name, compared without case.
@@ -249,7 +250,7 @@ pub struct HeaderMatch {
 }
 
 /// The part of a policy that no configuration dump may show.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Secrets {
     /// A value per policy that makes the hash of a readable document useless for guessing secrets; hex.
@@ -278,7 +279,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// One API client.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiClient {
     /// The client's id: the entry's name in its Kubernetes Secret.
@@ -291,7 +292,7 @@ pub struct ApiClient {
 }
 
 /// One user.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
     /// The name, without a colon.

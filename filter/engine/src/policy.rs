@@ -10,7 +10,7 @@ use crate::{
     cors::Cors,
     csrf::Csrf,
     denial::Reason,
-    document::{self, Document, Refuse, Secrets},
+    document::{self, Document, Refuse, Secrets, read::read},
     identity::IdentityHeaders,
     seal,
 };
@@ -99,7 +99,7 @@ impl Policy {
     /// # Errors
     /// The first field that cannot be enforced as written.
     pub fn compile(document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
-        Self::compile_as(identity(document, secrets)?, document, secrets)
+        Self::compile_as(seal::identity(document, secrets), document, secrets)
     }
 
     fn compile_as(id: String, document: &Document, secrets: &Secrets) -> Result<Self, PolicyError> {
@@ -181,14 +181,6 @@ impl Policy {
     }
 }
 
-/// The identity of a policy, whatever it stands in.
-fn identity(document: &Document, secrets: &Secrets) -> Result<String, PolicyError> {
-    let unreadable = |error: serde_json::Error| PolicyError::new(String::new(), "unreadable", error.to_string());
-    let document = serde_json::to_vec(document).map_err(unreadable)?;
-    let secrets = serde_json::to_vec(secrets).map_err(unreadable)?;
-    Ok(seal::hash(&document, &secrets))
-}
-
 /// Compiles a policy that stands in another one, as its `name`. Its identity is its own, so that what a worker remembers of a
 /// baseline serves all routes that it covers.
 fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) -> Result<Option<Policy>, PolicyError> {
@@ -214,13 +206,10 @@ fn nested(name: &str, document: Option<&Document>, secrets: Option<&Secrets>) ->
     }
     let none = Secrets::default();
     let secrets = secrets.unwrap_or(&none);
-    identity(document, secrets)
-        .and_then(|id| Policy::compile_as(id, document, secrets))
-        .map(Some)
-        .map_err(|at| PolicyError {
-            path: told!("{}", format!("{name}.{}", at.path).trim_end_matches('.')),
-            ..at
-        })
+    Policy::compile(document, secrets).map(Some).map_err(|at| PolicyError {
+        path: told!("{}", format!("{name}.{}", at.path).trim_end_matches('.')),
+        ..at
+    })
 }
 
 /// Decodes and compiles what was delivered under the name `h`.
@@ -235,24 +224,21 @@ pub fn decode(h: &str, document: &[u8], secrets: &[u8]) -> Result<Policy, Reason
     if seal::hash(document, secrets) != h {
         return Err(Reason::PolicyMismatch);
     }
-    // As text: strings need not be proved to be UTF-8 one by one.
-    let document = std::str::from_utf8(document).map_err(|_| Reason::PolicyUndecodable)?;
-    let document: Document = serde_json::from_str(document).map_err(|_| too_old_or_undecodable(document))?;
+    let document: Document = read(document).map_err(|_| too_old_or_undecodable(document))?;
     if document.version > document::VERSION {
         return Err(Reason::FilterTooOld);
     }
-    let secrets = std::str::from_utf8(secrets).map_err(|_| Reason::PolicyUndecodable)?;
-    let secrets: Secrets = serde_json::from_str(secrets).map_err(|_| Reason::PolicyUndecodable)?;
+    let secrets: Secrets = read(secrets).map_err(|_| Reason::PolicyUndecodable)?;
     Policy::compile_as(h.to_owned(), &document, &secrets).map_err(|_| Reason::PolicyUndecodable)
 }
 
 /// A document that cannot be read may be a newer one: its version can be read, whatever else it holds.
-fn too_old_or_undecodable(document: &str) -> Reason {
+fn too_old_or_undecodable(document: &[u8]) -> Reason {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    match serde_json::from_str::<Version>(document) {
+    match read::<Version>(document) {
         Ok(Version { version }) if version > document::VERSION => Reason::FilterTooOld,
         _ => Reason::PolicyUndecodable,
     }

@@ -8,7 +8,7 @@ use serde::{
 };
 
 /// A list of texts, serialized like one of [`String`]s: thousands of them take two allocations instead of one each.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Texts {
     text: String,
     /// Where each one ends in `text`.

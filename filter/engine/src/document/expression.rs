@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 ///
 /// A tree as a list: the last node is the condition, and each other one is the operand of exactly one node behind it. So
 /// nothing is nested on the wire, whatever was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Expression(pub Vec<Node>);
 
 /// One node of an [`Expression`]; operands are places in its list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Node {
     /// `null`
@@ -69,7 +69,7 @@ pub enum Node {
 }
 
 /// What a [`Node::Each`] makes of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Each {
     /// Whether the test holds for every item.

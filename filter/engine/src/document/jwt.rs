@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// JWT authentication (`SecurityPolicy.spec.jwt`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Jwt {
     /// Who issues tokens, 1 to 16; the first whose tokens all verify decides.
@@ -20,7 +20,7 @@ pub struct Jwt {
 }
 
 /// An issuer of tokens and what is asked of them (`jwt.providers[]`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtProvider {
     /// The name by which rules and logs know it; unique within the policy.
@@ -57,7 +57,7 @@ pub struct JwtProvider {
 }
 
 /// The places of a request in which a provider's tokens are looked for (`jwt.providers[].extractFrom`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtSources {
     /// Headers.
@@ -72,7 +72,7 @@ pub struct JwtSources {
 }
 
 /// A header that may hold a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtHeader {
     /// The name, compared without case.
@@ -83,7 +83,7 @@ pub struct JwtHeader {
 }
 
 /// A claim that a header carries to the backend (`jwt.providers[].claimToHeaders[]`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimToHeader {
     /// The header's name.
@@ -93,7 +93,7 @@ pub struct ClaimToHeader {
 }
 
 /// What a rule asks of a verified token (`authorization.rules[].principal.jwt`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtPrincipal {
     /// The provider that must have verified it, one of [`JwtProvider::name`].
@@ -107,7 +107,7 @@ pub struct JwtPrincipal {
 }
 
 /// A condition on a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimMatch {
     /// The claim's name, as in [`ClaimToHeader::claim`].
@@ -119,7 +119,7 @@ pub struct ClaimMatch {
 }
 
 /// What the claim of a [`ClaimMatch`] must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClaimType {
     /// A text, a number or a boolean.
     String,
@@ -128,7 +128,7 @@ pub enum ClaimType {
 }
 
 /// A set of keys.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeySet {
     /// The name by which providers know it.

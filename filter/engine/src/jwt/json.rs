@@ -3,7 +3,7 @@
 //! Refused: a name twice in one object, whatever its spelling; anything behind the value; depth beyond [`MAX_DEPTH`]; surrogates
 //! that are no pair; numbers beyond what a double can hold. Numbers keep every digit.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 32;
@@ -43,13 +43,11 @@ pub struct Number {
 /// Reads a value.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<Value> {
-    let mut reader = Reader {
-        rest: std::str::from_utf8(text).ok()?,
-    };
+    let mut reader = Reader::new(text)?;
     reader.skip_blank();
     let value = reader.value(0)?;
     reader.skip_blank();
-    reader.rest.is_empty().then_some(value)
+    reader.is_at_end().then_some(value)
 }
 
 /// Reads an object.
@@ -160,7 +158,7 @@ impl Number {
     pub fn parse(text: &str) -> Option<Self> {
         let mut reader = Reader { rest: text };
         let number = reader.number()?;
-        reader.rest.is_empty().then_some(number)
+        reader.is_at_end().then_some(number)
     }
 
     /// Returns the number without its fraction, if it is between 0 and 2^64 - 1.
@@ -228,36 +226,47 @@ impl fmt::Display for Number {
     }
 }
 
-struct Reader<'a> {
+/// What is left of a text.
+pub(crate) struct Reader<'a> {
     rest: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    fn skip_blank(&mut self) {
+    pub(crate) fn new(text: &'a [u8]) -> Option<Self> {
+        let rest = std::str::from_utf8(text).ok()?;
+        Some(Self { rest })
+    }
+
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(crate) fn begins_with(&self, expected: &str) -> bool {
+        self.rest.starts_with(expected)
+    }
+
+    pub(crate) fn skip_blank(&mut self) {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
 
-    fn take(&mut self, expected: &str) -> Option<()> {
+    pub(crate) fn take(&mut self, expected: &str) -> Option<()> {
         self.rest = self.rest.strip_prefix(expected)?;
         Some(())
     }
 
-    /// Takes what stands before the first character that is not meant.
-    fn take_while(&mut self, meant: impl Fn(char) -> bool) -> &'a str {
-        let end = self.rest.find(|character| !meant(character));
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(end.unwrap_or(self.rest.len()))
-            .unwrap_or_default();
+    /// Takes what stands before the first byte that is meant, which begins a character.
+    fn take_until(&mut self, meant: impl Fn(u8) -> bool) -> &'a str {
+        let end = self.rest.bytes().position(meant).unwrap_or(self.rest.len());
+        let (taken, rest) = self.rest.split_at_checked(end).unwrap_or_default();
         self.rest = rest;
         taken
     }
 
-    fn value(&mut self, depth: usize) -> Option<Value> {
+    pub(crate) fn value(&mut self, depth: usize) -> Option<Value> {
         match self.rest.as_bytes().first()? {
             b'{' => self.object(depth + 1).map(Value::Object),
             b'[' => self.array(depth + 1).map(Value::Array),
-            b'"' => self.string().map(|text| Value::String(text.into())),
+            b'"' => self.text().map(|text| Value::String(text.into())),
             b't' => self.take("true").map(|()| Value::Bool(true)),
             b'f' => self.take("false").map(|()| Value::Bool(false)),
             b'n' => self.take("null").map(|()| Value::Null),
@@ -278,7 +287,7 @@ impl<'a> Reader<'a> {
     fn object(&mut self, depth: usize) -> Option<Object> {
         let mut members: Vec<(Box<str>, Value)> = Vec::new();
         self.list(depth, ("{", "}"), |reader| {
-            let name = reader.string()?;
+            let name = reader.text()?;
             reader.skip_blank();
             reader.take(":")?;
             reader.skip_blank();
@@ -316,17 +325,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn string(&mut self) -> Option<String> {
+    pub(crate) fn text(&mut self) -> Option<Cow<'a, str>> {
         self.take("\"")?;
-        let mut text = String::new();
-        loop {
-            text.push_str(self.take_while(|character| !matches!(character, '"' | '\\' | '\0'..='\x1f')));
-            if self.take("\"").is_some() {
-                return Some(text);
-            }
+        let mut text = Cow::Borrowed(self.unescaped());
+        while self.take("\"").is_none() {
             self.take("\\")?;
+            let text = text.to_mut();
             text.push(self.escaped()?);
+            text.push_str(self.unescaped());
         }
+        Some(text)
+    }
+
+    fn unescaped(&mut self) -> &'a str {
+        self.take_until(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
     }
 
     fn escaped(&mut self) -> Option<char> {
@@ -362,15 +374,24 @@ impl<'a> Reader<'a> {
     }
 
     fn digits(&mut self) -> Option<&'a str> {
-        Some(self.take_while(|character| character.is_ascii_digit())).filter(|digits| !digits.is_empty())
+        Some(self.take_until(|byte| !byte.is_ascii_digit())).filter(|digits| !digits.is_empty())
+    }
+
+    /// The digits before the point.
+    fn whole(&mut self) -> Option<&'a str> {
+        self.digits()
+            .filter(|digits| digits.len() == 1 || !digits.starts_with('0'))
+    }
+
+    /// Takes a whole number: whether it is below zero, and how far from it.
+    pub(crate) fn integer(&mut self) -> Option<(bool, u64)> {
+        let negative = self.take("-").is_some();
+        Some((negative, self.whole()?.parse().ok()?))
     }
 
     fn number(&mut self) -> Option<Number> {
         let negative = self.take("-").is_some();
-        let whole = self.digits()?;
-        if whole.len() > 1 && whole.starts_with('0') {
-            return None;
-        }
+        let whole = self.whole()?;
         let fraction = match self.take(".") {
             Some(()) => self.digits()?,
             None => "",
