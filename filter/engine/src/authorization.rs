@@ -271,7 +271,7 @@ impl Rule {
             cel: rule
                 .cel
                 .as_ref()
-                .map(|cel| Condition::compile(&told!("{at}.cel"), rule.action, cel))
+                .map(|cel| Condition::compile(&told!("{at}.cel"), rule.action, cel, jwt))
                 .transpose()?,
             token: rule
                 .jwt

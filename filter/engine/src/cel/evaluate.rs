@@ -1,8 +1,9 @@
 //! Evaluating an expression for one request, within what one request may cost.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
+    claims::{Claims, NAMESPACE},
     function::Function,
     program::{EachStep, Program, Step},
     value::Value,
@@ -12,6 +13,7 @@ use crate::{
     authorization::Identity,
     document::Each,
     host::{Attribute, Fact, Fault, Host},
+    jwt::KnownToken,
     request::Request,
 };
 
@@ -79,7 +81,7 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
             Step::Has(of, key) => {
                 let of = self.value(*of)?;
                 match &of {
-                    Value::Headers | Value::Map(_) => present(&self.at(&of, &key.value())),
+                    Value::Headers | Value::Map(_) | Value::Claims(_) => present(&self.at(&of, &key.value())),
                     _ => Err(Stop::Error),
                 }
             }
@@ -150,6 +152,14 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
     fn at(&self, of: &Value<'a>, key: &Value<'a>) -> Evaluated<'a> {
         match (of, key) {
             (Value::Headers, Value::Text(name)) => self.header(&name.to_ascii_lowercase()),
+            (Value::Claims(_), _) => {
+                let claim = of.at(key).ok_or(Stop::Error)?;
+                // Made just now; an object is not.
+                if let Value::List(_) = claim {
+                    self.spend(claim.size())?;
+                }
+                Ok(claim)
+            }
             _ => of.at(key).ok_or(Stop::Error),
         }
     }
@@ -168,6 +178,11 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
             }
             Variable::Size => self.content_length(),
             Variable::Headers => Ok(Value::Headers),
+            Variable::Claims => {
+                let token = self.token()?.ok_or(Stop::Error)?;
+                Ok(Value::Claims(Claims::new(token.claims())))
+            }
+            Variable::FilterMetadata => self.filter_metadata(),
             Variable::SourceAddress => text(self.request.address().map_err(Stop::Fault)?),
             Variable::DestinationPort => {
                 let port = self.request.host.port().map_err(Stop::Fault)?;
@@ -185,6 +200,27 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
             }
             _ => Err(Stop::Error),
         }
+    }
+
+    /// The token, if the request has one, that the rules' own policy verified.
+    fn token(&self) -> Result<Option<&'a KnownToken>, Stop> {
+        self.identity
+            .verified
+            .map(|verified| verified.token)
+            .ok_or(Stop::Unknown)
+    }
+
+    /// What Envoy's own filter writes down of a token; nothing without one.
+    fn filter_metadata(&self) -> Evaluated<'a> {
+        let map =
+            |name: &'a str, value| Value::Map(Arc::new(vec![(Value::Text(Cow::Borrowed(name.as_bytes())), value)]));
+        let Some(token) = self.token()? else {
+            return Ok(Value::Map(Arc::default()));
+        };
+        let providers = self.identity.policy.jwt().ok_or(Stop::Error)?.names();
+        let provider = providers.into_iter().nth(token.provider()).ok_or(Stop::Error)?;
+        let claims = Value::Claims(Claims::in_metadata(token.claims()));
+        Ok(map(NAMESPACE, map(provider, claims)))
     }
 
     fn target(&self) -> Result<Target<'a>, Stop> {
@@ -245,6 +281,7 @@ impl<'a, H: Host> Evaluation<'a, '_, H> {
         let items: Vec<Value<'a>> = match &list {
             Value::List(items) => items.to_vec(),
             Value::Map(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
+            Value::Claims(claims) => claims.names().collect(),
             _ => return Err(Stop::Error),
         };
         self.spend(list.size())?;

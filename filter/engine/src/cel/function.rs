@@ -280,7 +280,9 @@ impl Function {
                 Value::List(items) => items
                     .iter()
                     .try_fold(false, |found, item| Some(found || item.equals(first)?))?,
-                Value::Map(_) if first.is_number() || matches!(first, Value::Bool(_) | Value::Text(_)) => {
+                Value::Map(_) | Value::Claims(_)
+                    if first.is_number() || matches!(first, Value::Bool(_) | Value::Text(_)) =>
+                {
                     second.at(first).is_some()
                 }
                 _ => return None,
@@ -431,6 +433,7 @@ fn size<'a>(value: &Value<'a>) -> Option<Value<'a>> {
         Value::Text(text) => std::str::from_utf8(text).ok()?.chars().count(),
         Value::List(items) => items.len(),
         Value::Map(entries) => entries.len(),
+        Value::Claims(claims) => claims.len(),
         _ => return None,
     };
     i64::try_from(size).ok().map(Value::Int)

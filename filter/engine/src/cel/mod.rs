@@ -4,6 +4,7 @@
 //! request may cost; the proxy is asked only for what it reads. A rule that denies matches where there is no answer, and one
 //! that allows does not.
 
+mod claims;
 mod evaluate;
 mod function;
 mod program;
@@ -18,6 +19,7 @@ use crate::{
     document::{Action, Expression},
     host::{Attribute, Fault, Host},
     http::path::split,
+    jwt::Jwt,
     policy::PolicyError,
     request::Request,
 };
@@ -33,10 +35,17 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// Compiles the condition of a rule with that action; `at` is its place.
-    pub(crate) fn compile(at: &str, action: Action, expression: &Expression) -> Result<Self, PolicyError> {
+    /// Compiles the condition of a rule with that action; `at` is its place, and `jwt` verifies the tokens that it asks about.
+    pub(crate) fn compile(
+        at: &str,
+        action: Action,
+        expression: &Expression,
+        jwt: Option<&Jwt>,
+    ) -> Result<Self, PolicyError> {
+        let program = Program::compile(at, expression)?;
+        program.check_tokens(at, jwt)?;
         Ok(Self {
-            program: Program::compile(at, expression)?,
+            program,
             denies: action == Action::Deny,
         })
     }

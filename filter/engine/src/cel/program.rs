@@ -4,10 +4,11 @@ mod compile;
 mod paths;
 mod wrong;
 
-use super::{function::Function, value::Constant, variable::Variable};
+use super::{claims::NAMESPACE, function::Function, value::Constant, variable::Variable};
 use crate::{
     authorization::regex::Regex,
     document::{Each, Expression},
+    jwt::Jwt,
     policy::{PolicyError, told},
 };
 pub(crate) use paths::PathUse;
@@ -64,6 +65,61 @@ impl Program {
                 None => error,
             }
         })
+    }
+
+    /// Refuses what asks about tokens that nobody verifies, and about what Envoy's own filters write down beside them.
+    pub(crate) fn check_tokens(&self, at: &str, jwt: Option<&Jwt>) -> Result<(), PolicyError> {
+        let asks = |step: &Step| {
+            matches!(
+                step,
+                Step::Variable(Variable::Claims | Variable::FilterMetadata)
+                    | Step::HasVariable(Variable::FilterMetadata)
+            )
+        };
+        if !self.steps.iter().any(asks) {
+            return Ok(());
+        }
+        let Some(jwt) = jwt else {
+            let message = told!("this policy verifies no token, so there is no claim");
+            let error = PolicyError::new(told!("{at}"), "claims-without-jwt", message);
+            return Err(error.fix(told!("configure jwt")));
+        };
+        for step in &self.steps {
+            let Some((of, key)) = self.lookup(step) else {
+                continue;
+            };
+            if matches!(of, Step::Variable(Variable::FilterMetadata)) && key != NAMESPACE.as_bytes() {
+                let message = told!("there is no metadata of {:?}", String::from_utf8_lossy(key));
+                let error = PolicyError::new(told!("{at}"), "unknown-metadata", message);
+                return Err(error.fix(told!("there is {NAMESPACE:?}")));
+            }
+            let is_of_tokens = self
+                .lookup(of)
+                .is_some_and(|(of, _)| matches!(of, Step::Variable(Variable::FilterMetadata)));
+            if is_of_tokens && !jwt.names().any(|name| name.as_bytes() == key) {
+                let message = told!("{:?} is none of jwt.providers", String::from_utf8_lossy(key));
+                return Err(PolicyError::new(told!("{at}"), "unknown-provider", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a step looks a name up in that stands in the expression, and the name.
+    fn lookup<'s>(&'s self, step: &'s Step) -> Option<(&'s Step, &'s [u8])> {
+        let (of, key) = match step {
+            Step::Field(of, key) | Step::Has(of, key) => (*of, key),
+            Step::Call(Function::Index, of, Some(key)) | Step::Call(Function::In, key, Some(of)) => {
+                match self.step(*key)? {
+                    Step::Constant(key) => (*of, key),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        match key {
+            Constant::Text(key) => Some((self.step(of)?, key)),
+            _ => None,
+        }
     }
 
     pub(crate) const fn root(&self) -> usize {

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 
+use super::claims::Claims;
+
 /// A value while an expression is evaluated. Texts are bytes: nothing that a client sent is known to be UTF-8.
 #[derive(Clone, Debug)]
 pub(crate) enum Value<'a> {
@@ -19,6 +21,8 @@ pub(crate) enum Value<'a> {
     Map(Arc<Vec<(Self, Self)>>),
     /// `request.headers`, of which only single headers can be asked for.
     Headers,
+    /// An object of a token.
+    Claims(Claims<'a>),
 }
 
 /// A value that stands in an expression.
@@ -83,7 +87,7 @@ impl Constant {
             Value::Text(value) => Self::Text((**value).into()),
             Value::Timestamp(value) => Self::Timestamp(*value),
             Value::Duration(value) => Self::Duration(*value),
-            Value::List(_) | Value::Map(_) | Value::Headers => return None,
+            Value::List(_) | Value::Map(_) | Value::Headers | Value::Claims(_) => return None,
         })
     }
 
@@ -125,6 +129,7 @@ impl<'a> Value<'a> {
             Self::Text(text) => text.len(),
             Self::List(items) => items.iter().map(|item| 32 + item.size()).sum(),
             Self::Map(entries) => entries.iter().map(|(key, value)| 64 + key.size() + value.size()).sum(),
+            Self::Claims(claims) => claims.weight(),
             _ => 0,
         }
     }
@@ -135,6 +140,8 @@ impl<'a> Value<'a> {
     pub(crate) fn equals(&self, other: &Self) -> Option<bool> {
         Some(match (self, other) {
             (Self::Headers, _) | (_, Self::Headers) => return None,
+            (Self::Claims(claims), other) => return claims.to_map()?.equals(other),
+            (one, Self::Claims(claims)) => return one.equals(&claims.to_map()?),
             (Self::List(one), Self::List(other)) => {
                 one.len() == other.len()
                     && one
@@ -189,6 +196,7 @@ impl<'a> Value<'a> {
                 items.get(place).cloned()
             }
             (Self::Map(entries), key) => entry(entries, key).cloned(),
+            (Self::Claims(claims), Self::Text(name)) => claims.get(std::str::from_utf8(name).ok()?),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use super::value::Kind;
 use crate::{host::Attribute, policy::told};
 
-/// A variable by its two names.
+/// A variable, most of them by two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variable {
     Path,
@@ -19,6 +19,10 @@ pub(crate) enum Variable {
     Headers,
     SourceAddress,
     DestinationPort,
+    /// `claims`
+    Claims,
+    /// `metadata.filter_metadata`
+    FilterMetadata,
     Told(Attribute),
 }
 
@@ -36,6 +40,7 @@ const ALL: &[(&str, &str, Variable)] = &[
     ("request", "headers", Variable::Headers),
     ("source", "address", Variable::SourceAddress),
     ("destination", "port", Variable::DestinationPort),
+    ("metadata", "filter_metadata", Variable::FilterMetadata),
 ];
 
 /// Why a variable that Envoy has is none here.
@@ -47,12 +52,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("upstream_filter_state", "", "is known only when the request is over"),
     ("filter_state", "", "holds what other filters keep for themselves"),
     ("xds", "", "is the proxy's own configuration"),
-    ("claims", "", "are those of a JWT, which nobody verifies yet"),
-    (
-        "metadata",
-        "",
-        "holds what other filters found out; the claims of a JWT nobody verifies yet",
-    ),
 ];
 
 impl Variable {
@@ -84,6 +83,7 @@ impl Variable {
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Self::Headers => Kind::Headers,
+            Self::Claims | Self::FilterMetadata => Kind::Map,
             Self::Size | Self::DestinationPort | Self::Told(Attribute::SourcePort) => Kind::Int,
             Self::Told(Attribute::RequestTime) => Kind::Timestamp,
             Self::Told(Attribute::ConnectionId) => Kind::Uint,

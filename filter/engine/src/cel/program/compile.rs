@@ -201,6 +201,10 @@ impl<'e> Compiler<'e> {
         if let Some(place) = self.locals.iter().rposition(|local| *local == name) {
             return Ok(self.push(Step::Local(place), None, PathUse::None));
         }
+        if name == "claims" {
+            let variable = Variable::Claims;
+            return Ok(self.push(Step::Variable(variable), Some(variable.kind()), PathUse::None));
+        }
         if is_root(name) {
             let message = told!("{name} is not a value by itself");
             let fix = told!("name one of its fields: {}", Variable::of(name).join(", "));
@@ -213,7 +217,7 @@ impl<'e> Compiler<'e> {
         wrong(
             "unknown-variable",
             message,
-            Some("name a field of request, source, destination or connection"),
+            Some("name a field of request, source, destination, connection, metadata or claims"),
         )
     }
 
@@ -449,5 +453,5 @@ impl<'e> Compiler<'e> {
 }
 
 fn is_root(name: &str) -> bool {
-    matches!(name, "request" | "source" | "destination" | "connection")
+    matches!(name, "request" | "source" | "destination" | "connection" | "metadata")
 }
