@@ -76,6 +76,14 @@ pub const CODES: &[(&str, &str)] = &[
         "A listener refers to a Secret that does not exist.",
     ),
     (
+        "clock-skew-too-large",
+        "The clocks of issuer and proxy may differ by less than an hour.",
+    ),
+    (
+        "config-map-not-found",
+        "A ConfigMap that a policy refers to does not exist.",
+    ),
+    (
         "cors-wildcard-credentials",
         "Credentials are asked for together with an origin that names no host, which never gets them.",
     ),
@@ -99,12 +107,17 @@ pub const CODES: &[(&str, &str)] = &[
         "duplicate-object",
         "An object is there twice, so which of the two counts cannot be told.",
     ),
+    ("duplicate-provider", "Two providers of tokens have the same name."),
     ("duplicate-target", "A policy names one target twice."),
     (
         "duplicate-user",
         "A file names one user twice, so which password counts cannot be told.",
     ),
     ("empty-api-key", "A client's API key is empty."),
+    (
+        "empty-jwt-principal",
+        "A rule asks a token for neither a claim nor a scope.",
+    ),
     (
         "empty-rule",
         "An authorization rule says nothing about whom it matches.",
@@ -125,6 +138,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("immutable-header", "A filter sets a header that the proxy owns."),
     ("incompatible-filters", "Two filters of a rule exclude each other."),
     ("invalid-address", "A text is not an IP address."),
+    (
+        "invalid-audience",
+        "An audience is empty, too long, or has control characters.",
+    ),
     ("invalid-backend-kind", "A route refers to a kind that is no backend."),
     (
         "invalid-backend-override",
@@ -145,6 +162,11 @@ pub const CODES: &[(&str, &str)] = &[
         "A listener refers to a kind that holds no certificate.",
     ),
     ("invalid-cidr", "An address range is not in CIDR notation."),
+    ("invalid-claim-name", "A claim's name is empty or too long."),
+    (
+        "invalid-claim-values",
+        "A rule on a claim lists no value, or one that is too long.",
+    ),
     ("invalid-client-id", "An API client's id cannot stand in a header."),
     ("invalid-combination", "Fields of an object exclude or need each other."),
     (
@@ -174,6 +196,11 @@ pub const CODES: &[(&str, &str)] = &[
         "A file of users and password hashes has a line that is neither.",
     ),
     (
+        "invalid-issuer",
+        "An issuer is neither a URI nor an e-mail address nor a plain name, or is too long.",
+    ),
+    ("invalid-key-set", "A text is not a JSON Web Key Set."),
+    (
         "invalid-key-source",
         "An extractFrom entry does not name exactly one kind of place.",
     ),
@@ -200,6 +227,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("invalid-port", "A number is not a port that can be used there."),
     (
+        "invalid-provider-name",
+        "A provider's name is not a qualified name of Kubernetes.",
+    ),
+    (
         "invalid-query-parameter",
         "A text is not the name of a query parameter.",
     ),
@@ -214,9 +245,14 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-rule-name",
         "A rule's name is empty, too long, or has control characters.",
     ),
+    ("invalid-scope", "A scope is empty, too long, or has a space."),
     ("invalid-time", "A text is not a moment in time."),
     ("invalid-user-name", "A line does not begin with the name of a user."),
     ("invalid-value", "A value has not the form that its field demands."),
+    (
+        "invalid-value-prefix",
+        "What stands before a token cannot stand in a header.",
+    ),
     ("invalid-weight", "The weights of a rule's backends are too large."),
     ("kind-ignored", "An object is of a kind that is not used."),
     (
@@ -233,6 +269,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A merge leaves out the action for requests that no rule matches, which makes it Deny.",
     ),
     ("merge-failed", "A policy could not be merged with the one above it."),
+    (
+        "merge-jwt",
+        "A merge takes over from the policy above that requests pass without a token.",
+    ),
     (
         "merge-namespace",
         "A merge gives a reference the namespace of the policy above.",
@@ -256,6 +296,14 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-endpoints", "A backend has no endpoint that is ready."),
     ("no-gateway", "No Gateway belongs to this controller."),
     (
+        "no-key-for-algorithms",
+        "No key of a set is for an algorithm that is accepted, so every token is refused.",
+    ),
+    (
+        "no-key-set",
+        "Where the key set of a provider stands is not said, or there is none.",
+    ),
+    (
         "no-key-source",
         "API keys are wanted, but no place to look for them is named.",
     ),
@@ -267,6 +315,7 @@ pub const CODES: &[(&str, &str)] = &[
         "no-matching-parent",
         "A route's parentRef names a listener that the Gateway does not have.",
     ),
+    ("no-provider", "Tokens are wanted, but nobody who issues them is named."),
     (
         "no-ready-listeners",
         "Every listener that a route's parentRef selects is invalid or in conflict.",
@@ -276,12 +325,21 @@ pub const CODES: &[(&str, &str)] = &[
         "Where the proxies' system keeps the certificates that it trusts is not known.",
     ),
     ("no-target", "A policy targets nothing."),
+    ("no-usable-key", "No key of a set can verify tokens."),
     ("no-user", "No Secret names a user."),
     (
         "not-allowed-by-listeners",
         "The listeners that a route refers to do not admit routes of its kind or namespace.",
     ),
     ("not-an-object", "A document is not a Kubernetes object."),
+    (
+        "optional-alternative",
+        "One of several methods lets anybody in, which makes the others pointless.",
+    ),
+    (
+        "optional-and-fail-open",
+        "Tokens are optional, and their faults are to be overlooked: the second includes the first.",
+    ),
     ("out-of-range", "A number is too small or too large."),
     (
         "parent-invalid",
@@ -320,6 +378,7 @@ pub const CODES: &[(&str, &str)] = &[
         "reserved-header-name",
         "A header that frames requests or steers the proxy is named for something else.",
     ),
+    ("scope-is-a-list", "A rule compares scopes as if they were one text."),
     ("secret-not-found", "A Secret that a policy refers to does not exist."),
     (
         "section-not-found",
@@ -336,10 +395,18 @@ pub const CODES: &[(&str, &str)] = &[
         "Something is longer, or comes to more, than a proxy accepts.",
     ),
     ("too-short", "A text or a list is shorter than its field allows."),
+    (
+        "unknown-algorithm",
+        "Tokens are not verified by an algorithm of that name.",
+    ),
     ("unknown-client", "An expiry names a client that has no API key."),
     ("unknown-field", "An object has no such field."),
     ("unknown-function", "An expression calls a function that there is not."),
     ("unknown-kind", "A kind does not exist; one with a similar name does."),
+    (
+        "unknown-provider",
+        "Something names a provider of tokens that the policy does not have.",
+    ),
     ("unknown-value", "A value is not among those that are allowed."),
     ("unknown-variable", "An expression reads a variable that there is not."),
     ("unreadable-object", "An object fits its schema but cannot be read."),
@@ -375,6 +442,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("unsupported-version", "A kind has no such version here."),
     ("wrong-type", "A value is of another type than its field."),
     ("yaml-syntax", "A file is not YAML."),
+    (
+        "zero-lifetime",
+        "A token may not live at all, so every token is refused.",
+    ),
 ];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Secrets that policies refer to, and the grants that such references need.
+//! Secrets and ConfigMaps that policies refer to, and the grants that such references need.
 
 use std::{
     cell::RefCell,
@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use portcullis_api::reference::SecretObjectReference;
 
 use crate::{
@@ -15,12 +15,13 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// Finds Secrets and tests grants in constant time.
+/// Finds Secrets and ConfigMaps and tests grants in constant time.
 ///
 /// Whoever makes something out of the answers may have it made again only when one of them changed, so there must be no
 /// way to an answer that is not noted.
 pub(crate) struct References<'a> {
     secrets: HashMap<(&'a str, &'a str), &'a Arc<Secret>>,
+    config_maps: HashMap<(&'a str, &'a str), &'a Arc<ConfigMap>>,
     grants: HashSet<Grant<'a>>,
     /// The answers that were given, while they are noted.
     noted: RefCell<Option<Vec<Noted>>>,
@@ -38,6 +39,11 @@ pub(crate) enum Noted {
         namespace: String,
         reference: SecretObjectReference,
         found: Result<Arc<Secret>, Unresolved>,
+    },
+    ConfigMap {
+        namespace: String,
+        name: String,
+        found: Result<Arc<ConfigMap>, Unresolved>,
     },
 }
 
@@ -83,6 +89,14 @@ impl<'a> References<'a> {
                 (key, secret)
             })
             .collect();
+        let config_maps = snapshot
+            .config_maps
+            .iter()
+            .map(|map| {
+                let key = (object::namespace(&map.metadata), object::name(&map.metadata));
+                (key, map)
+            })
+            .collect();
         let mut grants = HashSet::new();
         for grant in &snapshot.reference_grants {
             for from in &grant.spec.from {
@@ -105,6 +119,7 @@ impl<'a> References<'a> {
         }
         Self {
             secrets,
+            config_maps,
             grants,
             noted: RefCell::new(None),
         }
@@ -136,11 +151,8 @@ impl<'a> References<'a> {
                 namespace,
                 reference,
                 found,
-            } => match (self.found(*policy, namespace, reference), found) {
-                (Ok(now), Ok(then)) => same(now, then),
-                (Err(now), Err(then)) => now == *then,
-                _ => false,
-            },
+            } => agrees(self.found(*policy, namespace, reference), found),
+            Noted::ConfigMap { namespace, name, found } => agrees(self.found_config_map(namespace, name), found),
         })
     }
 
@@ -192,6 +204,17 @@ impl<'a> References<'a> {
         found.map(AsRef::as_ref)
     }
 
+    /// Finds a ConfigMap of the policy's own namespace: a reference to one cannot lead out of it.
+    pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Result<&'a ConfigMap, Unresolved> {
+        let found = self.found_config_map(namespace, name);
+        self.note(|| Noted::ConfigMap {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            found: found.clone().map(Arc::clone),
+        });
+        found.map(AsRef::as_ref)
+    }
+
     fn granted(&self, policy: PolicyKind, from: &str, to: &str, group: &str, kind: &str, name: &str) -> bool {
         let grant = |name| Grant {
             policy,
@@ -234,6 +257,26 @@ impl<'a> References<'a> {
             message: format!("secret {namespace}/{name} does not exist"),
             fix: format!("create Secret {namespace}/{name}"),
         })
+    }
+
+    fn found_config_map(&self, namespace: &str, name: &str) -> Result<&'a Arc<ConfigMap>, Unresolved> {
+        self.config_maps
+            .get(&(namespace, name))
+            .copied()
+            .ok_or_else(|| Unresolved {
+                code: "config-map-not-found",
+                message: format!("ConfigMap {namespace}/{name} does not exist"),
+                fix: format!("create ConfigMap {namespace}/{name}"),
+            })
+    }
+}
+
+/// Whether an answer is the one that was given.
+fn agrees<T: PartialEq>(now: Result<&Arc<T>, Unresolved>, then: &Result<Arc<T>, Unresolved>) -> bool {
+    match (now, then) {
+        (Ok(now), Ok(then)) => same(now, then),
+        (Err(now), Err(then)) => now == *then,
+        _ => false,
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub backend_tls_policies: Vec<Arc<BackendTlsPolicy>>,
     /// Such policies that could not be read whole, but whose targets could.
     pub broken_backend_tls_policies: Vec<Arc<BrokenPolicy>>,
-    /// Certificates of authorities that backends are trusted by.
+    /// ConfigMaps: certificates of authorities that backends are trusted by, and sets of keys.
     pub config_maps: Vec<Arc<ConfigMap>>,
     /// Services.
     pub services: Vec<Arc<Service>>,

@@ -70,9 +70,10 @@ pub(crate) fn mend_rule(message: &str) -> Option<&'static str> {
             "write one entry of extractFrom for each of headers, params and cookies"
         }
         "at least one of principal or cel must be specified" => "add a principal, or remove the rule",
-        "anyOf must name each method once" => "write anyOf: [apiKeyAuth, basicAuth]",
+        "anyOf must name each method once" => "write anyOf: [apiKeyAuth, jwt]",
         "anyOf can only name methods that the policy has" => "add the method to the policy, or remove anyOf",
         "apiKeyExpiry can only be used with apiKeyAuth" => "add apiKeyAuth, or remove apiKeyExpiry",
+        "tokenRequirements can only be used with jwt" => "add jwt, or remove tokenRequirements",
         "baseline can only be used with Gateway targets without sectionName" => "target a Gateway as a whole",
         "baseline cannot be used with cors" => "remove cors, or set it in a policy of the route",
         "baseline and shadow exclude each other" => "remove one of the two",

@@ -1,6 +1,9 @@
 //! `portcullis explain request`.
 
-use portcullis_engine::{document::Document, transaction::Stage};
+use portcullis_engine::{
+    document::{Document, Method},
+    transaction::Stage,
+};
 use portcullis_gateway::lookup::{Answer as Told, Decision, End};
 use serde::Serialize;
 
@@ -147,13 +150,25 @@ fn checks(document: &Document, stage: Stage) -> Option<String> {
         }
         Stage::Csrf => document.csrf.as_ref().map(|_| "csrf".to_owned()),
         Stage::Authentication => {
-            let methods = [
-                document.api_key.as_ref().map(|_| "apiKeyAuth"),
-                document.basic_auth.as_ref().map(|_| "basicAuth"),
+            let configured = [
+                document.api_key.as_ref().map(|_| (Method::ApiKey, "apiKeyAuth")),
+                document.basic_auth.as_ref().map(|_| (Method::BasicAuth, "basicAuth")),
+                document.jwt.as_ref().map(|_| (Method::Jwt, "jwt")),
             ];
-            let methods: Vec<&str> = methods.into_iter().flatten().collect();
-            let and = if document.any_of.is_empty() { " and " } else { " or " };
-            (!methods.is_empty()).then(|| methods.join(and))
+            let (any, each): (Vec<_>, Vec<_>) = configured
+                .into_iter()
+                .flatten()
+                .partition(|(method, _)| document.any_of.contains(method));
+            let names = |methods: Vec<(Method, &'static str)>, joint: &str| {
+                let names: Vec<&str> = methods.into_iter().map(|(_, name)| name).collect();
+                names.join(joint)
+            };
+            match (names(any, " or "), names(each, " and ")) {
+                (any, each) if any.is_empty() && each.is_empty() => None,
+                (any, each) if any.is_empty() => Some(each),
+                (any, each) if each.is_empty() => Some(any),
+                (any, each) => Some(format!("({any}) and {each}")),
+            }
         }
         _ => None,
     };

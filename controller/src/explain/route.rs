@@ -8,7 +8,7 @@ use portcullis_attachment::{
     object::ObjectRef,
     status::{Condition, ConditionStatus, Scope},
 };
-use portcullis_engine::document::{Action, Document};
+use portcullis_engine::document::{Action, Document, Method};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -270,13 +270,16 @@ fn features(document: &Document, role: &'static str, origin: impl Fn(&str) -> Op
     add(document.refuse.is_some(), "answers 500", "");
     add(document.cors.is_some(), "cors", "");
     add(document.csrf.is_some(), "csrf", "");
-    let any = if document.any_of.is_empty() {
-        ""
-    } else {
-        " (one of anyOf)"
+    let any = |method| {
+        if document.any_of.contains(&method) {
+            " (one of anyOf)"
+        } else {
+            ""
+        }
     };
-    add(document.api_key.is_some(), "apiKeyAuth", any);
-    add(document.basic_auth.is_some(), "basicAuth", any);
+    add(document.api_key.is_some(), "apiKeyAuth", any(Method::ApiKey));
+    add(document.basic_auth.is_some(), "basicAuth", any(Method::BasicAuth));
+    add(document.jwt.is_some(), "jwt", any(Method::Jwt));
     if let Some(authorization) = &document.authorization {
         let default = match authorization.default_action {
             Action::Allow => "Allow",

@@ -1,4 +1,4 @@
-//! What only an AccessPolicy has: `anyOf`, `apiKeyExpiry`, `baseline` and `shadow`.
+//! What only an AccessPolicy has: `anyOf`, `apiKeyExpiry`, `baseline` and `shadow`; `tokenRequirements` are read with `jwt`.
 
 use std::{collections::BTreeSet, str::FromStr};
 
@@ -21,6 +21,10 @@ impl Builder<'_> {
         self.combinations(extension, spec);
         self.any_of(extension, spec);
         self.expiry(extension, spec);
+        if !extension.token_requirements.is_empty() && spec.jwt.is_none() {
+            let message = "tokenRequirements can only be used with jwt";
+            self.whole("invalid-combination", "spec.tokenRequirements", message, "add jwt");
+        }
     }
 
     fn whole(&mut self, code: &'static str, path: &str, message: &str, fix: &str) {
@@ -69,6 +73,7 @@ impl Builder<'_> {
             let (method, present) = match method {
                 AuthenticationMethod::ApiKeyAuth => (Method::ApiKey, spec.api_key_auth.is_some()),
                 AuthenticationMethod::BasicAuth => (Method::BasicAuth, spec.basic_auth.is_some()),
+                AuthenticationMethod::Jwt => (Method::Jwt, spec.jwt.is_some()),
                 AuthenticationMethod::Unknown => {
                     self.unsupported_field(Feature::Whole, path, "this method");
                     continue;
@@ -88,7 +93,7 @@ impl Builder<'_> {
             methods.push(method);
         }
         if methods.len() == 1 && extension.any_of.len() == 1 {
-            let fix = "write anyOf: [apiKeyAuth, basicAuth], or remove it";
+            let fix = "write anyOf: [apiKeyAuth, jwt], or remove it";
             self.whole("too-short", "spec.anyOf", "a choice has two methods at least", fix);
         }
         self.build.document.any_of = methods;

@@ -1,18 +1,19 @@
 //! `spec.authorization`.
 
 use portcullis_api::security_policy::{
-    Authorization, AuthorizationAction, AuthorizationRule, HttpMethod, Operation, PathMatchType, Principal,
+    Authorization, AuthorizationAction, AuthorizationRule, HttpMethod, JwtClaimValueType, JwtPrincipal, Operation,
+    PathMatchType, Principal,
 };
 use portcullis_engine::{
     cel::{
         self,
         source::{self, SourceError},
     },
-    document::{self, Action, Document, Expression, HeaderMatch, PathMatch, Rule},
+    document::{self, Action, ClaimMatch, ClaimType, Document, Expression, HeaderMatch, PathMatch, Rule},
     policy::Policy,
 };
 
-use super::{Builder, salted};
+use super::Builder;
 use crate::fault::{Fault, Feature, Notice};
 
 impl Builder<'_> {
@@ -34,14 +35,20 @@ impl Builder<'_> {
             }
         };
         let part = document::Authorization { default_action, rules };
+        let asks_tokens = part.rules.iter().any(|rule| rule.jwt.is_some());
+        let jwt = self.build.document.jwt.clone().filter(|_| asks_tokens);
         let alone = |part: document::Authorization| Document {
+            jwt: jwt.clone(),
             authorization: Some(part),
             ..Document::default()
         };
-        if self.build.faults.len() != before {
+        // Without the providers nothing can be said of rules on their tokens; what is wrong with them is told already.
+        let unknown = asks_tokens && self.build.faults.iter().any(|fault| fault.feature == Feature::Jwt);
+        if self.build.faults.len() != before || unknown {
             return;
         }
-        if Policy::compile(&self.labelled(&alone(part.clone())), &salted()).is_ok() {
+        let document = self.labelled(&alone(part.clone()));
+        if Policy::compile(&document, &self.salted(&document)).is_ok() {
             self.build.document.authorization = Some(part);
             return;
         }
@@ -67,10 +74,6 @@ impl Builder<'_> {
         let fields = [
             (rule.action == AuthorizationAction::Unknown, "action"),
             (
-                principal.is_some_and(|principal| principal.jwt.is_some()),
-                "principal.jwt",
-            ),
-            (
                 principal.is_some_and(|principal| !principal.client_ip_geo_locations.is_empty()),
                 "principal.clientIPGeoLocations",
             ),
@@ -82,11 +85,15 @@ impl Builder<'_> {
         }
         let empty = Principal::default();
         let Principal {
-            client_cidrs, headers, ..
+            client_cidrs,
+            headers,
+            jwt,
+            ..
         } = principal.unwrap_or(&empty);
         // In a document an absent part is no restriction: such a rule would match everybody.
         let only_cel = principal.is_none() && rule.cel.is_some();
-        if client_cidrs.is_empty() && headers.is_empty() && !only_cel && self.build.faults.len() == before {
+        let anybody = client_cidrs.is_empty() && headers.is_empty() && jwt.is_none() && !only_cel;
+        if anybody && self.build.faults.len() == before {
             let (path, message) = if principal.is_some() {
                 let message = "at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified";
                 (format!("{path}.principal"), message)
@@ -103,6 +110,7 @@ impl Builder<'_> {
             });
         }
         let (methods, path_match) = self.operation(&path, rule.operation.as_ref());
+        let jwt = jwt.as_ref().and_then(|jwt| self.token(&path, jwt));
         let cel = rule
             .cel
             .as_ref()
@@ -132,7 +140,33 @@ impl Builder<'_> {
                 })
                 .collect(),
             cel,
-            jwt: None,
+            jwt,
+        })
+    }
+
+    /// What a rule asks of a token.
+    fn token(&mut self, rule: &str, asked: &JwtPrincipal) -> Option<document::JwtPrincipal> {
+        let mut claims = Vec::with_capacity(asked.claims.len());
+        for (index, claim) in asked.claims.iter().enumerate() {
+            let value_type = match claim.value_type {
+                JwtClaimValueType::String => ClaimType::String,
+                JwtClaimValueType::StringArray => ClaimType::StringArray,
+                JwtClaimValueType::Unknown => {
+                    let path = format!("{rule}.principal.jwt.claims[{index}].valueType");
+                    self.unsupported_field(Feature::Authorization, path, "this type of claim");
+                    return None;
+                }
+            };
+            claims.push(ClaimMatch {
+                name: claim.name.clone(),
+                value_type,
+                values: claim.values.clone(),
+            });
+        }
+        Some(document::JwtPrincipal {
+            provider: asked.provider.clone(),
+            claims,
+            scopes: asked.scopes.clone(),
         })
     }
 

@@ -169,11 +169,17 @@ fn owners<'a>(child: Source<'a>, parent: Source<'a>) -> Owners<'a> {
     Owners {
         basic_auth: owner(child.spec.basic_auth.is_some()),
         api_key: owner(child.spec.api_key_auth.is_some()),
+        jwt: owner(child.spec.jwt.is_some()),
         rules: owner(rules.is_some_and(|authorization| !authorization.rules.is_empty())),
         expiry: owner(
             child
                 .extension
                 .is_some_and(|extension| !extension.api_key_expiry.is_empty()),
+        ),
+        tokens: owner(
+            child
+                .extension
+                .is_some_and(|extension| !extension.token_requirements.is_empty()),
         ),
     }
 }
@@ -225,6 +231,25 @@ fn notices(child: Source<'_>, parent: Source<'_>) -> Vec<Notice> {
                 ),
             )),
         });
+    }
+    if let (Some(of_child), Some(of_parent)) = (&child.spec.jwt, &parent.spec.jwt) {
+        let inherited = [
+            ("optional", of_child.optional, of_parent.optional),
+            ("failOpen", of_child.fail_open, of_parent.fail_open),
+        ];
+        for (field, own, from_parent) in inherited {
+            if own.is_none() && from_parent == Some(true) {
+                let path = format!("spec.jwt.{field}");
+                let message = format!("is left out, so it is true, as in {}", parent.author.title());
+                notices.push(Notice {
+                    code: "merge-jwt",
+                    condition: Some(("InheritedOptional", format!("{path} {message}"))),
+                    path,
+                    message,
+                    fix: format!("write {field}: false, or true"),
+                });
+            }
+        }
     }
     notices
 }

@@ -7,7 +7,11 @@ mod basic_auth;
 mod compose;
 mod cors;
 mod csrf;
+mod duration;
+mod jwt;
+mod key_set;
 mod merge;
+mod names;
 
 use portcullis_api::{access_policy::Extension, security_policy::SecurityPolicySpec};
 use portcullis_engine::{
@@ -85,8 +89,10 @@ pub(crate) fn build(
     let owners = Owners {
         basic_auth: author,
         api_key: author,
+        jwt: author,
         rules: author,
         expiry: author,
+        tokens: author,
     };
     built(author, owners, spec, extension, salt, references)
 }
@@ -96,8 +102,10 @@ pub(crate) fn build(
 struct Owners<'a> {
     basic_auth: Author<'a>,
     api_key: Author<'a>,
+    jwt: Author<'a>,
     rules: Author<'a>,
     expiry: Author<'a>,
+    tokens: Author<'a>,
 }
 
 fn built(
@@ -129,6 +137,10 @@ fn built(
     }
     if let Some(api_key) = &spec.api_key_auth {
         builder.api_key(api_key);
+    }
+    if let Some(jwt) = &spec.jwt {
+        let requirements = extension.map_or(&[][..], |extension| &extension.token_requirements);
+        builder.jwt(jwt, requirements);
     }
     if let Some(authorization) = &spec.authorization {
         builder.authorization(authorization);
@@ -173,7 +185,6 @@ impl Builder<'_> {
             });
         }
         let fields = [
-            (spec.jwt.is_none(), Feature::Jwt, "jwt"),
             (spec.oidc.is_none(), Feature::Oidc, "oidc"),
             (spec.ext_auth.is_none(), Feature::ExtAuth, "extAuth"),
         ];
@@ -195,6 +206,7 @@ impl Builder<'_> {
                 Some("csrf") => Feature::Csrf,
                 Some("apiKeyAuth") => Feature::ApiKeyAuth,
                 Some("basicAuth") => Feature::BasicAuth,
+                Some("jwt") => Feature::Jwt,
                 Some("authorization") => Feature::Authorization,
                 _ => Feature::Whole,
             };
@@ -212,9 +224,18 @@ impl Builder<'_> {
         }
     }
 
+    /// Secrets with a salt of the right form, and with the key sets of a part's providers.
+    fn salted(&self, part: &Document) -> Secrets {
+        let key_sets = part.jwt.as_ref().map(|_| self.build.secrets.key_sets.clone());
+        Secrets {
+            key_sets: key_sets.unwrap_or_default(),
+            ..salted()
+        }
+    }
+
     /// Compiles a part of the document as the proxy will, and records what it refuses.
     fn compile(&mut self, feature: Feature, part: &Document, path: impl Fn(String) -> String) -> bool {
-        match Policy::compile(&self.labelled(part), &salted()) {
+        match Policy::compile(&self.labelled(part), &self.salted(part)) {
             Ok(_) => true,
             Err(error) => {
                 let path = path(format!("spec.{}", error.path));
@@ -241,6 +262,23 @@ impl Builder<'_> {
                 "invalid-param-name" => "write a parameter's name, as in \"key\"",
                 "invalid-client-id" => "rename the entry of the Secret",
                 "invalid-rule-name" => "write 1 to 253 printable characters",
+                "no-provider" => "add the issuer of the tokens",
+                "unknown-provider" => "name one of spec.jwt.providers",
+                "invalid-key-set" => "write a JSON Web Key Set, as in {\"keys\": [{\"kty\": \"EC\", ...}]}",
+                "no-usable-key" => {
+                    "add a key of RSA with 2048 bits or more, of EC, Ed25519, or one of 32 secret bytes or more"
+                }
+                "invalid-issuer" | "invalid-audience" => "write 1 to 253 printable characters",
+                "unknown-algorithm" => "write a name such as \"RS256\", \"ES256\" or \"EdDSA\"",
+                "no-key-for-algorithms" => "list an algorithm that a key of the set is for",
+                "zero-lifetime" => "write a second or more, as in \"1h\"",
+                "invalid-value-prefix" => "write what stands before the token, as in \"Bearer \"",
+                "invalid-claim-name" => "write a claim's name, as in \"email\" or \"realm_access.roles\"",
+                "invalid-claim-values" => "write what the claim may be, as in values: [admin]",
+                "empty-jwt-principal" => "write claims or scopes",
+                "invalid-scope" => "write each scope by itself, as in scopes: [read, write]",
+                "optional-and-fail-open" => "remove one of the two",
+                "optional-alternative" => "remove jwt.optional and jwt.failOpen, or take jwt out of anyOf",
                 "no-key-source" => "write at least one entry, as in headers: [x-api-key]",
                 "too-many" => "split the policy over several routes or rules",
                 _ => return None,

@@ -154,7 +154,7 @@ impl Policy {
             Body::Empty => String::new(),
             Body::Whole => format!(", authorization: {}", rule("10.0.0.0/8")),
             Body::BadCidr => format!(", authorization: {}", rule("10.0.0/8")),
-            Body::Unsupported => ", jwt: {providers: []}".to_owned(),
+            Body::Unsupported => ", extAuth: {http: {backendRefs: [{name: auth, port: 80}]}}".to_owned(),
             Body::Broken => {
                 let of = if role.is_empty() { "" } else { "of: AccessPolicy" };
                 writeln!(text, "message: wrong\ntargets: [{targets}]\n{of}\n{role}").unwrap();

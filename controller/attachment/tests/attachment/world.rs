@@ -264,6 +264,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
         "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),
         "AccessPolicy" => snapshot.access_policies.push(Arc::new(read(document))),
+        "ConfigMap" => snapshot.config_maps.push(Arc::new(read(document))),
         "Secret" => snapshot.secrets.push(Arc::new(read(document))),
         "Namespace" => snapshot.namespaces.push(Arc::new(read(document))),
         "Broken" => snapshot.broken_policies.push(Arc::new(BrokenPolicy {

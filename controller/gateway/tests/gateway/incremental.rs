@@ -40,6 +40,12 @@ fn secret(namespace: &str, name: &str, key: &str) -> String {
     )
 }
 
+fn key_set(x: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: keys, namespace: shop}}\ndata: {{jwks: '{{\"keys\":[{{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"{x}\",\"y\":\"pC65SOczITDr64DK56UH-yf7BthiGSjnchGw5A5P1TA\"}}]}}'}}\n"
+    )
+}
+
 fn gateway(listeners: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: portcullis}}\nspec: {{controllerName: {CONTROLLER}}}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: public, namespace: edge}}\nspec: {{gatewayClassName: portcullis, listeners: [{listeners}]}}\n"
@@ -60,6 +66,7 @@ fn files() -> Vec<File> {
     const KEYS: &str = "apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-key]}]}";
     const FOREIGN: &str =
         "apiKeyAuth: {credentialRefs: [{name: keys, namespace: vault}], extractFrom: [{params: [key]}]}";
+    const TOKENS: &str = "jwt: {providers: [{name: idp, localJWKS: {type: ValueRef, valueRef: {group: \"\", kind: ConfigMap, name: keys}}}]}";
     let cidr = |cidr: &str| {
         format!(
             "authorization: {{defaultAction: Deny, rules: [{{action: Allow, principal: {{clientCIDRs: [{cidr}]}}}}]}}"
@@ -107,6 +114,10 @@ fn files() -> Vec<File> {
             ],
         ),
         ("keys.yaml", vec![secret("shop", "keys", "one"), secret("shop", "keys", "two"), String::new()]),
+        (
+            "key-set.yaml",
+            vec![key_set("qaqxvhcobTSVqg42oJr4Ha3NmToPYGkaazq8ykPNQQo"), key_set("mGkq7ZxGRe8TiLkJSocfYUnrDDAnI9EDM1dBn07Knfg"), String::new()],
+        ),
         ("vault.yaml", vec![secret("vault", "keys", "one"), secret("vault", "keys", "two"), String::new()]),
         (
             "grant.yaml",
@@ -132,6 +143,7 @@ fn files() -> Vec<File> {
                 policy("SecurityPolicy", "two", TWO, &cidr("10.0.0.0/8")),
                 policy("SecurityPolicy", "two", &format!("{ONE}, sectionName: first"), cors),
                 policy("SecurityPolicy", "two", ONE, cors),
+                policy("SecurityPolicy", "two", TWO, TOKENS),
                 policy("AccessPolicy", "two", TWO, &format!("shadow: true, {}", cidr("10.0.0.0/8"))),
                 String::new(),
             ],

@@ -4,28 +4,18 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use crypto_bigint::{
-    BoxedUint, Odd,
-    modular::{BoxedMontyForm, BoxedMontyParams},
-};
-use ed25519_dalek::Signer;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sha2::{Sha256, Sha384, Sha512};
 
 use super::Text;
 use crate::{
     host::Signature,
     jwt::{
-        algorithm::{Algorithm, Hash},
+        algorithm::Algorithm,
         jws::BASE64URL,
-        pss, software,
+        signing::{self, private, usual},
     },
 };
-
-/// The private keys, by the names by which cases call them.
-const KEYS: &str = include_str!("../../testdata/keys/keys.json");
 
 /// A set of keys.
 #[derive(Clone, Debug, Deserialize)]
@@ -160,91 +150,26 @@ impl Token {
             (Some(bytes), ..) => BASE64URL.encode(bytes.bytes()),
             (_, Some(other), ..) => find(tokens, other)?.pieces(tokens, now)?.2,
             (_, _, Some(secret), _, Some(Algorithm::Hmac(hash))) => {
-                BASE64URL.encode(tag(hash, &secret.bytes(), message.as_bytes()))
+                BASE64URL.encode(signing::tag(hash, &secret.bytes(), message.as_bytes()))
             }
-            (_, _, _, Some(key), Some(algorithm)) => BASE64URL.encode(self.sign(key, algorithm, message.as_bytes())?),
+            (_, _, _, Some(key), Some(algorithm)) => {
+                let signature = signing::sign(key, algorithm, message.as_bytes(), self.salt)?;
+                BASE64URL.encode(self.form(&signature, algorithm))
+            }
             _ => String::new(),
         };
         Ok((header, payload, signature))
     }
 
-    fn sign(&self, key: &Map<String, Value>, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, String> {
-        let private = || member(key, "d");
-        let unfit = |what: &str| format!("the key does not fit {}: {what}", algorithm.name());
-        let raised = |encoded: &[u8]| raised(&member(key, "n")?, &private()?, encoded).ok_or_else(|| unfit("modulus"));
-        match algorithm {
-            Algorithm::Host(Signature::Rs256) => raised(&pkcs1(Hash::Sha256, key, message)?),
-            Algorithm::Host(Signature::Rs384) => raised(&pkcs1(Hash::Sha384, key, message)?),
-            Algorithm::Host(Signature::Rs512) => raised(&pkcs1(Hash::Sha512, key, message)?),
-            Algorithm::Pss(hash) => {
-                let salt = vec![0x5a; self.salt.unwrap_or_else(|| hash.size())];
-                let encoded = pss::encoded(hash, &member(key, "n")?, message, &salt);
-                raised(&encoded.ok_or_else(|| unfit("salt"))?)
-            }
-            Algorithm::Host(Signature::Es256) => {
-                let key = p256::ecdsa::SigningKey::from_slice(&private()?).map_err(|_| unfit("d"))?;
-                let signature: p256::ecdsa::Signature = key.sign(message);
-                Ok(self.form(&signature.to_bytes()))
-            }
-            Algorithm::Host(Signature::Es384) => {
-                let key = p384::ecdsa::SigningKey::from_slice(&private()?).map_err(|_| unfit("d"))?;
-                let signature: p384::ecdsa::Signature = key.sign(message);
-                Ok(self.form(&signature.to_bytes()))
-            }
-            Algorithm::Host(Signature::Es512) => {
-                let key = p521::ecdsa::SigningKey::from_slice(&private()?).map_err(|_| unfit("d"))?;
-                let signature: p521::ecdsa::Signature = key.sign(message);
-                Ok(self.form(&signature.to_bytes()))
-            }
-            Algorithm::EdDsa => {
-                let seed = private()?.try_into().map_err(|_| unfit("d"))?;
-                Ok(ed25519_dalek::SigningKey::from_bytes(&seed)
-                    .sign(message)
-                    .to_bytes()
-                    .to_vec())
-            }
-            Algorithm::Hmac(hash) => Ok(tag(hash, &member(key, "k")?, message)),
-        }
-    }
-
-    fn form(&self, signature: &[u8]) -> Vec<u8> {
+    fn form(&self, signature: &[u8], algorithm: Algorithm) -> Vec<u8> {
+        let of_ecdsa = matches!(
+            algorithm,
+            Algorithm::Host(Signature::Es256 | Signature::Es384 | Signature::Es512)
+        );
         match signature.split_at_checked(signature.len() / 2) {
-            Some((r, s)) if self.der => crate::jwt::ecdsa_signature(r, s),
+            Some((r, s)) if self.der && of_ecdsa => crate::jwt::ecdsa_signature(r, s),
             _ => signature.to_vec(),
         }
-    }
-}
-
-/// Computes base^exponent mod modulus, by another implementation than the one that verifies.
-fn raised(modulus: &[u8], exponent: &[u8], base: &[u8]) -> Option<Vec<u8>> {
-    let precision = u32::try_from(modulus.len()).ok()?.checked_mul(8)?;
-    let base = BoxedUint::from_be_slice(base, precision).ok()?;
-    let odd = Odd::new(BoxedUint::from_be_slice(modulus, precision).ok()?).into_option()?;
-    let base = BoxedMontyForm::new(base, &BoxedMontyParams::new_vartime(odd));
-    let bytes = base
-        .pow(&BoxedUint::from_be_slice_vartime(exponent))
-        .retrieve()
-        .to_be_bytes();
-    let excess = bytes.len().checked_sub(modulus.len())?;
-    bytes.get(excess..).map(<[u8]>::to_vec)
-}
-
-fn pkcs1(hash: Hash, key: &Map<String, Value>, message: &[u8]) -> Result<Vec<u8>, String> {
-    let length = member(key, "n")?.len();
-    software::encoded(hash, message, length).ok_or_else(|| "the modulus is too short".to_owned())
-}
-
-fn tag(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
-    fn of<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
-        M::new_from_slice(key).map_or_else(
-            |_| Vec::new(),
-            |mac| mac.chain_update(message).finalize().into_bytes().to_vec(),
-        )
-    }
-    match hash {
-        Hash::Sha256 => of::<Hmac<Sha256>>(key, message),
-        Hash::Sha384 => of::<Hmac<Sha384>>(key, message),
-        Hash::Sha512 => of::<Hmac<Sha512>>(key, message),
     }
 }
 
@@ -277,37 +202,6 @@ fn told_from(text: &[u8], now: u64) -> Vec<u8> {
         }
     }
     written
-}
-
-fn private(name: &str) -> Result<Map<String, Value>, String> {
-    let keys: BTreeMap<String, Map<String, Value>> = serde_json::from_str(KEYS).map_err(|error| error.to_string())?;
-    keys.get(name)
-        .cloned()
-        .ok_or_else(|| format!("no key is called {name:?}"))
-}
-
-fn member(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
-    let text = key.get(name).and_then(Value::as_str);
-    let bytes = text.and_then(|text| BASE64URL.decode(text).ok());
-    bytes.ok_or_else(|| format!("the key has no {name:?}"))
-}
-
-/// The algorithm that a key is mostly used with.
-fn usual(key: &Map<String, Value>) -> Result<&'static str, String> {
-    let text = |name| key.get(name).and_then(Value::as_str).unwrap_or_default();
-    Ok(match (text("kty"), text("crv")) {
-        ("RSA", _) => "RS256",
-        ("EC", "P-256") => "ES256",
-        ("EC", "P-384") => "ES384",
-        ("EC", "P-521") => "ES512",
-        ("OKP", _) => "EdDSA",
-        ("oct", _) => match member(key, "k")?.len() {
-            64.. => "HS512",
-            48..64 => "HS384",
-            _ => "HS256",
-        },
-        _ => return Err("the key is of no known type".to_owned()),
-    })
 }
 
 fn lay_over<'m>(members: &mut Map<String, Value>, others: impl Iterator<Item = (&'m String, &'m Value)>) {

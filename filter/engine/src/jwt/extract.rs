@@ -68,9 +68,11 @@ impl TokenSource {
                 prefix: prefix.filter(|prefix| !prefix.is_empty()).map(Box::from),
             });
         }
-        let cookies = sources.cookies.iter().cloned().map(KeySource::Cookie);
-        let params = sources.params.iter().cloned().map(KeySource::Param);
-        for source in cookies.chain(params) {
+        let cookies = sources.cookies.iter().cloned().map(KeySource::Cookie).enumerate();
+        let params = sources.params.iter().cloned().map(KeySource::Param).enumerate();
+        let cookies = cookies.map(|(index, source)| (told!("{path}.cookies[{index}]"), source));
+        let params = params.map(|(index, source)| (told!("{path}.params[{index}]"), source));
+        for (path, source) in cookies.chain(params) {
             compiled.push(Self {
                 source: Source::compile(&path, &source, "token")?,
                 prefix: None,

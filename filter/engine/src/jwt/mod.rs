@@ -14,6 +14,8 @@ pub mod jws;
 mod modular;
 mod provider;
 pub(crate) mod pss;
+#[cfg(feature = "test-keys")]
+pub mod signing;
 #[cfg(feature = "software-signatures")]
 pub mod software;
 mod verify;
