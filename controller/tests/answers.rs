@@ -155,8 +155,20 @@ fn test_files_at_fault_are_refused_with_place_and_fix() {
             "error[duplicate-entry] PolicyTest orders cases[1].name: a case before it is named \"no key\" too",
         ),
         (
-            &format!("tokens: {{alice: {{}}}}\n{CASES}"),
-            "cases.yaml:5:1 error[unsupported-field] PolicyTest orders tokens: belongs to tokens",
+            &format!("callouts: {{extAuth: {{status: 200}}}}\n{CASES}"),
+            "cases.yaml:5:1 error[unsupported-field] PolicyTest orders callouts: belongs to external authorization",
+        ),
+        (
+            &format!("keys: {{idp: {{alg: ES265}}}}\n{CASES}"),
+            "cases.yaml:5:19 error[unknown-value] PolicyTest orders keys.idp.alg: \"ES265\" is not an algorithm that tokens are signed by; write \"ES256\"",
+        ),
+        (
+            &format!("keys: {{idp: {{alg: ES256}}}}\ntokens: {{alice: {{key: ipd}}}}\n{CASES}"),
+            "cases.yaml:6:23 error[unknown-value] PolicyTest orders tokens.alice.key: no key is called \"ipd\"; write \"idp\"",
+        ),
+        (
+            &CASES.replace("{x-api-key: canary-key-of-alice}", "{authorization: 'Bearer ${bob}'}"),
+            "cases[1].request.headers.authorization: no token is called \"bob\"; name one of tokens, or write $${",
         ),
         (
             &CASES.replace("{status: 401, reason: api_key_missing}", "{}"),
@@ -171,6 +183,82 @@ fn test_files_at_fault_are_refused_with_place_and_fix() {
         let folder = folder(cases);
         let told = portcullis(folder.path(), &["test", "cases.yaml"]);
         assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{cases}");
+        assert!(told.stderr.contains(expected), "{expected}\n{}", told.stderr);
+    }
+}
+
+const TOKENS: &str = "now: 2026-11-25T12:00:00Z
+keys:
+  trusted: {alg: ALG, servesProvider: corp}
+  foreign: {alg: ALG}
+tokens:
+  alice: {key: trusted, claims: {iss: https://idp.example.com, sub: alice, exp: now+60, id: 12345678901234567}}
+  mallory: {key: foreign, claims: {iss: https://idp.example.com, sub: alice, exp: now+60}}
+  late: {key: trusted, claims: {iss: https://idp.example.com, sub: alice, exp: now-61}}
+cases:
+- name: alice
+  request: {line: GET http://a.example.com/, headers: {authorization: 'Bearer ${alice}'}}
+  expect: {allow: true, principal: alice, upstream: {set: {x-user: alice, x-id: '12345678901234567'}}}
+- name: alice in the query
+  request: GET http://a.example.com/?access_token=${alice}
+  expect: {allow: true, principal: alice}
+- name: nobody
+  request: GET http://a.example.com/
+  expect: {status: 401, reason: jwt_missing}
+- name: mallory
+  request: {line: GET http://a.example.com/, headers: {authorization: 'Bearer ${mallory}'}}
+  expect: {status: 401, reason: jwt_signature}
+- name: late
+  request: {line: GET http://a.example.com/, headers: {authorization: 'Bearer ${late}'}}
+  expect: {status: 401, reason: jwt_expired}
+- name: no token at all
+  request: {line: GET http://a.example.com/, headers: {authorization: 'Bearer $${alice}'}}
+  expect: {status: 401, reason: jwt_malformed}
+";
+
+/// A folder whose only policy asks for tokens by keys that would have to be fetched.
+fn folder_of_tokens(cases: &str) -> tempfile::TempDir {
+    let folder = folder(cases);
+    let file = folder.path().join("manifests/orders.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let others = text
+        .split("---\n")
+        .filter(|object| !object.contains("kind: SecurityPolicy"));
+    let policy = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: orders, namespace: edge}\nspec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: orders}]\n  jwt:\n    providers:\n    - name: corp\n      issuer: https://idp.example.com\n      remoteJWKS: {uri: https://idp.example.com/keys}\n      claimToHeaders: [{header: x-user, claim: sub}, {header: x-id, claim: id}]\n";
+    let objects: Vec<&str> = others.chain([policy]).collect();
+    fs::write(&file, objects.join("---\n")).unwrap();
+    folder
+}
+
+#[test]
+fn tokens_are_signed_by_keys_that_serve_a_provider() {
+    for alg in [
+        "EdDSA", "ES256", "ES384", "ES512", "HS256", "HS384", "HS512", "PS256", "PS384", "PS512", "RS256", "RS384",
+        "RS512",
+    ] {
+        let folder = folder_of_tokens(&TOKENS.replace("ALG", alg));
+        let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+        assert_eq!(told.code, 0, "{alg}: {}{}", told.stdout, told.stderr);
+    }
+}
+
+#[test]
+fn keys_of_nobody_and_times_that_are_none_are_refused() {
+    for (from, to, expected) in [
+        (
+            "servesProvider: corp",
+            "servesProvider: crop",
+            "cases.yaml:7: keys.trusted.servesProvider: no policy has a provider \"crop\"",
+        ),
+        (
+            "exp: now-61",
+            "exp: nowish",
+            "cases.yaml:12: tokens.late.claims.exp: \"nowish\" is no time",
+        ),
+    ] {
+        let folder = folder_of_tokens(&TOKENS.replace("ALG", "ES256").replace(from, to));
+        let told = portcullis(folder.path(), &["test", "cases.yaml"]);
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{to}");
         assert!(told.stderr.contains(expected), "{expected}\n{}", told.stderr);
     }
 }

@@ -1,5 +1,7 @@
 //! `PolicyTest` files: requests to manifests, with the answers that they must get. Never part of a snapshot.
 
+mod tokens;
+
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use portcullis_attachment::finding::Severity;
@@ -12,6 +14,8 @@ use crate::{
     tree::{self, Node, Value},
     validate::{Fault, Manner, validate},
 };
+
+pub use self::tokens::{Key, Token, put};
 
 /// The `apiVersion` of test files.
 pub const API_VERSION: &str = "portcullis.dev/v1alpha1";
@@ -32,6 +36,10 @@ pub struct PolicyTest {
     pub gateway: Option<String>,
     /// The time, RFC 3339, if the file says one.
     pub now: Option<String>,
+    /// The keys of issuers, in the order of the file.
+    pub keys: Vec<Key>,
+    /// The tokens that requests hold.
+    pub tokens: Vec<Token>,
     /// The cases, in the order of the file.
     pub cases: Vec<Case>,
 }
@@ -43,7 +51,7 @@ pub struct Case {
     pub place: Place,
     /// Its name, one of its file.
     pub name: String,
-    /// `METHOD URL`.
+    /// `METHOD URL`; may name tokens, as may headers ([`put`]).
     pub line: String,
     /// The address of the peer, if the case says one.
     pub from: Option<String>,
@@ -87,8 +95,17 @@ pub struct ExpectUpstream {
     pub path: Option<String>,
 }
 
-/// Parts of a test file that belong to authentication by tokens and callouts.
-const LATER: [&str; 3] = ["callouts", "keys", "tokens"];
+/// What test files may name.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary<'a> {
+    /// The reasons of answers.
+    pub reasons: &'a [&'a str],
+    /// The algorithms that tokens are signed by.
+    pub algorithms: &'a [&'a str],
+}
+
+/// The part of a test file that belongs to callouts.
+const LATER: &str = "callouts";
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let text = || json!({"type": "string"});
@@ -106,13 +123,19 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     });
     let expect = json!({"type": "object", "minProperties": 1, "properties": properties});
     let name = || json!({"type": "string", "minLength": 1});
+    let properties = json!({"alg": text(), "servesProvider": name()});
+    let key = json!({"type": "object", "required": ["alg"], "properties": properties});
+    let claims = json!({"type": "object", "additionalProperties": true});
+    let properties = json!({"key": text(), "claims": claims});
+    let token = json!({"type": "object", "required": ["key"], "properties": properties});
+    let several = |of| json!({"type": "object", "additionalProperties": of});
     let properties = json!({"name": name(), "request": {}, "expect": expect});
     let case = json!({"type": "object", "required": ["name", "request", "expect"], "properties": properties});
     let properties = json!({"name": name(), "labels": map(), "annotations": map()});
     let metadata = json!({"type": "object", "required": ["name"], "properties": properties});
     let properties = json!({
         "apiVersion": text(), "kind": text(), "metadata": metadata, "manifests": texts(), "gateway": text(), "now": text(),
-        "callouts": {}, "keys": {}, "tokens": {},
+        "callouts": {}, "keys": several(key), "tokens": several(token),
         "cases": {"type": "array", "minItems": 1, "items": case},
     });
     let required = ["apiVersion", "kind", "metadata", "cases"];
@@ -144,13 +167,12 @@ pub(crate) fn is_test(root: &Node) -> bool {
     text("kind") == Some(KIND) && text("apiVersion").is_some_and(|version| version.starts_with("portcullis.dev/"))
 }
 
-/// Reads the test files among the documents of a file; other objects are passed over. `reasons` is the vocabulary of
-/// reasons.
+/// Reads the test files among the documents of a file; other objects are passed over.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the test files, by place.
-pub fn policy_tests(name: &str, text: &str, reasons: &[&str]) -> Result<Vec<PolicyTest>, Vec<Diagnostic>> {
+pub fn policy_tests(name: &str, text: &str, vocabulary: Vocabulary<'_>) -> Result<Vec<PolicyTest>, Vec<Diagnostic>> {
     let documents = tree::parse(text);
     let mut diagnostics: Vec<Diagnostic> = documents
         .errors
@@ -160,7 +182,8 @@ pub fn policy_tests(name: &str, text: &str, reasons: &[&str]) -> Result<Vec<Poli
     let mut tests = Vec::new();
     for root in documents.roots.iter().filter(|root| is_test(root)) {
         let mut reader = Reader {
-            reasons,
+            vocabulary,
+            tokens: Vec::new(),
             faults: Vec::new(),
         };
         let test = reader.test(name, root);
@@ -184,7 +207,9 @@ pub fn policy_tests(name: &str, text: &str, reasons: &[&str]) -> Result<Vec<Poli
 }
 
 struct Reader<'a> {
-    reasons: &'a [&'a str],
+    vocabulary: Vocabulary<'a>,
+    /// The names of tokens.
+    tokens: Vec<String>,
     faults: Vec<Fault>,
 }
 
@@ -215,17 +240,17 @@ impl Reader<'_> {
                 format!("write {API_VERSION:?}"),
             );
         }
-        for later in LATER {
-            if let Some(entry) = root.entry(later) {
-                self.fault(
-                    entry.position,
-                    "unsupported-field",
-                    later,
-                    "belongs to tokens and external authorization, which this version does not enforce".to_owned(),
-                    "remove it; credentials of API keys and users are plain headers of a request".to_owned(),
-                );
-            }
+        if let Some(entry) = root.entry(LATER) {
+            self.fault(
+                entry.position,
+                "unsupported-field",
+                LATER,
+                "belongs to external authorization, which this version does not enforce".to_owned(),
+                "remove it".to_owned(),
+            );
         }
+        let keys = self.keys(file, root, &json);
+        let tokens = self.tokens(file, root, &json, &keys);
         let mut cases: Vec<Case> = Vec::new();
         let nodes = match root.get("cases").map(|node| &node.value) {
             Some(Value::Sequence(nodes)) => nodes.as_slice(),
@@ -254,6 +279,8 @@ impl Reader<'_> {
             manifests: texts(&json, "manifests"),
             gateway: text(&json, "gateway"),
             now: text(&json, "now"),
+            keys,
+            tokens,
             cases,
         })
     }
@@ -271,7 +298,10 @@ impl Reader<'_> {
         let entry = node.entry("request")?;
         let at = &field(path, "request");
         match &entry.node.value {
-            Value::String(line) => case.line.clone_from(line),
+            Value::String(line) => {
+                case.line.clone_from(line);
+                self.mentions(entry.node.position_under(entry.position), at, line);
+            }
             Value::Mapping(_) => {
                 let (request, faults) = validate(&entry.node, &REQUEST, MANNER);
                 self.faults.extend(faults.into_iter().map(|fault| Fault {
@@ -279,6 +309,10 @@ impl Reader<'_> {
                     ..fault
                 }));
                 case.line = text(&request, "line").unwrap_or_default();
+                if let Some(line) = entry.node.entry("line") {
+                    let position = line.node.position_under(line.position);
+                    self.mentions(position, &field(at, "line"), &case.line);
+                }
                 case.from = text(&request, "from");
                 case.body = text(&request, "body");
                 if let Some(headers) = entry.node.entry("headers") {
@@ -327,7 +361,12 @@ impl Reader<'_> {
                 _ => scalar(&entry.node).map(|value| vec![value]),
             };
             match values {
-                Some(values) => lines.extend(values.into_iter().map(|value| (entry.key.clone(), value))),
+                Some(values) => {
+                    for value in &values {
+                        self.mentions(entry.node.position_under(entry.position), path, value);
+                    }
+                    lines.extend(values.into_iter().map(|value| (entry.key.clone(), value)));
+                }
                 None => self.fault(
                     entry.node.position_under(entry.position),
                     "wrong-type",
@@ -342,8 +381,11 @@ impl Reader<'_> {
 
     fn expect(&mut self, node: &Node, value: &Json, path: &str) -> Expect {
         let reason = text(value, "reason");
-        if let Some(reason) = reason.as_deref().filter(|reason| !self.reasons.contains(reason)) {
-            let fix = near::nearest(reason, self.reasons.iter().copied()).map_or_else(
+        if let Some(reason) = reason
+            .as_deref()
+            .filter(|reason| !self.vocabulary.reasons.contains(reason))
+        {
+            let fix = near::nearest(reason, self.vocabulary.reasons.iter().copied()).map_or_else(
                 || "`portcullis explain reason` lists the reasons".to_owned(),
                 |meant| format!("write {meant:?}"),
             );

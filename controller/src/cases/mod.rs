@@ -1,6 +1,7 @@
 //! `portcullis test`.
 
 mod expect;
+mod tokens;
 
 use std::{
     collections::BTreeMap,
@@ -8,15 +9,18 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use portcullis_engine::denial::Reason;
-use portcullis_manifest::policy_test::{Case, KIND, PolicyTest, policy_tests};
+use portcullis_engine::{denial::Reason, jwt::algorithm::Algorithm};
+use portcullis_manifest::policy_test::{Case, KIND, PolicyTest, Vocabulary, policy_tests};
 use regex::Regex;
 use serde::Serialize;
 
 use crate::{
     Answer,
     answers::{self, Asked, Proxies, View},
-    cases::expect::{Mismatch, mismatches},
+    cases::{
+        expect::{Mismatch, mismatches},
+        tokens::{Keys, Serves, Tokens},
+    },
     check,
     cli::{Output, TestArgs},
     failure::Failure,
@@ -45,19 +49,21 @@ pub(crate) fn test(args: &TestArgs, style: &Style) -> Result<Answer, Failure> {
             "give another expression",
         ));
     }
-    let mut worlds: BTreeMap<Vec<PathBuf>, Proxies> = BTreeMap::new();
+    let mut worlds: BTreeMap<(Vec<PathBuf>, Vec<Serves>), Proxies> = BTreeMap::new();
     let mut report = Report::default();
     for test in &tests {
-        let paths = manifests(test, args)?;
-        if !worlds.contains_key(&paths) {
-            let proxies = world(&paths, args, style)?;
-            worlds.insert(paths.clone(), proxies);
+        let keys = Keys::new(test)?;
+        let asked = (manifests(test, args)?, keys.serve());
+        if !worlds.contains_key(&asked) {
+            let proxies = world(&asked.0, &keys, args, style)?;
+            worlds.insert(asked.clone(), proxies);
         }
-        let Some(proxies) = worlds.get(&paths) else { continue };
+        let Some(proxies) = worlds.get(&asked) else { continue };
         let now = now(test)?;
+        let tokens = keys.tokens(test, now)?;
         let mut ran = Vec::new();
         for case in &test.cases {
-            let run = run(test, case, proxies, now);
+            let run = run(test, case, &tokens, proxies, now);
             report.count(&run.result);
             if style.output == Output::Text {
                 show(test, &run, style)?;
@@ -157,6 +163,11 @@ fn read(args: &TestArgs, style: &Style) -> Result<Vec<PolicyTest>, Failure> {
         .map(|reason| reason.as_str())
         .chain(["seal"])
         .collect();
+    let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    let vocabulary = Vocabulary {
+        reasons: &reasons,
+        algorithms: &algorithms,
+    };
     let mut tests = Vec::new();
     let mut faults = 0;
     for path in &args.cases {
@@ -171,7 +182,7 @@ fn read(args: &TestArgs, style: &Style) -> Result<Vec<PolicyTest>, Failure> {
             if !named && !text.contains(KIND) {
                 continue;
             }
-            match policy_tests(&name, &text, &reasons) {
+            match policy_tests(&name, &text, vocabulary) {
                 Ok(found) if found.is_empty() && named => {
                     return Err(Failure::new(
                         format!("{name}: holds no {KIND}"),
@@ -238,7 +249,7 @@ fn plain(path: &Path) -> PathBuf {
     }
 }
 
-fn world(paths: &[PathBuf], args: &TestArgs, style: &Style) -> Result<Proxies, Failure> {
+fn world(paths: &[PathBuf], keys: &Keys, args: &TestArgs, style: &Style) -> Result<Proxies, Failure> {
     let source = Source {
         paths: paths.to_vec(),
         recursive: args.manifests.recursive,
@@ -249,7 +260,9 @@ fn world(paths: &[PathBuf], args: &TestArgs, style: &Style) -> Result<Proxies, F
     }
     // Nothing of an answer depends on the key or on where the filter is.
     let settings = Settings::new(&args.manifests, "portcullis.wasm".to_owned(), [0; 32]);
-    let evaluation = load::evaluate(&texts, &settings);
+    let mut loaded = portcullis_manifest::load(&texts);
+    keys.put_into(&mut loaded.snapshot)?;
+    let evaluation = load::translate(loaded, &settings, &mut load::Memory::default());
     if !evaluation.failed_files.is_empty() {
         for diagnostic in evaluation.unread() {
             print::note(&check::line(diagnostic, |tone, text| style.paint_err(tone, text)));
@@ -277,7 +290,7 @@ fn now(test: &PolicyTest) -> Result<u64, Failure> {
         })
 }
 
-fn run(test: &PolicyTest, case: &Case, proxies: &Proxies, now: u64) -> Run {
+fn run(test: &PolicyTest, case: &Case, tokens: &Tokens, proxies: &Proxies, now: u64) -> Run {
     let mut run = Run {
         name: case.name.clone(),
         line: case.place.line,
@@ -287,7 +300,7 @@ fn run(test: &PolicyTest, case: &Case, proxies: &Proxies, now: u64) -> Run {
         why: String::new(),
         answer: None,
     };
-    let asked = match asked(case) {
+    let asked = match asked(case, tokens) {
         Ok(asked) => asked,
         Err(why) => {
             run.why = why;
@@ -316,9 +329,9 @@ fn run(test: &PolicyTest, case: &Case, proxies: &Proxies, now: u64) -> Run {
     run
 }
 
-fn asked(case: &Case) -> Result<Asked, String> {
-    let (method, url) = case
-        .line
+fn asked(case: &Case, tokens: &Tokens) -> Result<Asked, String> {
+    let line = tokens.put(&case.line)?;
+    let (method, url) = line
         .trim()
         .split_once(' ')
         .ok_or_else(|| format!("{:?} is no request line; write \"GET https://HOST/PATH\"", case.line))?;
@@ -329,7 +342,9 @@ fn asked(case: &Case) -> Result<Asked, String> {
                 .map_err(|_| format!("from: {from:?} is not an address; write one such as \"203.0.113.9\""))?,
         ),
     };
-    Asked::new(method, url.trim(), case.headers.clone(), from)
+    let headers = case.headers.iter();
+    let headers = headers.map(|(name, value)| Ok::<_, String>((name.clone(), tokens.put(value)?)));
+    Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from)
 }
 
 fn show(test: &PolicyTest, run: &Run, style: &Style) -> Result<(), Failure> {
