@@ -76,6 +76,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A listener refers to a Secret that does not exist.",
     ),
     (
+        "claims-without-jwt",
+        "An expression reads claims, and the policy verifies no token.",
+    ),
+    (
         "clock-skew-too-large",
         "The clocks of issuer and proxy may differ by less than an hour.",
     ),
@@ -403,6 +407,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("unknown-field", "An object has no such field."),
     ("unknown-function", "An expression calls a function that there is not."),
     ("unknown-kind", "A kind does not exist; one with a similar name does."),
+    (
+        "unknown-metadata",
+        "An expression reads metadata that is not a token's.",
+    ),
     (
         "unknown-provider",
         "Something names a provider of tokens that the policy does not have.",

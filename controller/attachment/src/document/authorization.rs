@@ -9,7 +9,7 @@ use portcullis_engine::{
         self,
         source::{self, SourceError},
     },
-    document::{self, Action, ClaimMatch, ClaimType, Document, Expression, HeaderMatch, PathMatch, Rule},
+    document::{self, Action, ClaimMatch, ClaimType, Document, Expression, HeaderMatch, Node, PathMatch, Rule},
     policy::Policy,
 };
 
@@ -35,7 +35,7 @@ impl Builder<'_> {
             }
         };
         let part = document::Authorization { default_action, rules };
-        let asks_tokens = part.rules.iter().any(|rule| rule.jwt.is_some());
+        let asks_tokens = part.rules.iter().any(asks_tokens);
         let jwt = self.build.document.jwt.clone().filter(|_| asks_tokens);
         let alone = |part: document::Authorization| Document {
             jwt: jwt.clone(),
@@ -258,6 +258,13 @@ impl Builder<'_> {
         });
         (methods, path)
     }
+}
+
+/// Whether a rule can ask about tokens.
+fn asks_tokens(rule: &Rule) -> bool {
+    let names_tokens = |node: &Node| matches!(node, Node::Name(name) if name == "claims" || name == "metadata");
+    let mut nodes = rule.cel.iter().flat_map(|Expression(nodes)| nodes);
+    rule.jwt.is_some() || nodes.any(names_tokens)
 }
 
 /// The name of a method on the wire.
