@@ -1,5 +1,6 @@
 //! What must hold for any bytes: one check a parser, and one for whole transactions. Fuzzers and tests share them.
 
+mod condition;
 mod expression;
 mod forgery;
 mod oracle;

@@ -3,15 +3,32 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use portcullis_engine::document::{self, Action, HeaderMatch, PathMatch, PathMatchType};
+use portcullis_engine::document::{
+    self, Action, ClaimMatch, ClaimType, HeaderMatch, JwtPrincipal, PathMatch, PathMatchType,
+};
+use serde_json::Value;
 
-use super::{expression::Expression, oracle::trimmed, readings};
+use super::{
+    condition::{Condition, Worth},
+    expression::Expression,
+    oracle::trimmed,
+    readings,
+};
 
 /// A rule, with the tree of its regular expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) written: document::Rule,
     pub(crate) expression: Option<Expression>,
+    /// What its `cel` says.
+    pub(crate) condition: Option<Condition>,
+}
+
+/// A verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    pub(crate) provider: String,
+    pub(crate) claims: Value,
 }
 
 /// A request, as far as rules look at it.
@@ -29,6 +46,20 @@ pub(crate) struct Told {
     pub(crate) own_names: Vec<Vec<u8>>,
     /// What the rules' own policy and the other one tell; `None` before the authentication.
     pub(crate) values: Option<[Identities; 2]>,
+    /// The token that the rules' own policy verified; `None` before the authentication.
+    pub(crate) token: Option<Option<Bearer>>,
+}
+
+impl Told {
+    /// The value of a header that tells who calls, by its folded name; `None` before the authentication.
+    pub(crate) fn of(&self, name: &[u8]) -> Option<Option<&str>> {
+        let [own, other] = self.values.as_ref()?;
+        let of = |told: &'_ Identities| told.iter().position(|(other, _)| other == name);
+        let own_value = of(own).map(|place| own[place].1.as_str());
+        let others = || of(other).map(|place| other[place].1.as_str());
+        let is_own = self.own_names.iter().any(|own| own == name);
+        Some(own_value.or_else(|| if is_own { None } else { others() }))
+    }
 }
 
 /// Who calls, by the folded names of the headers that tell it.
@@ -111,16 +142,64 @@ impl Rule {
                 return Answer::No;
             }
         }
-        let headers: Vec<Answer> = self
-            .written
-            .headers
-            .iter()
-            .map(|header| self.header(header, asked, told))
-            .collect();
+        let headers = self.written.headers.iter();
+        let mut answers: Vec<Answer> = headers.map(|header| self.header(header, asked, told)).collect();
+        answers.extend(
+            self.condition
+                .as_ref()
+                .map(|condition| match condition.worth(asked, told) {
+                    Worth::Yes => Answer::Yes,
+                    Worth::No => Answer::No,
+                    Worth::Error if self.denies() => Answer::Yes,
+                    Worth::Error => Answer::No,
+                    Worth::Unknown => Answer::Unknown,
+                }),
+        );
+        answers.extend(self.written.jwt.as_ref().map(|wanted| match &told.token {
+            None => Answer::Unknown,
+            Some(Some(bearer)) if self.is_borne_by(wanted, bearer) => Answer::Yes,
+            Some(_) => Answer::No,
+        }));
         *[Answer::No, Answer::Unknown]
             .iter()
-            .find(|answer| headers.contains(answer))
+            .find(|answer| answers.contains(answer))
             .unwrap_or(&Answer::Yes)
+    }
+
+    /// Tells whether a token has what is asked for.
+    fn is_borne_by(&self, wanted: &JwtPrincipal, bearer: &Bearer) -> bool {
+        let scopes: Vec<&str> = ["scope", "scp"]
+            .iter()
+            .flat_map(|name| match &bearer.claims[*name] {
+                Value::String(scopes) => scopes.split(' ').collect(),
+                Value::Array(scopes) => scopes.iter().filter_map(Value::as_str).collect(),
+                _ => Vec::new(),
+            })
+            .collect();
+        wanted.provider == bearer.provider
+            && wanted.claims.iter().all(|claim| self.has_claim(claim, &bearer.claims))
+            && wanted.scopes.iter().all(|scope| scopes.contains(&scope.as_str()))
+    }
+
+    fn has_claim(&self, wanted: &ClaimMatch, claims: &Value) -> bool {
+        let claim = match wanted.name.split_once('.') {
+            Some((outer, inner)) => &claims[outer][inner],
+            None => &claims[&wanted.name],
+        };
+        let is_value = |claim: &Value| match claim {
+            Value::String(text) => wanted.values.contains(text),
+            Value::Number(number) => wanted.values.contains(&number.to_string()),
+            _ => false,
+        };
+        match claim {
+            Value::String(scopes) if wanted.name == "scope" => scopes
+                .split(' ')
+                .any(|scope| wanted.values.iter().any(|value| value == scope)),
+            Value::Array(items) => {
+                (self.denies() || wanted.value_type == ClaimType::StringArray) && items.iter().any(is_value)
+            }
+            claim => (self.denies() || wanted.value_type == ClaimType::String) && is_value(claim),
+        }
     }
 
     fn has_method(&self, asked: &Asked<'_>) -> bool {
@@ -204,19 +283,10 @@ impl Rule {
         let is_listed = |value: &[u8]| header.values.iter().any(|listed| listed.as_bytes() == value);
         let yes = |yes: bool| if yes { Answer::Yes } else { Answer::No };
         if told.names.contains(&folded) {
-            let Some([own, other]) = &told.values else {
-                return Answer::Unknown;
+            return match told.of(&folded) {
+                None => Answer::Unknown,
+                Some(value) => yes(value.is_some_and(|value| is_listed(value.as_bytes()))),
             };
-            let of = |told: &Identities| {
-                let value = told.iter().find(|(name, _)| *name == folded);
-                value.map(|(_, value)| value.clone())
-            };
-            let other = if told.own_names.contains(&folded) {
-                None
-            } else {
-                of(other)
-            };
-            return yes(of(own).or(other).is_some_and(|value| is_listed(value.as_bytes())));
         }
         if !self.denies() {
             let lines = asked.lines(name.as_bytes());
@@ -246,7 +316,7 @@ impl Rule {
 
 impl Asked<'_> {
     /// The values of a header, by its exact name in any case.
-    fn lines(&self, name: &[u8]) -> Vec<&[u8]> {
+    pub(crate) fn lines(&self, name: &[u8]) -> Vec<&[u8]> {
         let named = self
             .headers
             .iter()

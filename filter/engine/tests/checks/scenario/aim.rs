@@ -1,6 +1,6 @@
 //! Requests that a policy is about: what is left to chance seldom meets a rule.
 
-use super::{bytes::Bytes, policy::Side, request::Sent, rules::Rule};
+use super::{bytes::Bytes, policy::Side, request::Sent, rules::Rule, token};
 
 /// What is put behind a path: some of it changes only how the path is read.
 const SUFFIXES: &[&str] = &["", "", "?x=1", "/", "/x", ";v", "%20", "%3fx", "%2fx", "/%20x"];
@@ -17,6 +17,9 @@ pub(super) fn aim(sent: &mut Sent, side: &Side, bytes: &mut Bytes<'_>) {
     {
         let credentials = format!("Basic {}", user.encoded).into_bytes();
         sent.head.headers.push((b"authorization".to_vec(), credentials));
+    }
+    if side.document.jwt.is_some() && bytes.odds(1, 2) {
+        sent.put(token::HEADER, token::presented(bytes));
     }
     if !side.rules.is_empty() {
         let rule = &side.rules[bytes.next() % side.rules.len()];
@@ -35,6 +38,9 @@ fn aim_at(sent: &mut Sent, rule: &Rule, bytes: &mut Bytes<'_>) {
     }
     if let Some(method) = rule.written.methods.first() {
         sent.replace(b":method", method.to_ascii_uppercase().as_bytes());
+    }
+    if let Some(wanted) = &rule.written.jwt {
+        sent.put(token::HEADER, token::of(&wanted.provider));
     }
     for header in &rule.written.headers {
         if !header.name.starts_with(':') {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use portcullis_engine::{
     denial::Reason,
-    document::{Action, Csrf, KeySource, Refuse},
+    document::{Action, Csrf, Document, KeySource, Method, Refuse},
 };
 
 use super::{
     policy::Side,
     request::{Sent, lines},
-    rules::{self, Asked, Identities, Told, Verdict},
+    rules::{self, Asked, Bearer, Identities, Told, Verdict},
+    token,
 };
 use crate::checks::{forgery, oracle};
 
@@ -34,6 +35,7 @@ pub(super) struct End {
 struct Verified {
     client: Option<&'static str>,
     user: Option<&'static str>,
+    token: Option<Bearer>,
 }
 
 /// Decides a request under a policy and perhaps a baseline; a password is hashed only where that is allowed.
@@ -83,7 +85,7 @@ fn judge<'a>(
     let names: Vec<Vec<u8>> = sides.iter().flat_map(|side| side.forwards()).flatten().collect();
     let mut settled = Vec::new();
     for side in &sides {
-        let (verdict, rule) = authorize(side, sent, &names, None);
+        let (verdict, rule) = authorize(side, sent, &names, None, None);
         settled.push((verdict != Verdict::Open).then_some((verdict, rule)));
         admitted(side, verdict, rule, end)?;
     }
@@ -123,7 +125,8 @@ fn judge<'a>(
         ];
         let principal = verified[place].principal();
         end.principal = principal.or_else(|| verified[other?].principal());
-        let (verdict, rule) = settled[place].unwrap_or_else(|| authorize(side, sent, &names, Some(values)));
+        let (verdict, rule) = settled[place]
+            .unwrap_or_else(|| authorize(side, sent, &names, Some(values), Some(verified[place].token.clone())));
         admitted(side, verdict, rule, end)?;
     }
     end.told[0] = told[sides.len() - 1].clone();
@@ -174,7 +177,13 @@ fn preflight(own: &Side, sent: &Sent) -> Option<Reason> {
     })
 }
 
-fn authorize(side: &Side, sent: &Sent, names: &[Vec<u8>], values: Option<[Identities; 2]>) -> (Verdict, Option<usize>) {
+fn authorize(
+    side: &Side,
+    sent: &Sent,
+    names: &[Vec<u8>],
+    values: Option<[Identities; 2]>,
+    token: Option<Option<Bearer>>,
+) -> (Verdict, Option<usize>) {
     let Some(default) = side.default_action else {
         return (Verdict::Action(Action::Allow), None);
     };
@@ -186,6 +195,7 @@ fn authorize(side: &Side, sent: &Sent, names: &[Vec<u8>], values: Option<[Identi
         names: names.to_vec(),
         own_names: side.forwards().into_iter().flatten().collect(),
         values,
+        token,
     };
     rules::decide(&side.rules, default, &asked, &told)
 }
@@ -205,22 +215,44 @@ fn forged(csrf: &Csrf, sent: &Sent) -> Result<(), Reason> {
 }
 
 fn authenticate(side: &Side, sent: &Sent, may_hash: bool) -> Result<Verified, Reason> {
-    let client = side
-        .document
-        .api_key
-        .as_ref()
-        .map(|api_key| client(side, &api_key.extract_from, sent));
-    let user = side.document.basic_auth.as_ref().map(|_| user(side, sent, may_hash));
-    let alone = |client, user| Ok(Verified { client, user });
-    if side.document.any_of.is_empty() {
-        return alone(client.transpose()?, user.transpose()?);
+    let Document {
+        api_key,
+        basic_auth,
+        jwt,
+        any_of,
+        ..
+    } = &side.document;
+    let mut verified = Verified::default();
+    let mut refusal = None;
+    // First those that must succeed each.
+    for is_choice in [false, true] {
+        for method in [Method::ApiKey, Method::Jwt, Method::BasicAuth] {
+            let is_configured = match method {
+                Method::ApiKey => api_key.is_some(),
+                Method::Jwt => jwt.is_some(),
+                Method::BasicAuth => basic_auth.is_some(),
+            };
+            if !is_configured || any_of.contains(&method) != is_choice {
+                continue;
+            }
+            let done = match method {
+                Method::ApiKey => client(side, &api_key.as_ref().unwrap().extract_from, sent)
+                    .map(|client| verified.client = Some(client)),
+                Method::Jwt => token::verify(jwt.as_ref().unwrap(), sent).map(|token| verified.token = token),
+                Method::BasicAuth => user(side, sent, may_hash).map(|user| verified.user = Some(user)),
+            };
+            match done {
+                Ok(()) if is_choice => return Ok(verified),
+                Ok(()) => {}
+                Err(reason) if !is_choice => return Err(reason),
+                Err(Reason::ApiKeyMissing | Reason::BasicMissing | Reason::JwtMissing) => {
+                    refusal.get_or_insert(Reason::CredentialMissing);
+                }
+                Err(reason) => refusal = Some(reason),
+            }
+        }
     }
-    match (client.unwrap(), user.unwrap()) {
-        (Ok(client), _) => alone(Some(client), None),
-        (_, Ok(user)) => alone(None, Some(user)),
-        (Err(Reason::ApiKeyMissing), Err(Reason::BasicMissing)) => Err(Reason::CredentialMissing),
-        (Err(reason), Err(Reason::BasicMissing)) | (_, Err(reason)) => Err(reason),
-    }
+    refusal.map_or(Ok(verified), Err)
 }
 
 fn user(side: &Side, sent: &Sent, may_hash: bool) -> Result<&'static str, Reason> {
@@ -295,14 +327,22 @@ pub(super) fn presented_in(source: &KeySource, headers: &[(Vec<u8>, Vec<u8>)]) -
 
 impl Verified {
     fn principal(&self) -> Option<String> {
-        self.user.or(self.client).map(str::to_owned)
+        let client = self.client.map(str::to_owned);
+        let user = self.user.map(str::to_owned);
+        user.or_else(|| self.subject()).or(client)
+    }
+
+    fn subject(&self) -> Option<String> {
+        let subject = self.token.as_ref()?.claims["sub"].as_str();
+        subject.map(str::to_owned)
     }
 
     fn told(&self, side: &Side) -> Identities {
+        let [client, user] = [self.client, self.user].map(|name| name.map(str::to_owned));
         side.forwards()
             .into_iter()
-            .zip([self.client, self.user])
-            .filter_map(|(name, identity)| Some((name?, identity?.to_owned())))
+            .zip([client, user, self.subject()])
+            .filter_map(|(name, identity)| Some((name?, identity?)))
             .collect()
     }
 }

@@ -74,7 +74,10 @@ pub(super) fn both_must_admit(scenario: &Scenario) {
     let asks = |rules: &Side, verified: &Side| {
         let headers = rules.rules.iter().flat_map(|rule| &rule.written.headers);
         let mut names = headers.map(|header| Some(fold(header.name.as_bytes())));
+        // Expressions ask for the subject.
+        let [.., subject] = verified.forwards();
         names.any(|name| verified.forwards().contains(&name))
+            || (subject.is_some() && rules.rules.iter().any(|rule| rule.condition.is_some()))
     };
     if asks(own, baseline) || asks(baseline, own) {
         return;
@@ -103,7 +106,9 @@ pub(super) fn other_rules_do_not_matter(scenario: &Scenario) {
         return;
     }
     for (place, rule) in own.rules.iter().enumerate() {
-        if facts.rule != Some(&rule.written.name) {
+        // The answer to whom nothing but a scope keeps out says so.
+        let is_about_scopes = rule.written.jwt.as_ref().is_some_and(|jwt| !jwt.scopes.is_empty());
+        if facts.rule != Some(&rule.written.name) && !is_about_scopes {
             let after = Decided::of(&own.without_rule(place), baseline.as_ref(), None, sent);
             assert_eq!(after.step, before.step, "without {}: {scenario:?}", rule.written.name);
             // Without a rule about who calls, it may be plain sooner that the request is refused whoever does.

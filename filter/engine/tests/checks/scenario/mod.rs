@@ -6,6 +6,7 @@ mod decision;
 mod laws;
 mod policy;
 mod request;
+mod token;
 mod upstream;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use portcullis_engine::{
     worker::Worker,
 };
 
-use super::{expression::Expression, rules};
+use super::{condition::Condition, expression::Expression, rules};
 use bytes::Bytes;
 use decision::End;
 use policy::{Party, Side};
@@ -194,6 +195,12 @@ impl Scenario {
             {
                 seen.push(format!("Deny by a variant, {kind}{invert}"));
             }
+        }
+        if rule.condition.is_some() {
+            seen.push(format!("{:?} by expression", rule.written.action));
+        }
+        if rule.written.jwt.is_some() {
+            seen.push(format!("{:?} by claim", rule.written.action));
         }
         if !rule.written.methods.is_empty() {
             seen.push(format!("{:?} by method", rule.written.action));

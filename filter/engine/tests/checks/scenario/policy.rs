@@ -1,12 +1,16 @@
 //! A policy made of bytes.
 
-use portcullis_engine::document::{
-    self, Action, ApiClient, ApiKey, Authorization, BasicAuth, Cors, Csrf, Document, Fraction, HeaderMatch, KeySource,
-    Method, PathMatch, PathMatchType, Refuse, Rule, Secrets, VERSION,
+use portcullis_engine::{
+    cel::source,
+    document::{
+        self, Action, ApiClient, ApiKey, Authorization, BasicAuth, ClaimMatch, ClaimType, Cors, Csrf, Document,
+        Fraction, HeaderMatch, JwtPrincipal, KeySource, Method, PathMatch, PathMatchType, Refuse, Rule, Secrets,
+        VERSION,
+    },
 };
 use sha2::{Digest, Sha256};
 
-use super::{Expression, NOW, bytes::Bytes, rules};
+use super::{Condition, Expression, NOW, bytes::Bytes, rules, token};
 
 /// Clients and their keys.
 const KEYS: &[(&str, &[u8])] = &[
@@ -79,6 +83,17 @@ const HEADER_VALUES: &[&str] = &[
     "GET",
 ];
 const CALLERS: &[&str] = &["alice", "bob", "carol"];
+const CLAIMS: &[(&str, ClaimType, &str)] = &[
+    ("sub", ClaimType::String, "alice"),
+    ("sub", ClaimType::String, "carol"),
+    ("roles", ClaimType::StringArray, "admin"),
+    ("roles", ClaimType::String, "admin"),
+    ("level", ClaimType::String, "7"),
+    ("level", ClaimType::String, "9007199254740993"),
+    ("team.name", ClaimType::String, "blue"),
+    ("scope", ClaimType::StringArray, "write"),
+];
+const SCOPES: &[&str] = &["read", "write"];
 const CLIENT_HEADERS: &[&str] = &["X-Client-Id", "x_who", "X-Api-Key"];
 const USER_HEADERS: &[&str] = &["x-user", "X-Who"];
 
@@ -152,11 +167,20 @@ impl Side {
         };
         users.sort_unstable();
         users.dedup_by_key(|user| user.name);
-        let any_of = if api_key.is_some() && basic_auth.is_some() && bytes.flip() {
-            vec![Method::BasicAuth, Method::ApiKey]
-        } else {
-            Vec::new()
-        };
+        let jwt = bytes.odds(3, 8).then(|| token::policy(bytes));
+        let is_strict = jwt.as_ref().is_some_and(|jwt| !jwt.optional && !jwt.fail_open);
+        let configured = [
+            (Method::BasicAuth, basic_auth.is_some()),
+            (Method::Jwt, is_strict && bytes.flip()),
+            (Method::ApiKey, api_key.is_some()),
+        ];
+        let mut any_of: Vec<Method> = configured
+            .into_iter()
+            .filter_map(|(method, is_configured)| is_configured.then_some(method))
+            .collect();
+        if any_of.len() < 2 || bytes.flip() {
+            any_of.clear();
+        }
         let csrf = bytes.odds(1, 4).then(|| Csrf {
             additional_origins: bytes.some(ORIGINS).into_iter().map(str::to_owned).collect(),
             shadow_fraction: bytes.odds(1, 4).then(|| Fraction {
@@ -179,6 +203,7 @@ impl Side {
                 csrf,
                 api_key,
                 basic_auth,
+                jwt,
                 any_of,
                 ..Document::default()
             },
@@ -188,25 +213,41 @@ impl Side {
             rules: Vec::new(),
         };
         // One header cannot tell two identities.
-        let [client, user] = side.forwards();
-        if client.is_some() && client == user && side.document.any_of.is_empty() {
+        let [client, user, _] = side.forwards();
+        let any_of = &side.document.any_of;
+        if client.is_some()
+            && client == user
+            && !(any_of.contains(&Method::ApiKey) && any_of.contains(&Method::BasicAuth))
+        {
             side.document.basic_auth = Some(BasicAuth::default());
         }
         if bytes.odds(5, 8) {
             side.default_action = Some(bytes.pick(&[Action::Allow, Action::Deny]));
             let told: Vec<String> = side.forwards().into_iter().flatten().map(text).collect();
-            side.rules = (0..bytes.next() % 5).map(|place| rule(bytes, place, &told)).collect();
+            let providers: Vec<String> = side
+                .document
+                .jwt
+                .iter()
+                .flat_map(|jwt| &jwt.providers)
+                .map(|provider| provider.name.clone())
+                .collect();
+            side.rules = (0..bytes.next() % 5)
+                .map(|place| rule(bytes, place, &told, &providers))
+                .collect();
         }
         side
     }
 
-    /// The headers that carry the client's id and the user's name, by their folded names.
-    pub(super) fn forwards(&self) -> [Option<Vec<u8>>; 2] {
+    /// The headers that carry the client's id, the user's name and the token's subject, by their folded names.
+    pub(super) fn forwards(&self) -> [Option<Vec<u8>>; 3] {
         let client = self.document.api_key.as_ref();
         let client = client.and_then(|api_key| api_key.forward_client_id_header.as_ref());
         let user = self.document.basic_auth.as_ref();
         let user = user.and_then(|basic_auth| basic_auth.forward_username_header.as_ref());
-        [client, user].map(|name| name.map(|name| rules::fold(name.as_bytes())))
+        let subject = self.document.jwt.iter().flat_map(|jwt| &jwt.providers);
+        let subject = subject.flat_map(|provider| &provider.claim_to_headers).next();
+        let names = [client, user, subject.map(|entry| &entry.header)];
+        names.map(|name| name.map(|name| rules::fold(name.as_bytes())))
     }
 
     /// The same policy, but that it asks for the credentials of another one, and for all of them.
@@ -214,7 +255,7 @@ impl Side {
         self.document.api_key.clone_from(&other.document.api_key);
         self.document.basic_auth.clone_from(&other.document.basic_auth);
         self.document.any_of.clear();
-        let [client, user] = self.forwards();
+        let [client, user, _] = self.forwards();
         if client.is_some() && client == user {
             self.document.basic_auth = Some(BasicAuth::default());
         }
@@ -255,6 +296,7 @@ impl Side {
         Secrets {
             api_keys: self.clients.iter().map(client).collect(),
             users: self.users.iter().map(user).collect(),
+            key_sets: token::key_sets(self.document.jwt.as_ref()),
             ..Secrets::default()
         }
     }
@@ -296,10 +338,10 @@ fn text(name: Vec<u8>) -> String {
     String::from_utf8(name).unwrap()
 }
 
-/// A rule; `told` are the headers that carry identities.
-fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
+/// A rule; `told` are the headers that carry identities, `providers` those who verify tokens.
+fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String], providers: &[String]) -> rules::Rule {
     let owned = |texts: Vec<&str>| -> Vec<String> { texts.into_iter().map(str::to_owned).collect() };
-    let conditions = bytes.pick(&[1, 2, 4, 8, 2, 3, 6, 8, 10, 8, 15, 2]);
+    let conditions = bytes.pick(&[1_u8, 2, 4, 8, 2, 3, 6, 8, 10, 8, 15, 2, 2, 2, 2, 16, 32, 32, 32, 48, 34]);
     let action = bytes.pick(&[Action::Allow, Action::Deny]);
     let has = |place: u8| conditions >> place & 1 == 1;
     let methods = if has(0) { owned(bytes.few(METHODS)) } else { Vec::new() };
@@ -321,6 +363,9 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
     } else {
         Vec::new()
     };
+    let condition = (has(4) || (has(5) && providers.is_empty()))
+        .then(|| Condition::of(&mut || bytes.next(), !providers.is_empty(), 2));
+    let jwt = (has(5) && !providers.is_empty()).then(|| principal(bytes, providers));
     rules::Rule {
         written: Rule {
             name: format!("rule-{place}"),
@@ -329,10 +374,29 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String]) -> rules::Rule {
             path,
             headers,
             client_cidrs: client_cidrs.iter().collect(),
-            cel: None,
-            jwt: None,
+            cel: condition
+                .as_ref()
+                .map(|condition| source::parse(&condition.written()).unwrap()),
+            jwt,
         },
         expression,
+        condition,
+    }
+}
+
+/// What a rule asks of a token.
+fn principal(bytes: &mut Bytes<'_>, providers: &[String]) -> JwtPrincipal {
+    let claim = |(name, value_type, value): (&str, ClaimType, &str)| ClaimMatch {
+        name: name.to_owned(),
+        value_type,
+        values: vec![value.to_owned()],
+    };
+    let scopes = bytes.odds(1, 4).then(|| bytes.pick(SCOPES).to_owned());
+    let count = bytes.pick(&[1, 1, 2]);
+    JwtPrincipal {
+        provider: providers[bytes.next() % providers.len()].clone(),
+        claims: (0..count).map(|_| claim(bytes.pick(CLAIMS))).collect(),
+        scopes: scopes.into_iter().collect(),
     }
 }
 

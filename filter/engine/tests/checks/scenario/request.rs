@@ -7,7 +7,7 @@ use portcullis_engine::{
     transaction::RequestHead,
 };
 
-use super::{NOW, bytes::Bytes};
+use super::{NOW, bytes::Bytes, token};
 
 /// What a proxy tells of clients, and what that is.
 const ADDRESSES: &[(&str, Option<&str>)] = &[
@@ -50,6 +50,7 @@ const NAMES: &[&str] = &[
     "X-Envoy-External-Address",
     "access-control-request-method",
     "host",
+    "x-sub",
     "accept",
 ];
 const VALUES: &[&str] = &[
@@ -206,6 +207,9 @@ impl Sent {
             headers.push((b"origin".to_vec(), bytes.pick(PLACES).into()));
             headers.push((b"access-control-request-method".to_vec(), b"PUT".to_vec()));
         }
+        for _ in 0..bytes.pick(&[1, 0, 0, 1, 1, 2]) {
+            headers.push((token::HEADER.into(), token::presented(bytes).to_vec()));
+        }
         let lines = bytes.next() % 8;
         headers.extend((0..lines).map(|_| {
             let name = bytes.pick(NAMES);
@@ -243,6 +247,12 @@ impl Sent {
         for (_, old) in self.head.headers.iter_mut().filter(|(sent, _)| sent == name) {
             *old = value.to_vec();
         }
+    }
+
+    /// Sends a header with that value, and no other of the name.
+    pub(super) fn put(&mut self, name: &str, value: &[u8]) {
+        self.head.headers.retain(|(sent, _)| sent != name.as_bytes());
+        self.head.headers.push((name.into(), value.to_vec()));
     }
 
     pub(super) fn after(&self, seconds: u64) -> Self {
