@@ -90,6 +90,11 @@ crds: ## write manifests/crds from the Rust types
 fuzz: ## fuzz each target for FUZZ_SECONDS (default 300)
 	@tests/make/fuzz.sh $${FUZZ_SECONDS:-300}
 
+.PHONY: wycheproof
+wycheproof: ## verify Wycheproof's JOSE vectors of the folder DIR
+	@WYCHEPROOF=$$(realpath "$(or $(DIR),$(error name the folder with the vectors: make wycheproof DIR=PATH))") \
+		cargo test -q $(CARGO_RELEASE) -p portcullis-engine --test wycheproof -- --ignored --nocapture
+
 .PHONY: mutants
 mutants: ## count which one-line changes of the deciding crates the tests notice; MUTANTS_SAMPLE=120 for a sample
 	@tests/make/mutants.sh $${MUTANTS_SHARD:-}

@@ -3,6 +3,7 @@
 //! A file holds YAML documents, each a [`Group`]: a policy, its keys and [`Case`]s. The same files are run natively, in
 //! wasm32 and, all but those marked otherwise, as real requests through a real proxy.
 
+pub mod jose;
 mod run;
 mod tokens;
 

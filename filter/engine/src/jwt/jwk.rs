@@ -285,6 +285,9 @@ fn rsa(key: &Object) -> Read {
     let (Some(number), true) = (number, modulus.last().is_some_and(|last| last % 2 == 1)) else {
         return Err("no RSA key has this modulus and exponent");
     };
+    if is_of_roca(&modulus) {
+        return Err("an RSA key of this generator can be factored (CVE-2017-15361)");
+    }
     let algorithms = Algorithm::ALL.iter().copied().filter(|algorithm| {
         matches!(
             algorithm,
@@ -297,6 +300,19 @@ fn rsa(key: &Object) -> Read {
         exponent: number,
     };
     Ok((material, algorithms.collect()))
+}
+
+/// Tells whether a modulus has the form of those that one generator of primes made: modulo each small prime it is a power of 65537.
+/// Of others, one in 2^28 has it.
+fn is_of_roca(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
+    PRIMES.iter().all(|prime| {
+        let rest = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let powers = std::iter::successors(Some(1), |power| Some(power * 65537 % prime));
+        powers.take(*prime as usize).any(|power| power == rest)
+    })
 }
 
 fn ec(key: &Object) -> Read {

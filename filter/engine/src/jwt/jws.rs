@@ -15,7 +15,7 @@ pub(crate) const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_
 
 /// A token whose signature nobody has looked at yet.
 #[derive(Debug)]
-pub struct Jws<'a> {
+pub struct Jws<'a, Payload = Object> {
     /// What the signature covers.
     pub signed: &'a [u8],
     /// The signature.
@@ -25,16 +25,37 @@ pub struct Jws<'a> {
     /// `kid`
     pub kid: Option<Box<str>>,
     /// The claims.
-    pub payload: Object,
+    pub payload: Payload,
 }
 
 impl<'a> Jws<'a> {
-    /// Reads a token: three pieces, each of them base64url and none of them empty; header and payload JSON objects.
+    /// Reads a token: its payload is a JSON object too.
+    #[must_use]
+    pub fn parse(token: &'a [u8]) -> Option<Self> {
+        let Jws {
+            signed,
+            signature,
+            algorithm,
+            kid,
+            payload,
+        } = Jws::parse_signed(token)?;
+        Some(Self {
+            signed,
+            signature,
+            algorithm,
+            kid,
+            payload: json::parse_object(&payload)?,
+        })
+    }
+}
+
+impl<'a> Jws<'a, Vec<u8>> {
+    /// Reads what is signed, whatever it is: three pieces, each of them base64url and none of them empty; the header a JSON object.
     ///
     /// `crit` and `b64` are refused, for they change what a signature means (RFC 7515 §4.1.11, RFC 7797). Keys and places of keys
     /// that the token itself names are not looked at.
     #[must_use]
-    pub fn parse(token: &'a [u8]) -> Option<Self> {
+    pub fn parse_signed(token: &'a [u8]) -> Option<Self> {
         if token.len() > MAX_TOKEN {
             return None;
         }
@@ -59,7 +80,7 @@ impl<'a> Jws<'a> {
             signature: decoded(signature)?,
             algorithm: header.get("alg")?.as_str()?.into(),
             kid,
-            payload: json::parse_object(&decoded(payload)?)?,
+            payload: decoded(payload)?,
         })
     }
 }
