@@ -170,6 +170,7 @@ pub fn assert_explained(island: &Island, manifests: &[String], command: &str, en
     if !entry.is_own() {
         return;
     }
+    let command = &with_files(island, command);
     let exchange = curl::exchange(&curl::words(command)[1..]);
     let question = Question::of(&exchange, exchange.to.port(), exchange.from, None);
     let paths = manifests.iter().flat_map(|path| ["-f".to_owned(), path.clone()]);
@@ -178,6 +179,19 @@ pub fn assert_explained(island: &Island, manifests: &[String], command: &str, en
     let told = Told::read(&portcullis.output().expect("the controller runs"));
     let wrong = denials::differences(entry, &told);
     assert!(wrong.is_empty(), "{command}: {entry}\n{}", wrong.join("\n"));
+}
+
+/// A command with the contents of files in the place of `"... $(cat FILE)"`, quoted as [`curl::words`] reads it.
+fn with_files(island: &Island, command: &str) -> String {
+    let mut parts = command.split("$(cat ");
+    let mut written = parts.next().unwrap_or_default().replace('"', "'");
+    for part in parts {
+        let (file, rest) = part.split_once(')').expect("a closing bracket");
+        let text = fs::read_to_string(island.folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        written.push_str(text.trim_end());
+        written.push_str(&rest.replace('"', "'"));
+    }
+    written
 }
 
 fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guide: &str) -> Entry {

@@ -21,6 +21,7 @@ pub mod live;
 pub mod manifests;
 pub mod run;
 pub mod scratch;
+pub mod signed;
 pub mod spawned;
 pub mod stats;
 pub mod tables;

@@ -18,7 +18,7 @@ use portcullis_e2e::{
     envoy::Envoy,
     http,
     scratch::{self, Scratch},
-    tables,
+    signed, tables,
     wait::{self, PATIENCE},
 };
 use serde_json::Value;
@@ -77,10 +77,12 @@ struct World {
 impl World {
     fn start(scratch: &Scratch, backend: &Backend, example: &Example) -> Self {
         let folder = scratch.join("manifests");
+        let tests: Vec<Value> = example.tests.iter().map(|test| file(test)).collect();
         for entry in fs::read_dir(&example.folder).expect("an example's folder") {
             let path = entry.expect("a folder entry").path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
                 let text = fs::read_to_string(&path).expect("a manifest");
+                let text = signed::served(&text, &tests);
                 let text = text.replace(BACKEND_PORT, &format!("port: {}", backend.address().port()));
                 let name = path.file_name().expect("a name").to_string_lossy().into_owned();
                 scratch::write(&folder.join(name), &text);
@@ -197,10 +199,16 @@ struct Asked {
     request: Request,
 }
 
+/// A PolicyTest.
+fn file(test: &Path) -> Value {
+    let text = fs::read_to_string(test).expect("a PolicyTest");
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", test.display()))
+}
+
 /// The cases of a PolicyTest, as the file has them.
 fn asked(test: &Path) -> Vec<Asked> {
-    let text = fs::read_to_string(test).expect("a PolicyTest");
-    let file: Value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", test.display()));
+    let file = file(test);
+    let tokens = signed::tokens(&file);
     let cases = file["cases"].as_array().expect("cases");
     cases
         .iter()
@@ -210,6 +218,7 @@ fn asked(test: &Path) -> Vec<Asked> {
                 .as_str()
                 .or_else(|| request["line"].as_str())
                 .expect("a request line");
+            let line = signed::put(line, &tokens);
             let (method, url) = line.split_once(' ').expect("METHOD URL");
             let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
             let at = rest.find('/').unwrap_or(rest.len());
@@ -221,7 +230,7 @@ fn asked(test: &Path) -> Vec<Asked> {
                 let lines = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
                 for line in &lines {
                     let line = line.as_str().map_or_else(|| line.to_string(), str::to_owned);
-                    sent = sent.header(name, line);
+                    sent = sent.header(name, signed::put(&line, &tokens));
                 }
             }
             if !matches!(method, "GET" | "HEAD" | "OPTIONS") {
