@@ -133,6 +133,13 @@ fn a_route_is_explained_place_by_place() {
     let routing = ["HTTPRoute rule 1 \"write\"\n", "GRPCRoute rule 0 \"place\"\n"];
     for (example, lines) in [
         ("access-policy", &access_policy[..]),
+        (
+            "claims",
+            &[
+                "jwt  from shop/orders\n",
+                "authorization (3 rules, else Deny)  from shop/orders\n",
+            ],
+        ),
         ("merging", &merging),
         ("routing", &routing),
     ] {

@@ -127,8 +127,8 @@ impl Builder<'_> {
                 let fix = fix.as_deref().unwrap_or("name a provider, or remove the entry");
                 self.token_fault(&format!("{path}.provider"), "unknown-provider", message, fix);
             }
-            let max_lifetime = self.duration(format!("{path}.maxLifetime"), requirement.max_lifetime.as_deref());
-            let clock_skew = self.duration(format!("{path}.clockSkew"), requirement.clock_skew.as_deref());
+            let max_lifetime = self.duration(&format!("{path}.maxLifetime"), requirement.max_lifetime.as_deref());
+            let clock_skew = self.duration(&format!("{path}.clockSkew"), requirement.clock_skew.as_deref());
             if let Some(provider) = providers.iter_mut().find(|provider| provider.document.name == name) {
                 let document = &mut provider.document;
                 document.require_expiration = requirement.require_expiration.unwrap_or_default();
@@ -141,12 +141,12 @@ impl Builder<'_> {
         asked
     }
 
-    fn duration(&mut self, path: String, written: Option<&str>) -> Option<u64> {
+    fn duration(&mut self, path: &str, written: Option<&str>) -> Option<u64> {
         let written = written?;
         let read = seconds(written);
         if read.is_none() {
             let message = format!("{written:?} is not a duration");
-            self.token_fault(&path, "invalid-duration", message, "write \"5m\" or \"1h30m\"");
+            self.token_fault(path, "invalid-duration", message, "write \"5m\" or \"1h30m\"");
         }
         read
     }

@@ -146,6 +146,18 @@ fn an_access_policy_is_checked_like_a_security_policy_and_more() {
             "invalid-combination: apiKeyExpiry can only be used with apiKeyAuth",
         ),
         (
+            "  tokenRequirements: [{provider: corp, requireExpiration: true}]\n",
+            "invalid-combination: tokenRequirements can only be used with jwt",
+        ),
+        (
+            "  jwt: {providers: [{name: corp, localJWKS: {inline: '{}'}}]}\n  tokenRequirements: [{provider: corp}, {provider: corp}]\n",
+            "duplicate-entry",
+        ),
+        (
+            "  jwt: {providers: [{name: corp, localJWKS: {inline: '{}'}}]}\n  tokenRequirements: [{provider: corp, maxLifetime: 1d}]\n",
+            "invalid-duration",
+        ),
+        (
             "  apiKeyExpiry: [{clientID: bob, notAfter: \"2027-01-31\"}]\n",
             "invalid-time: \"2027-01-31\" is not a moment; write \"2027-01-31T00:00:00Z\"",
         ),
@@ -303,7 +315,7 @@ spec:
     };
     let pair = |group: &str, kind: &str| (group.to_owned(), kind.to_owned());
     let (service, backend) = (pair("", "Service"), pair("gateway.envoyproxy.io", "Backend"));
-    assert_eq!(targets("Backend"), [backend.clone()]);
-    assert_eq!(targets("Service"), [service.clone()]);
+    assert_eq!(targets("Backend"), std::slice::from_ref(&backend));
+    assert_eq!(targets("Service"), std::slice::from_ref(&service));
     assert_eq!(targets("Bakend"), [service, backend]);
 }

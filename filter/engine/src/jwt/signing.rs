@@ -258,6 +258,7 @@ fn member(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The algorithm that a key is mostly used with.
+#[cfg(feature = "cases")]
 pub(crate) fn usual(key: &Map<String, Value>) -> Result<&'static str, String> {
     let text = |name| key.get(name).and_then(Value::as_str).unwrap_or_default();
     Ok(match (text("kty"), text("crv")) {
