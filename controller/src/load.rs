@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,7 +14,7 @@ use portcullis_attachment::{
     finding::Severity,
     snapshot::Snapshot,
 };
-use portcullis_gateway::Translation;
+use portcullis_gateway::{KeySets, Translation};
 use portcullis_manifest::{Diagnostic, Loaded};
 
 use crate::{cli::ManifestArgs, failure::Failure};
@@ -140,7 +141,8 @@ pub(crate) fn failed_files(loaded: &Loaded) -> BTreeSet<String> {
 
 /// Reads, binds, attaches and translates.
 pub(crate) fn evaluate(texts: &[(String, String)], settings: &Settings) -> Evaluation {
-    translate(portcullis_manifest::load(texts), settings, &mut Memory::default())
+    let loaded = portcullis_manifest::load(texts);
+    translate(loaded, settings, &Arc::default(), &mut Memory::default())
 }
 
 /// What the last evaluation came to, so that the next one costs what changed. A new one gives the same, later.
@@ -150,8 +152,13 @@ pub(crate) struct Memory {
     translation: portcullis_gateway::Memory,
 }
 
-/// What [`evaluate`] does after reading.
-pub(crate) fn translate(mut loaded: Loaded, settings: &Settings, memory: &mut Memory) -> Evaluation {
+/// What [`evaluate`] does after reading, with the key sets that were fetched.
+pub(crate) fn translate(
+    mut loaded: Loaded,
+    settings: &Settings,
+    key_sets: &Arc<KeySets>,
+    memory: &mut Memory,
+) -> Evaluation {
     if !settings.namespaces.is_empty() {
         keep(&mut loaded.snapshot, &settings.namespaces);
     }
@@ -172,6 +179,7 @@ pub(crate) fn translate(mut loaded: Loaded, settings: &Settings, memory: &mut Me
             privileged_port_shift: settings.port_shift,
             backend_overrides: settings.backends.clone(),
             system_trust: settings.system_trust.clone(),
+            key_sets: Arc::clone(key_sets),
             access_log: Some(ACCESS_LOG.to_owned()),
             none: effective::none(&options),
         },

@@ -66,7 +66,12 @@ pub(crate) fn configure_fails() -> bool {
     if std::hint::black_box(CONFIGURE).ends_with(b"off") {
         return false;
     }
-    let calls = crate::host::shared_data(CALLS).ok().flatten().unwrap_or_default().len();
-    let _ = crate::host::set_shared_data(CALLS, &vec![0; calls + 1]);
+    let calls = crate::host::shared_data(CALLS)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+        .value
+        .len();
+    let _ = crate::host::set_shared_data(CALLS, &vec![0; calls + 1], 0);
     calls >= 2
 }

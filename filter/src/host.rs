@@ -12,6 +12,7 @@ use crate::pairs::{self, Lines};
 use crate::protobuf;
 use portcullis_engine::host::{Signature, Signed};
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 /// The proxy refused a call, or answered what the ABI does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,14 @@ pub(crate) enum Map {
     RequestTrailers = 1,
     /// Response headers.
     ResponseHeaders = 2,
+    /// The headers of what another server answered to a call of this filter.
+    CallResponseHeaders = 6,
 }
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const REQUEST_STREAM: u32 = 0;
+const CALL_RESPONSE_BODY: u32 = 4;
 const METRIC_COUNTER: u32 = 0;
 /// Lets the proxy choose the gRPC status that fits the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
@@ -52,10 +57,19 @@ unsafe extern "C" {
         result: *mut *mut u8,
         result_len: *mut usize,
     ) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
+    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_len: usize,
+        value: *mut *mut u8,
+        value_len: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
     fn proxy_replace_header_map_value(
@@ -75,25 +89,15 @@ unsafe extern "C" {
         headers_len: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
     fn random_get(buffer: *mut u8, buffer_len: usize) -> u16;
-}
-
-#[cfg(feature = "faults")]
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_get_shared_data(
-        key: *const u8,
-        key_len: usize,
-        value: *mut *mut u8,
-        value_len: *mut usize,
-        cas: *mut u32,
-    ) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
 }
 
 /// Reads a property; its path's parts are separated by NUL.
@@ -252,9 +256,26 @@ fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, HostEr
     done(status).map(|()| result)
 }
 
+/// A value that every VM of the process shares, and the number by which the proxy knows this state of it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) value: Vec<u8>,
+    pub(crate) cas: u32,
+}
+
+impl Default for Shared {
+    /// What stands for a value that is not there: no value ever has this number, so that two VMs cannot both create it. With 0
+    /// the second would replace what the first wrote.
+    fn default() -> Self {
+        Self {
+            value: Vec::new(),
+            cas: u32::MAX,
+        }
+    }
+}
+
 /// Reads a value shared by every VM of the process.
-#[cfg(feature = "faults")]
-pub(crate) fn shared_data(key: &str) -> Result<Option<Vec<u8>>, HostError> {
+pub(crate) fn shared_data(key: &str) -> Result<Option<Shared>, HostError> {
     let mut returned = Returned::new();
     let mut cas = 0;
     // SAFETY: the pointers lead to live locals, and the key is read only.
@@ -268,17 +289,68 @@ pub(crate) fn shared_data(key: &str) -> Result<Option<Vec<u8>>, HostError> {
         )
     };
     match status {
-        OK => Ok(Some(returned.take())),
+        OK => Ok(Some(Shared {
+            value: returned.take(),
+            cas,
+        })),
         NOT_FOUND => Ok(None),
         _ => Err(HostError),
     }
 }
 
-/// Writes a value shared by every VM of the process, whatever is there.
-#[cfg(feature = "faults")]
-pub(crate) fn set_shared_data(key: &str, value: &[u8]) -> Result<(), HostError> {
+/// Writes a value shared by every VM of the process, if its state is still that of the number; 0 for whatever it is.
+pub(crate) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), HostError> {
     // SAFETY: the proxy copies both slices during the call.
-    done(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), 0) })
+    done(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
+/// Has the root context of this VM called so often, in milliseconds; 0 for never.
+pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+    // SAFETY: no pointer.
+    done(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// Makes the calls that follow calls of that context.
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: no pointer.
+    done(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Lets the request of the effective context go on.
+pub(crate) fn continue_request() -> Result<(), HostError> {
+    // SAFETY: no pointer.
+    done(unsafe { proxy_continue_stream(REQUEST_STREAM) })
+}
+
+/// Sends a GET request from the root context, and returns the number by which its answer comes.
+///
+/// Through the SDK, which hands answers out only for calls that it made itself.
+pub(crate) fn get(cluster: &str, authority: &str, path: &str, timeout: Duration) -> Result<u32, HostError> {
+    let headers = vec![
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", authority),
+        (":path", path),
+        ("accept", "application/json"),
+    ];
+    proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout).map_err(|_| HostError)
+}
+
+/// Reads the body of an answer, of at most that many bytes.
+pub(crate) fn answer_body(max: usize) -> Result<Vec<u8>, HostError> {
+    let mut returned = Returned::new();
+    // SAFETY: both pointers lead to live locals.
+    let status = unsafe {
+        proxy_get_buffer_bytes(
+            CALL_RESPONSE_BODY,
+            0,
+            max,
+            &raw mut returned.data,
+            &raw mut returned.len,
+        )
+    };
+    let body = returned.take();
+    done(status).map(|()| body)
 }
 
 fn done(status: u32) -> Result<(), HostError> {

@@ -2,10 +2,13 @@
 
 use crate::counters::{self, Counters};
 use crate::host::{self, HostError, Map};
+use crate::keys;
+use crate::parked;
 use crate::policies::{self, Ready};
 use crate::root::state;
 use portcullis_engine::denial::Reason;
 use portcullis_engine::host::{Attribute, Fact, Fault, Host, Signed};
+use portcullis_engine::jwt::remote::Wait;
 use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
 use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
@@ -13,22 +16,52 @@ use portcullis_engine::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What counters call the policy of a request whose policy is not known.
 const UNKNOWN_POLICY: &str = "unknown";
 
 /// The HTTP context of one request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Http {
-    /// Absent until a policy was found, and then what it decided.
-    decided: Option<Decided>,
+    id: u32,
+    state: State,
 }
 
 #[derive(Debug)]
-struct Decided {
+enum State {
+    /// No policy was found yet, or none that could decide.
+    Open,
+    Decided(Decided),
+    /// It is, or was, to wait: what is known of it is [`parked`] under its id.
+    Parked,
+}
+
+/// A request with the policy that decides it.
+#[derive(Debug)]
+pub(crate) struct Decided {
     policy: Arc<Policy>,
     transaction: Transaction,
+}
+
+/// What a request needs to be decided.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) decided: Decided,
+    head: RequestHead,
+    hash: String,
+    counters: Rc<Counters>,
+}
+
+/// Where a request stands after a step.
+enum Progress {
+    /// It is sealed and goes on.
+    Admitted,
+    /// It is answered.
+    Answered,
+    /// It must wait.
+    Waits(Wait),
 }
 
 thread_local! {
@@ -87,27 +120,43 @@ impl HttpContext for Http {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        let Some(decided) = self.decided.as_ref().filter(|decided| decided.policy.guards_trailers()) else {
-            return Action::Continue;
-        };
-        match decided.strip_trailers() {
-            Ok(()) => Action::Continue,
-            Err(HostError) => {
+        let stripped = self.with(|decided| {
+            if decided.policy.guards_trailers() {
+                decided.strip_trailers()
+            } else {
+                Ok(())
+            }
+        });
+        match stripped {
+            Some(Err(HostError)) => {
                 refuse(Reason::HostFault);
                 Action::Pause
             }
+            Some(Ok(())) | None => Action::Continue,
         }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         // Also runs for this filter's own answers. Request headers must not be read here: Envoy may have dropped them.
-        if let Some(decided) = self.decided.as_ref().filter(|decided| decided.policy.edits_responses()) {
+        self.with(|decided| {
+            if !decided.policy.edits_responses() {
+                return;
+            }
             for edit in &decided.transaction.on_response(&NO_HEAD).headers {
                 // A header that Envoy does not take only makes the answer stricter: the browser hides the response.
                 let _ = edit_header(Map::ResponseHeaders, edit);
             }
-        }
+        });
         Action::Continue
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Parked) {
+            parked::remove(self.id);
+            keys::forget(self.id);
+        }
     }
 }
 
@@ -125,6 +174,19 @@ impl Decided {
 }
 
 impl Http {
+    pub(crate) const fn new(id: u32) -> Self {
+        Self { id, state: State::Open }
+    }
+
+    /// Looks at the request's policy and decision, once there are any.
+    fn with<T>(&self, look: impl FnOnce(&Decided) -> T) -> Option<T> {
+        match &self.state {
+            State::Open => None,
+            State::Decided(decided) => Some(look(decided)),
+            State::Parked => parked::with(self.id, look),
+        }
+    }
+
     /// Decides the request.
     ///
     /// # Errors
@@ -137,37 +199,111 @@ impl Http {
         #[cfg(feature = "faults")]
         crate::faults::on_request(&headers);
         let transaction = Transaction::new(Arc::clone(&policy));
-        let Decided { policy, transaction } = self.decided.insert(Decided { policy, transaction });
-        let step = WORKER.with(|worker| {
-            let mut worker = worker.try_borrow_mut().map_err(|_| Reason::HostFault)?;
-            Ok(transaction.on_request(&RequestHead { headers }, &Envoy, &mut worker))
-        })?;
-        let facts = transaction.facts();
-        // A baseline that refuses has its own.
-        let counters = if facts.policy == policy.name() {
-            counters
-        } else {
-            counters::of(facts.policy)
+        let mut pending = Pending {
+            decided: Decided { policy, transaction },
+            head: RequestHead { headers },
+            hash,
+            counters,
         };
+        let step = pending.step(Transaction::on_request);
+        let progress = step.and_then(|step| pending.advance(step));
+        let wait = match progress {
+            Ok(Progress::Waits(wait)) => wait,
+            other => {
+                self.state = State::Decided(pending.decided);
+                return other.map(|progress| match progress {
+                    Progress::Admitted => Action::Continue,
+                    Progress::Answered | Progress::Waits(_) => Action::Pause,
+                });
+            }
+        };
+        self.state = State::Parked;
+        park(self.id, pending, &wait)?;
+        Ok(Action::Pause)
+    }
+}
+
+/// Has a request wait.
+fn park(id: u32, pending: Pending, wait: &Wait) -> Result<(), Reason> {
+    keys::wait(wait, id).map_err(fault)?;
+    parked::insert(id, pending).map_err(fault)
+}
+
+/// Goes on with a request that has waited.
+pub(crate) fn resume(id: u32) {
+    // A context that Envoy does not know any more has ended.
+    let Some(mut pending) = parked::take(id).filter(|_| host::set_effective_context(id).is_ok()) else {
+        return;
+    };
+    let step = pending.step(Transaction::on_keys);
+    let outcome = match step.and_then(|step| pending.advance(step)) {
+        Ok(Progress::Admitted) => parked::insert(id, pending)
+            .and_then(|()| host::continue_request())
+            .map_err(fault),
+        Ok(Progress::Answered) => parked::insert(id, pending).map_err(fault),
+        Ok(Progress::Waits(wait)) => park(id, pending, &wait),
+        Err(reason) => Err(reason),
+    };
+    if let Err(reason) = outcome {
+        refuse(reason);
+    }
+}
+
+/// Lends the memory of this worker.
+pub(crate) fn with_worker<T>(lend: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+    WORKER.with(|worker| worker.try_borrow_mut().ok().map(|mut worker| lend(&mut worker)))
+}
+
+impl Pending {
+    fn step(
+        &mut self,
+        go: impl FnOnce(&mut Transaction, &RequestHead, &Envoy, &mut Worker) -> Step,
+    ) -> Result<Step, Reason> {
+        let Self { decided, head, .. } = self;
+        with_worker(|worker| go(&mut decided.transaction, head, &Envoy, worker)).ok_or(Reason::HostFault)
+    }
+
+    /// Does what the steps of the transaction say, until the request is decided or must wait.
+    fn advance(&mut self, mut step: Step) -> Result<Progress, Reason> {
+        loop {
+            let wait = match step {
+                Step::Await(wait) => wait,
+                Step::Continue(edits) => {
+                    apply(&edits).map_err(fault)?;
+                    self.record();
+                    // Last: nothing that can fail may follow it.
+                    host::set_property(state::SEAL, self.hash.as_bytes()).map_err(fault)?;
+                    return Ok(Progress::Admitted);
+                }
+                Step::Reply(reply) => {
+                    self.record();
+                    send(&reply);
+                    return Ok(Progress::Answered);
+                }
+            };
+            let goes_on = with_worker(|worker| keys::settle(&wait, worker)).ok_or(Reason::HostFault)?;
+            if !goes_on.map_err(fault)? {
+                return Ok(Progress::Waits(wait));
+            }
+            step = self.step(Transaction::on_keys)?;
+        }
+    }
+
+    /// Leaves what was decided for logs and counters.
+    fn record(&self) {
+        let Decided { policy, transaction } = &self.decided;
+        let facts = transaction.facts();
         if let Some(shadow) = transaction.shadow() {
             record_shadow(facts.outcome, &shadow);
         }
         for refusal in transaction.counted() {
             counters::of(refusal.policy).count_shadow(facts.outcome, &refusal);
         }
-        match step {
-            Step::Continue(edits) => {
-                apply(&edits).map_err(fault)?;
-                record(&facts, &counters);
-                // Last: nothing that can fail may follow it.
-                host::set_property(state::SEAL, hash.as_bytes()).map_err(fault)?;
-                Ok(Action::Continue)
-            }
-            Step::Reply(reply) => {
-                record(&facts, &counters);
-                send(&reply);
-                Ok(Action::Pause)
-            }
+        // A baseline that refuses has its own.
+        if facts.policy == policy.name() {
+            record(&facts, &self.counters);
+        } else {
+            record(&facts, &counters::of(facts.policy));
         }
     }
 }

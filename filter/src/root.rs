@@ -1,6 +1,6 @@
 //! The root context: one per plugin and VM.
 
-use crate::{host, http::Http};
+use crate::{host, http::Http, keys};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
@@ -37,11 +37,15 @@ pub(crate) mod state {
     ];
 }
 
-/// The root context. It holds no policy and no source of one: everything is decided from the request's route.
+/// The root context. It holds no policy and no source of one: everything is decided from the request's route. It fetches keys.
 #[derive(Debug)]
 pub(crate) struct Root;
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
+        keys::answered(token, headers, body);
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
@@ -58,8 +62,12 @@ impl RootContext for Root {
         true
     }
 
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::default()))
+    fn on_tick(&mut self) {
+        keys::tick();
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Http::new(id)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

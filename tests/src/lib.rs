@@ -16,6 +16,7 @@ pub mod envoy;
 pub mod guide;
 pub mod http;
 pub mod island;
+pub mod key_server;
 pub mod latency;
 pub mod live;
 pub mod manifests;

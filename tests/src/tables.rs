@@ -1,6 +1,10 @@
 //! Changing one thing of a rendered configuration, and telling what was changed.
 
-use std::path::Path;
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_engine::seal;
@@ -132,6 +136,31 @@ pub fn deliver(host: &mut Value, hash: &str, document: &str, secrets: &str) {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.GenericSecret",
         "secret": {"inline_bytes": STANDARD.encode(secrets)},
     });
+}
+
+/// Delivers a key set as the controller fetched it, `age` seconds ago.
+///
+/// # Panics
+/// If it is before 1970.
+pub fn ship_keys(host: &mut Value, id: &str, jwks: &str, age: u64) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    host["metadata"]["filter_metadata"][seal::KEYS_NAMESPACE][id] = format!("{}\n{jwks}", now - age).into();
+}
+
+/// Adds a cluster of one plain HTTP/1.1 host.
+///
+/// # Panics
+/// If it is no bootstrap.
+pub fn add_cluster(bootstrap: &mut Value, name: &str, address: SocketAddr) {
+    array(&mut bootstrap["static_resources"]["clusters"]).push(json!({
+        "name": name, "type": "STATIC", "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
+            "socket_address": {"address": address.ip().to_string(), "port_value": address.port()},
+        }}}]}]},
+    }));
 }
 
 /// The document and the secrets that are delivered under `hash`.

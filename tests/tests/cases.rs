@@ -26,6 +26,7 @@ use portcullis_e2e::{
     client::{Connection, Request, Response},
     envoy::Envoy,
     http,
+    key_server::{self, KeyServer},
     scratch::Scratch,
     tables,
     wait::PATIENCE,
@@ -49,8 +50,12 @@ fn cases_through_envoy() {
     let scratch = Scratch::new();
     let backend = Backend::start();
     let groups = placed();
-    let envoy = Envoy::start_with(&scratch, &bootstrap(&scratch, &backend, &groups), 4)
-        .beside_manifests("the policies are the engine's documents");
+    let envoy = Envoy::start_with(
+        &scratch,
+        &bootstrap(&scratch, &backend, &key_server(&groups), &groups),
+        4,
+    )
+    .beside_manifests("the policies are the engine's documents");
     let listeners: BTreeMap<String, SocketAddr> = envoy.listeners().into_iter().collect();
 
     let (mut failures, mut sent, mut skipped) = (Vec::new(), 0, 0);
@@ -250,7 +255,7 @@ impl Attempt {
         let Some(request) = case.request.as_ref().filter(|_| self.response.status != 200) else {
             return Ok(());
         };
-        let decided = cases::decide(&policy, request);
+        let decided = cases::decide_with(&policy, request, &group.key_servers);
         let facts = decided.transaction.facts();
         equal(&mut wrong, "native policy", &facts.policy.to_owned(), &logged("policy"));
         equal(
@@ -350,9 +355,22 @@ fn scheme(case: &Case) -> String {
     )
 }
 
+/// A server that answers under each source's id as the cases say.
+fn key_server(groups: &[Placed]) -> KeyServer {
+    let server = KeyServer::start();
+    for (id, keys) in groups.iter().flat_map(|placed| &placed.group.key_servers) {
+        let answer = keys.serves.as_ref().map_or_else(key_server::Answer::failure, |keys| {
+            key_server::Answer::keys(&keys.text().expect("known keys"))
+        });
+        server.answer(&format!("/{id}"), answer);
+    }
+    server
+}
+
 /// `render`'s listener for each group and scheme, with the group's policy on its only route.
-fn bootstrap(scratch: &Scratch, backend: &Backend, groups: &[Placed]) -> Value {
+fn bootstrap(scratch: &Scratch, backend: &Backend, keys: &KeyServer, groups: &[Placed]) -> Value {
     let mut bootstrap = tables::of_one_route(scratch, backend);
+    tables::add_cluster(&mut bootstrap, "keys", keys.address());
     let route = tables::route(&mut bootstrap, "/").clone();
     let listener = bootstrap["static_resources"]["listeners"][0].clone();
     let mut listeners = Vec::new();
@@ -364,6 +382,11 @@ fn bootstrap(scratch: &Scratch, backend: &Backend, groups: &[Placed]) -> Value {
         route["metadata"]["filter_metadata"]["portcullis"]["h"] = hash.clone().into();
         let mut host = json!({"name": placed.listener, "domains": ["*"], "routes": [route]});
         tables::deliver(&mut host, &hash, &document, &secrets);
+        for (id, server) in &placed.group.key_servers {
+            if let Some(keys) = &server.shipped {
+                tables::ship_keys(&mut host, id, &keys.text().expect("known keys"), server.age);
+            }
+        }
         let schemes: BTreeSet<String> = placed.group.cases.iter().map(scheme).collect();
         for scheme in schemes {
             let mut one = json!({"static_resources": {"listeners": [listener]}});

@@ -21,6 +21,7 @@ use crate::{
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
     finding::{Finding, Severity},
+    key_server::KeyServer,
     memory::{Memory, Origin},
     object::{self, ListenerRef, ObjectRef, PolicyKind},
     policy_status,
@@ -72,6 +73,8 @@ pub struct EffectivePolicy {
     pub baseline: Option<ObjectRef>,
     /// The policy that is evaluated beside it and changes nothing.
     pub shadow: Option<ObjectRef>,
+    /// The servers of keys that the document names.
+    pub key_servers: Vec<Arc<KeyServer>>,
 }
 
 /// Which policy applies where, and what the policies' authors are told.
@@ -451,6 +454,7 @@ pub(crate) fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy
         merged: None,
         baseline: None,
         shadow: None,
+        key_servers: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod effective;
 mod fault;
 pub mod finding;
 pub mod hostname;
+pub mod key_server;
 pub mod listener_set;
 pub mod listeners;
 pub mod memo;

@@ -5,12 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use portcullis_engine::document::{self, Cors};
+use portcullis_engine::document::{self, Cors, Document};
 
 use crate::{
     claims::{Claims, Layer},
     document::{Build, Part, compose, merged},
     effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size, to_json},
+    key_server::KeyServer,
     memo::ByAddress,
     memory::{Ingredient, Memory, Merging},
     object::{GATEWAY_GROUP, ListenerRef},
@@ -389,7 +390,24 @@ impl<'c, 'a> Composer<'c, 'a> {
             shadow.as_ref().map(|(document, secrets)| part((document, secrets))),
             recipe.cors.and_then(|index| self.cors.get(index)),
         );
-        self.named(recipe, deliver(&document, &secrets))
+        let mut policy = self.named(recipe, deliver(&document, &secrets));
+        policy.key_servers = self.key_servers(recipe, &document);
+        policy
+    }
+
+    /// The servers of keys that a document of a recipe names.
+    fn key_servers(&self, recipe: Recipe, document: &Document) -> Vec<Arc<KeyServer>> {
+        let documents = [Some(document), document.baseline.as_deref(), document.shadow.as_deref()];
+        let jwt = documents.into_iter().flatten().filter_map(|document| document.jwt.as_ref());
+        let named: BTreeSet<&str> = jwt.flat_map(|jwt| &jwt.remote_key_sets).map(|set| set.id.as_str()).collect();
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let builds = [self.enforced(recipe), self.build(recipe.baseline), self.build(recipe.shadow)];
+        let servers = builds.into_iter().flatten().flat_map(|build| &build.key_servers);
+        let servers = servers.filter(|server| named.contains(server.id.as_str()));
+        let servers: BTreeMap<&str, &Arc<KeyServer>> = servers.map(|server| (server.id.as_str(), server)).collect();
+        servers.into_values().cloned().collect()
     }
 
     /// The refusal of a recipe without CORS.

@@ -9,7 +9,7 @@ use gateway_api::httproutes::{HttpRouteRulesBackendRefs, HttpRouteRulesFiltersRe
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use portcullis_api::backend::Backend;
 use portcullis_attachment::{
-    object::{self, GATEWAY_GROUP, POLICY_GROUP},
+    object::{self, GATEWAY_GROUP, ObjectRef, POLICY_GROUP, PolicyKind},
     snapshot::Snapshot,
 };
 
@@ -46,6 +46,22 @@ macro_rules! reference {
 impl<'a> Reference<'a> {
     pub(crate) fn of_backend(spec: &'a HttpRouteRulesBackendRefs) -> Self {
         reference!(spec)
+    }
+
+    pub(crate) const fn of_policy(
+        group: &'a str,
+        kind: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+        port: Option<i32>,
+    ) -> Self {
+        Self {
+            group,
+            kind,
+            namespace: Some(namespace),
+            name,
+            port,
+        }
     }
 
     pub(crate) fn of_mirror(spec: &'a HttpRouteRulesFiltersRequestMirrorBackendRef) -> Self {
@@ -138,8 +154,36 @@ impl<'a> Backends<'a> {
         (route, route_namespace): (Kind, &str),
         reference: &Reference<'_>,
     ) -> Result<Resolved, Unresolved> {
+        let from = End {
+            group: GATEWAY_GROUP,
+            kind: route.name(),
+            namespace: route_namespace,
+        };
+        self.resolve_from(from, route, reference)
+    }
+
+    /// Follows one reference of a policy, to a backend that is spoken to in HTTP/1.1 unless it says otherwise.
+    pub(crate) fn resolve_for_policy(
+        &mut self,
+        policy: &ObjectRef,
+        reference: &Reference<'_>,
+    ) -> Result<Resolved, Unresolved> {
+        let kinds = [PolicyKind::SecurityPolicy, PolicyKind::AccessPolicy];
+        let kind = kinds
+            .into_iter()
+            .find(|kind| kind.name() == policy.kind)
+            .unwrap_or_default();
+        let from = End {
+            group: kind.group(),
+            kind: kind.name(),
+            namespace: &policy.namespace,
+        };
+        self.resolve_from(from, Kind::Http, reference)
+    }
+
+    fn resolve_from(&mut self, from: End<'_>, speaks: Kind, reference: &Reference<'_>) -> Result<Resolved, Unresolved> {
         let Reference { group, kind, name, .. } = *reference;
-        let namespace = reference.namespace.unwrap_or(route_namespace);
+        let namespace = reference.namespace.unwrap_or(from.namespace);
         if !matches!((group, kind), ("", "Service") | (POLICY_GROUP, "Backend")) {
             return Err(Unresolved {
                 reason: "InvalidKind",
@@ -151,11 +195,6 @@ impl<'a> Backends<'a> {
                 .fix("refer to a Service, or to a Backend of gateway.envoyproxy.io"),
             });
         }
-        let from = End {
-            group: GATEWAY_GROUP,
-            kind: route.name(),
-            namespace: route_namespace,
-        };
         let to = End { group, kind, namespace };
         if !self.grants.permits(from, to, name) {
             return Err(Unresolved {
@@ -168,15 +207,15 @@ impl<'a> Backends<'a> {
                     ),
                 )
                 .fix(format!(
-                    "add a ReferenceGrant to namespace {namespace} from {} of {route_namespace} to {kind} {name}",
-                    route.name()
+                    "add a ReferenceGrant to namespace {namespace} from {} of {} to {kind} {name}",
+                    from.kind, from.namespace
                 )),
             });
         }
         if kind == "Backend" {
-            self.backend(route, route_namespace, namespace, name)
+            self.backend(speaks, from.namespace, namespace, name)
         } else {
-            self.service(route, namespace, name, reference.port)
+            self.service(speaks, namespace, name, reference.port)
         }
     }
 }

@@ -158,7 +158,7 @@ fn configure(
                 }
                 table.reserve(&each.listener.hostname, 404);
                 serve(&mut table, each);
-                keep(table.finish(&gateway, policies, known));
+                keep(table.finish(&gateway, &world.options.key_sets, policies, known));
                 each.certificates.iter().cloned().for_each(&mut keep);
             }
             let secure: Vec<_> = group
@@ -179,7 +179,7 @@ fn configure(
             for each in &group {
                 serve(&mut table, each);
             }
-            keep(table.finish(&gateway, policies, known));
+            keep(table.finish(&gateway, &world.options.key_sets, policies, known));
             let sharing: Vec<&ListenerRef> = group.iter().map(|each| &each.listener.reference).collect();
             let detection = clients.shared_detection(port, &sharing);
             keep(listener::plain(port, bound, &detection, world.options));
@@ -193,7 +193,7 @@ fn configure(
         });
     }
     for cluster in clusters {
-        if let Some(upstream) = world.backends.upstreams.get(cluster) {
+        if let Some(upstream) = world.backends.upstreams.get(&cluster) {
             upstream.resources().into_iter().for_each(&mut keep);
         }
     }
@@ -215,7 +215,7 @@ fn serve<'a>(
     listener: &Listener<'_>,
     place: Place,
     world: &World<'a>,
-    clusters: &mut BTreeSet<&'a str>,
+    clusters: &mut BTreeSet<String>,
 ) {
     let routes: &'a Routes = world.routes;
     for (age, hostnames) in routes.on(&listener.reference) {
@@ -238,7 +238,9 @@ fn serve<'a>(
             .collect();
         for (index, rule) in route.rules.iter().enumerate() {
             let policy = policy_of(index);
-            clusters.extend(rule.clusters.iter().map(String::as_str));
+            clusters.extend(rule.clusters.iter().cloned());
+            let servers = policy.iter().flat_map(|policy| &policy.key_servers);
+            clusters.extend(servers.map(|server| server.cluster()));
             let served = Served {
                 route: Arc::clone(&route.name),
                 age: *age,

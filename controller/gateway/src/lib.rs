@@ -12,6 +12,7 @@ mod detection;
 mod gateway;
 mod grants;
 mod judged;
+mod key_servers;
 mod listener;
 pub mod lookup;
 mod quarantine;
@@ -50,6 +51,7 @@ use crate::{
 };
 pub use crate::{
     bootstrap::{Admin, BootstrapOptions, bootstrap},
+    key_servers::{FetchedKeys, KeySets, Reached, Verified},
     quarantine::{quarantine, virtual_hosts},
     show::{show, snippet},
 };
@@ -67,6 +69,8 @@ pub struct Options {
     pub backend_overrides: std::collections::BTreeMap<String, String>,
     /// The file of certificates that the proxies' own systems trust, as Envoy sees it.
     pub system_trust: String,
+    /// The key sets that were fetched, to be sent along.
+    pub key_sets: Arc<KeySets>,
     /// The file that Envoy writes one JSON object per request to, such as `/dev/stdout`; none writes nothing.
     pub access_log: Option<String>,
     /// The policy of everything that no route serves: `portcullis_attachment::effective::none`.
@@ -135,6 +139,8 @@ pub struct Translation {
     pub statuses: Vec<ObjectStatus>,
     /// Faults of those and of what they refer to.
     pub findings: Vec<Finding>,
+    /// The servers of keys that policies name, and how each is reached.
+    pub key_servers: Vec<Reached>,
 }
 
 /// What the last translation came to: a virtual host is made again only if a rule or a policy of it changed.
@@ -180,6 +186,12 @@ fn translate_by(
     let tls = BackendTls::new(snapshot, &options.system_trust, &mut translation.findings);
     let mut backends = Backends::new(snapshot, &grants, &tls, &options.backend_overrides);
     let routes = Routes::read(snapshot, bindings, &mut backends, &mut translation.findings);
+    translation.key_servers = key_servers::resolve(
+        attachment.policies.values(),
+        &mut backends,
+        &options.system_trust,
+        &mut translation.findings,
+    );
     let world = World {
         grants: &grants,
         secrets: &secrets,

@@ -9,7 +9,7 @@ use prost::Message;
 
 use self::host::{Host, VirtualHost};
 pub(crate) use self::host::{Policies, Served, everything};
-use crate::{Resource, resource::ROUTE_CONFIGURATION, wire, xds::no};
+use crate::{Resource, key_servers::KeySets, resource::ROUTE_CONFIGURATION, wire, xds::no};
 
 /// One route table in the making.
 pub(crate) struct Table {
@@ -51,10 +51,17 @@ impl Table {
     }
 
     /// Finishes the table of a Gateway; a virtual host that is made from what it was made from is not made again.
-    pub(crate) fn finish(self, gateway: &str, policies: &mut Policies, known: &mut VirtualHosts) -> Resource {
+    pub(crate) fn finish(
+        self,
+        gateway: &str,
+        fetched: &KeySets,
+        policies: &mut Policies,
+        known: &mut VirtualHosts,
+    ) -> Resource {
         let mut virtual_hosts = Vec::with_capacity(self.hosts.len());
         for (host, mut content) in self.hosts {
             content.served.sort_by_key(|served| (served.age, served.index));
+            content.ship(fetched);
             let key = (gateway.to_owned(), self.name.clone(), host.clone());
             let built = known.get_or_make(
                 key,

@@ -17,6 +17,7 @@ use super::{
     contention::{by_port, modest},
     envoy::{self, Fleet},
     folder::{Folder, Refreshed},
+    keys::{Fetched, Keys},
     publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
     watch::Watch,
@@ -55,6 +56,8 @@ pub(crate) struct Control<'a> {
     told: BTreeSet<String>,
     publication: Publication,
     events: UnboundedReceiver<Event>,
+    keys: Keys,
+    fetches: UnboundedReceiver<Fetched>,
     /// Whose each bound port is.
     ports: BTreeMap<u16, String>,
     /// Ports that only listeners of ListenerSets want and that other programs had at the start.
@@ -77,6 +80,7 @@ impl<'a> Control<'a> {
     ) -> Self {
         let (publication, events) = Publication::new(Some(memory));
         let (fleet, envoys) = fleet.unzip();
+        let (keys, fetches) = Keys::new(folder.system_trust().to_owned());
         Self {
             style,
             filter,
@@ -85,6 +89,8 @@ impl<'a> Control<'a> {
             evaluation,
             publication,
             events,
+            keys,
+            fetches,
             ports: BTreeMap::new(),
             occupied,
             fleet,
@@ -101,6 +107,7 @@ impl<'a> Control<'a> {
         let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
         let path = socket.path().to_path_buf();
         self.publish();
+        self.keys.ask(&self.evaluation.translation.key_servers);
         if self.evaluation.translation.configurations.is_empty() {
             self.note(Tone::Warning, "no Gateway of this controller yet; waiting for one");
         }
@@ -149,6 +156,12 @@ impl<'a> Control<'a> {
                     self.tell(notes);
                     lines = lines.or_else(|| Some(Instant::now() + LINES));
                 }
+                Some(fetched) = self.fetches.recv() => {
+                    if self.fetched(fetched) {
+                        self.refresh(&path).await?;
+                        lines = Some(Instant::now() + LINES);
+                    }
+                }
                 Some(event) = next_of(self.envoys.as_mut()) => self.envoy(&event),
                 () = sleep_until(next) => {
                     lines = None;
@@ -185,6 +198,18 @@ impl<'a> Control<'a> {
         print::note(&self.style.paint_err(tone, &format!("portcullis: {text}")));
     }
 
+    /// Takes in what became of a fetch of keys; tells whether the proxies are to be sent others.
+    fn fetched(&mut self, fetched: Fetched) -> bool {
+        let news = self.keys.take(fetched);
+        if let Some(line) = news.line {
+            self.note(Tone::Warning, &line);
+        }
+        if news.changed && let Some(folder) = &mut self.folder {
+            folder.ship(self.keys.sets());
+        }
+        news.changed
+    }
+
     fn waits(&self) -> bool {
         !self.ready || self.reporter.waits()
     }
@@ -213,6 +238,7 @@ impl<'a> Control<'a> {
         if let Some(evaluation) = evaluation {
             let former = std::mem::replace(&mut self.evaluation, evaluation);
             self.publish();
+            self.keys.ask(&self.evaluation.translation.key_servers);
             // Taking so much apart takes a while, and none of it is waited for.
             tokio::task::spawn_blocking(move || drop(former));
             self.reconcile(socket)?;

@@ -7,6 +7,7 @@ use portcullis_attachment::{
     object::PolicyKind,
     snapshot::{BrokenPolicy, Snapshot},
 };
+use portcullis_gateway::KeySets;
 use portcullis_manifest::{Diagnostic, Reader};
 
 use super::last_good::{Held, LastGood, Settled, Why};
@@ -25,6 +26,9 @@ pub(crate) struct Folder {
     settings: Arc<Settings>,
     reader: Reader,
     memory: Memory,
+    key_sets: Arc<KeySets>,
+    /// Whether they are others than those of the last evaluation.
+    shipped: bool,
 }
 
 /// What a look at the files brought.
@@ -47,7 +51,20 @@ impl Folder {
             settings,
             reader: Reader::default(),
             memory: Memory::default(),
+            key_sets: Arc::default(),
+            shipped: true,
         }
+    }
+
+    /// The file of certificates that this system trusts.
+    pub(crate) fn system_trust(&self) -> &str {
+        &self.settings.system_trust
+    }
+
+    /// Sends these key sets along from the next evaluation on.
+    pub(crate) fn ship(&mut self, key_sets: Arc<KeySets>) {
+        self.key_sets = key_sets;
+        self.shipped = false;
     }
 
     /// The paths that can change: all but stdin.
@@ -57,7 +74,7 @@ impl Folder {
         source
     }
 
-    /// Reads the files and evaluates them if they are others than before. Blocks.
+    /// Reads the files and evaluates them if they, or the key sets, are others than before. Blocks.
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let found = self.read();
         let mut loaded = None;
@@ -83,12 +100,13 @@ impl Folder {
         diagnostics.retain(is_refused);
         diagnostics.sort();
         diagnostics.dedup();
-        let changed = (&settled.texts, &settled.left_out) != (&self.settled.texts, &self.settled.left_out);
+        let same = (&settled.texts, &settled.left_out) == (&self.settled.texts, &self.settled.left_out);
+        let changed = !same || !std::mem::replace(&mut self.shipped, true);
         let evaluation = changed.then(|| {
             // What was read last to judge the files is what is served.
             let mut loaded = loaded.unwrap_or_else(|| self.reader.load(&settled.texts));
             close(&mut loaded.snapshot, &settled.left_out);
-            load::translate(loaded, &self.settings, &mut self.memory)
+            load::translate(loaded, &self.settings, &self.key_sets, &mut self.memory)
         });
         self.settled = settled;
         Refreshed {

@@ -234,7 +234,9 @@ impl Authentication {
                     }
                 }
             }
-            _ if reason == Reason::BasicBusy => reply.headers.push((b"retry-after".to_vec(), b"1".to_vec())),
+            _ if matches!(reason, Reason::BasicBusy | Reason::JwtKeysUnavailable) => {
+                reply.headers.push((b"retry-after".to_vec(), b"1".to_vec()))
+            }
             _ => {}
         }
         reply

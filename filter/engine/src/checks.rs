@@ -114,6 +114,8 @@ impl Checks {
     ) -> Result<(), LocalReply> {
         let authentication = &policy.authentication;
         let identity = authentication.authenticate(&policy.id, request, worker, hashing)?;
+        // It may be the second time, after a wait.
+        self.forwarded = Forwarded::new();
         for (name, value) in authentication.forwarded(&identity) {
             self.forwarded.insert(name, value);
         }

@@ -45,6 +45,8 @@ pub enum Reason {
     JwtIssuer,
     /// No key of the issuer is for the token.
     JwtKey,
+    /// The keys of the issuer could not be fetched.
+    JwtKeysUnavailable,
     /// The token may be valid for too long.
     JwtLifetime,
     /// What is presented as a token is none, or more than one.
@@ -93,6 +95,7 @@ impl Reason {
         Self::JwtExpired,
         Self::JwtIssuer,
         Self::JwtKey,
+        Self::JwtKeysUnavailable,
         Self::JwtLifetime,
         Self::JwtMalformed,
         Self::JwtMissing,
@@ -131,6 +134,7 @@ impl Reason {
             Self::JwtExpired => "jwt_expired",
             Self::JwtIssuer => "jwt_issuer",
             Self::JwtKey => "jwt_key",
+            Self::JwtKeysUnavailable => "jwt_keys_unavailable",
             Self::JwtLifetime => "jwt_lifetime",
             Self::JwtMalformed => "jwt_malformed",
             Self::JwtMissing => "jwt_missing",

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::texts::Texts;
 
 pub use expression::{Each, Expression, Node};
-pub use jwt::{ClaimMatch, ClaimToHeader, ClaimType, Jwt, JwtHeader, JwtPrincipal, JwtProvider, JwtSources, KeySet};
+pub use jwt::{
+    ClaimMatch, ClaimToHeader, ClaimType, Jwt, JwtHeader, JwtPrincipal, JwtProvider, JwtSources, KeySet, RemoteKeySet,
+};
 
 /// The version of the wire form that this build writes, and the newest one that it reads.
 pub const VERSION: u32 = 1;

@@ -12,6 +12,10 @@ pub const SECRETS_KEY_PREFIX: &str = "portcullis/";
 /// The namespace of route and virtual-host metadata that holds policies.
 pub const METADATA_NAMESPACE: &str = "portcullis";
 
+/// The namespace of virtual-host metadata that holds the key sets that the controller fetched: under a source's id the time of
+/// the fetch in seconds since 1970, a line break, and the JSON Web Key Set.
+pub const KEYS_NAMESPACE: &str = "portcullis.keys";
+
 /// Computes the name of a policy: 128 bits of SHA-256 over its serialized secrets and document, in lower-case hex.
 ///
 /// The secrets hold a salt that only the controller can compute, so the result beside a readable document is no oracle

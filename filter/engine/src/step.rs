@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::denial::Reason;
+use crate::{denial::Reason, jwt::remote::Wait};
 
 /// The next action on a request. Only the engine makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub enum Step {
     Continue(RequestEdits),
     /// The request is answered here and never reaches a backend.
     Reply(LocalReply),
+    /// The request waits for keys: once there are newer ones, or none are to be had, it goes on with
+    /// `Transaction::on_keys`.
+    Await(Wait),
 }
 
 /// Changes to the request that goes upstream, in the order in which they are applied.

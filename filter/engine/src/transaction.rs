@@ -5,6 +5,7 @@
 //! match transaction.on_request(&head, &host, &mut worker) {
 //!     Step::Continue(edits) => ...   // apply the edits, seal the request, let it go on
 //!     Step::Reply(reply) => ...      // answer; the request goes nowhere
+//!     Step::Await(wait) => ...       // hold it until the worker has newer keys, then transaction.on_keys(...)
 //! }
 //! let facts = transaction.facts();                // for the access log and metrics
 //! let edits = transaction.on_response(&response); // on every response, our own replies included
@@ -15,7 +16,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     checks::Checks,
     cors::Exchange,
-    credential::source::sanitize,
+    credential::{digest::Digest256, source::sanitize},
     denial::Reason,
     host::Host,
     http::{
@@ -23,6 +24,7 @@ use crate::{
         path::hides_step,
     },
     identity::Principal,
+    jwt::remote::Why,
     policy::Policy,
     request::Request,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
@@ -84,6 +86,8 @@ pub struct Transaction {
     outcome: Outcome,
     reason: Reason,
     shadow: Option<Box<Self>>,
+    /// What the request has waited for.
+    waited: Vec<(Digest256, Why)>,
 }
 
 /// Whose checks a transaction is at.
@@ -112,6 +116,7 @@ impl Transaction {
             outcome: Outcome::Deny,
             reason: Reason::HostFault,
             shadow: None,
+            waited: Vec::new(),
         }
     }
 
@@ -135,9 +140,27 @@ impl Transaction {
         if self.stage != Stage::StripIdentity {
             return self.reply(refuse(Reason::HostFault));
         }
+        self.go_on(head, host, worker)
+    }
+
+    /// Goes on with a request that was to wait ([`Step::Await`]): the worker holds newer keys, or there are none. The head is that
+    /// of before. Where the request does not wait, it is refused with [`Reason::HostFault`].
+    pub fn on_keys(&mut self, head: &RequestHead, host: &impl Host, worker: &mut Worker) -> Step {
+        if self.stage != Stage::Authentication || self.waited.is_empty() {
+            return self.reply(refuse(Reason::HostFault));
+        }
+        self.go_on(head, host, worker)
+    }
+
+    fn go_on(&mut self, head: &RequestHead, host: &impl Host, worker: &mut Worker) -> Step {
         let request = Request::new(head, host);
         worker.begin();
+        worker.remote_keys().begin(&self.waited, true);
         let step = self.decide(&request, worker, Hashing::Enforced);
+        if let Step::Await(_) = step {
+            return step;
+        }
+        worker.remote_keys().end();
         // Afterwards, so that it takes nothing from what is enforced.
         if let Some(policy) = &self.policy.shadow {
             let mut shadow = Box::new(Self::new(Arc::clone(policy)));
@@ -156,9 +179,11 @@ impl Transaction {
     fn decide(&mut self, request: &Request<'_, impl Host>, worker: &mut Worker, hashing: Hashing) -> Step {
         let head = request.head;
         let policy = Arc::clone(&self.policy);
-        self.cors = self.policy.cors.as_ref().map(|cors| cors.on_request(head));
-        if let Err(reply) = self.each(Checks::refusal) {
-            return self.reply(reply);
+        if self.waited.is_empty() {
+            self.cors = self.policy.cors.as_ref().map(|cors| cors.on_request(head));
+            if let Err(reply) = self.each(Checks::refusal) {
+                return self.reply(reply);
+            }
         }
         loop {
             let next = match self.stage {
@@ -180,7 +205,15 @@ impl Transaction {
             };
             match next {
                 Ok(stage) => self.stage = stage,
-                Err(reply) => return self.reply(reply),
+                Err(reply) => {
+                    let wanted = worker.remote_keys().take_wanted();
+                    // Keys that an alternative would have needed are not what a later check lacks.
+                    let Some(wait) = wanted.filter(|_| self.stage == Stage::Authentication) else {
+                        return self.reply(reply);
+                    };
+                    self.waited.push((*wait.source.digest(), wait.why));
+                    return Step::Await(wait);
+                }
             }
         }
     }
@@ -367,6 +400,7 @@ pub const fn refuse(reason: Reason) -> LocalReply {
         Reason::JwtNotYet => (401, b"Jwt not yet valid"),
         Reason::JwtSignature => (401, b"Jwt verification fails"),
         Reason::BasicBusy => (503, b""),
+        Reason::JwtKeysUnavailable => (503, b"Jwks remote fetch is failed"),
         Reason::AuthorizationDenied => (403, b"RBAC: access denied"),
         Reason::CorsOriginDenied => (403, b""),
         Reason::PathAmbiguous => (400, b""),
@@ -413,6 +447,7 @@ mod tests {
                 "jwt_audience" => (403, b"Audiences in Jwt are not allowed"),
                 "jwt_expired" => (401, b"Jwt is expired"),
                 "jwt_issuer" => (401, b"Jwt issuer is not configured"),
+                "jwt_keys_unavailable" => (503, b"Jwks remote fetch is failed"),
                 "jwt_key" => (401, b"Jwks doesn't have key to match kid or alg from Jwt"),
                 "jwt_lifetime" => (401, b"Jwt lifetime is not allowed"),
                 "jwt_malformed" => (401, b"Jwt is malformed"),

@@ -7,7 +7,11 @@ use sha2::{Digest, Sha256};
 use crate::{
     credential::{digest::Digest256, second_chance::SecondChance},
     host::{Fault, Host},
-    jwt::Tokens,
+    jwt::{
+        Tokens,
+        jwk::Unusable,
+        remote::{KeySource, RemoteKeys},
+    },
 };
 
 /// How long a verified password is not hashed again, in nanoseconds.
@@ -41,6 +45,7 @@ pub struct Worker {
     enforced: Budget,
     shadow: Budget,
     tokens: Tokens,
+    remote_keys: RemoteKeys,
 }
 
 /// Whether a password that is not remembered may be hashed, and at whose expense.
@@ -90,6 +95,35 @@ impl Worker {
     /// The tokens that were verified lately.
     pub(crate) const fn tokens(&mut self) -> &mut Tokens {
         &mut self.tokens
+    }
+
+    /// The keys that were fetched.
+    pub(crate) const fn remote_keys(&mut self) -> &mut RemoteKeys {
+        &mut self.remote_keys
+    }
+
+    /// Takes in a JSON Web Key Set that was fetched at that time, in seconds since 1970. What is older than what is held changes
+    /// nothing: a removed key does not come back.
+    ///
+    /// # Errors
+    /// Why the set has no usable key; what is held stays.
+    pub fn hold_keys(&mut self, source: &KeySource, jwks: &[u8], fetched: u64) -> Result<(), Unusable> {
+        self.remote_keys.hold(source, jwks, fetched)
+    }
+
+    /// Notes that a server's keys could not be renewed: those that are held serve for a day.
+    pub fn fail_keys(&mut self, source: &KeySource) {
+        self.remote_keys.fail(source);
+    }
+
+    /// Notes that until then, in seconds since 1970, no unknown key will be asked for.
+    pub fn quiet_keys(&mut self, source: &KeySource, until: u64) {
+        self.remote_keys.quiet(source, until);
+    }
+
+    /// Tells whether a server's keys were used since this was asked last.
+    pub fn take_keys_used(&mut self, source: &KeySource) -> bool {
+        self.remote_keys.take_used(source)
     }
 
     /// Tells whether a password is right: from memory, or by `check`, which is slow and is run only if there is time.

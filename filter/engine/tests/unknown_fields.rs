@@ -28,6 +28,9 @@ fn document() -> Value {
                 "claimToHeaders": [{"header": "x-sub", "claim": "sub"}],
                 "requireExpiration": true, "maxLifetime": 60, "clockSkew": 1, "algorithms": ["HS256"], "stripToken": true,
             }],
+            "remoteKeySets": [{
+                "id": "k", "cluster": "c", "authority": "a", "path": "/", "interval": 300, "retryInterval": 1, "timeout": 2000,
+            }],
         },
         "anyOf": ["apiKey", "basicAuth"],
         "csrf": {
@@ -228,7 +231,18 @@ fn every_field_is_written_out_above() {
         optional: _,
         fail_open: _,
         recompute_route: _,
+        remote_key_sets,
     } = jwt;
+    for portcullis_engine::document::RemoteKeySet {
+        id: _,
+        cluster: _,
+        authority: _,
+        path: _,
+        interval: _,
+        retry_interval: _,
+        timeout: _,
+    } in remote_key_sets
+    {}
     for portcullis_engine::document::JwtProvider {
         name: _,
         issuer: _,

@@ -13,6 +13,8 @@ mod key_set;
 mod merge;
 mod names;
 
+use std::sync::Arc;
+
 use portcullis_api::{access_policy::Extension, security_policy::SecurityPolicySpec};
 use portcullis_engine::{
     document::{self, Document, Refuse, Secrets},
@@ -25,6 +27,7 @@ pub(crate) use self::{
 };
 use crate::{
     fault::{self, Fault, Feature, Notice},
+    key_server::KeyServer,
     object::PolicyKind,
     reference::References,
 };
@@ -37,6 +40,8 @@ pub(crate) struct Build {
     /// If there are any, the document must not be delivered: [`Build::refusal`] must.
     pub(crate) faults: Vec<Fault>,
     pub(crate) notices: Vec<Notice>,
+    /// The servers of keys that the document names.
+    pub(crate) key_servers: Vec<Arc<KeyServer>>,
 }
 
 impl Build {

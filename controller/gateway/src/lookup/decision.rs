@@ -210,6 +210,8 @@ pub(crate) fn decide(
             None
         }
         Step::Reply(reply) => Some(reply),
+        // Its keys are where the proxy is.
+        Step::Await(_) => return Err(Unclear::new("the token is verified by keys that the proxy fetches")),
     };
     Ok(Decided {
         decision,

@@ -21,11 +21,12 @@ use envoy_types::pb::{
 use portcullis_attachment::{effective::EffectivePolicy, memo::same};
 use portcullis_engine::{
     document::Document,
-    seal::{METADATA_NAMESPACE, SECRETS_KEY_PREFIX},
+    seal::{KEYS_NAMESPACE, METADATA_NAMESPACE, SECRETS_KEY_PREFIX},
 };
 use prost::{Message, bytes::Bytes};
 
 use crate::{
+    key_servers::{KeySets, of_policy},
     route::{
         matches::{Match, Rank, regex},
         mirror::Withheld,
@@ -86,6 +87,8 @@ pub(crate) struct Host {
     pub(super) fallback: u32,
     /// The policy of what no route serves.
     none: Arc<EffectivePolicy>,
+    /// The key sets that its policies need, as far as they were fetched.
+    keys: KeySets,
 }
 
 /// A virtual host as Envoy gets it.
@@ -99,9 +102,15 @@ pub(crate) struct VirtualHost {
 impl VirtualHost {
     /// Whether `host` would come to the same; its rules stand in the order of their age.
     pub(super) fn is_of(&self, host: &Host) -> bool {
-        let Host { served, fallback, none } = &self.from;
+        let Host {
+            served,
+            fallback,
+            none,
+            keys,
+        } = &self.from;
         let mut pairs = served.iter().zip(&host.served);
         *fallback == host.fallback
+            && *keys == host.keys
             && same(none, &host.none)
             && served.len() == host.served.len()
             && pairs.all(|(one, other)| one.is_alike(other))
@@ -161,7 +170,17 @@ impl Host {
             served: Vec::new(),
             fallback,
             none,
+            keys: KeySets::new(),
         }
+    }
+
+    /// Sends along what was fetched for its policies.
+    pub(super) fn ship(&mut self, fetched: &KeySets) {
+        if fetched.is_empty() {
+            return;
+        }
+        let policies = self.served.iter().filter_map(|served| served.policy.as_deref());
+        self.keys = policies.flat_map(|policy| of_policy(policy, fetched)).collect();
     }
 
     /// Routes in order, then the answer where none matches; each policy's body once.
@@ -195,7 +214,7 @@ impl Host {
             name: host.to_owned(),
             domains: vec![host.to_owned()],
             routes,
-            metadata: Some(host_metadata(policies.values().copied())),
+            metadata: Some(host_metadata(policies.values().copied(), &self.keys)),
         };
         VirtualHost {
             from: self.clone(),
@@ -319,7 +338,7 @@ fn route_metadata(policy: &EffectivePolicy) -> Metadata {
     }
 }
 
-fn host_metadata<'a>(policies: impl Iterator<Item = &'a EffectivePolicy>) -> wire::Metadata {
+fn host_metadata<'a>(policies: impl Iterator<Item = &'a EffectivePolicy>, keys: &KeySets) -> wire::Metadata {
     let mut documents = Vec::new();
     let mut secrets = BTreeMap::new();
     for policy in policies {
@@ -330,8 +349,15 @@ fn host_metadata<'a>(policies: impl Iterator<Item = &'a EffectivePolicy>) -> wir
         };
         secrets.insert(format!("{SECRETS_KEY_PREFIX}{}", policy.hash), any(&secret));
     }
+    let mut filter_metadata = BTreeMap::from([(METADATA_NAMESPACE.to_owned(), wire::Struct::of(documents))]);
+    if !keys.is_empty() {
+        let keys = keys
+            .iter()
+            .map(|(id, keys)| (id.clone(), format!("{}\n{}", keys.fetched, keys.jwks)));
+        filter_metadata.insert(KEYS_NAMESPACE.to_owned(), wire::Struct::of(keys.collect()));
+    }
     wire::Metadata {
-        filter_metadata: BTreeMap::from([(METADATA_NAMESPACE.to_owned(), wire::Struct::of(documents))]),
+        filter_metadata,
         typed_filter_metadata: secrets,
     }
 }

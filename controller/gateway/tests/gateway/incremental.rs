@@ -184,6 +184,7 @@ impl Remembered {
             privileged_port_shift: 0,
             backend_overrides: BTreeMap::new(),
             system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
+            key_sets: Arc::default(),
             access_log: None,
             none: effective::none(&settings),
         };

@@ -138,6 +138,7 @@ fn a_place_without_a_policy_stays_shut() {
         privileged_port_shift: 0,
         system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
         backend_overrides: BTreeMap::new(),
+        key_sets: Arc::default(),
         access_log: None,
         none,
     };
@@ -319,6 +320,7 @@ fn time_grows_with_the_number_of_routes_only() {
             privileged_port_shift: 0,
             system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
             backend_overrides: BTreeMap::new(),
+            key_sets: Arc::default(),
             access_log: None,
             none: portcullis_attachment::effective::none(&settings),
         };

@@ -46,6 +46,7 @@ pub(crate) fn world(manifests: &str, wasm: &str) -> World {
             })
             .collect::<BTreeMap<_, _>>(),
         system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
+        key_sets: Arc::default(),
         access_log: directives(manifests, "# access log ").next().map(str::to_owned),
         none: Arc::clone(&none),
     };

@@ -18,7 +18,7 @@ use crate::{
     http::RequestHead,
 };
 
-pub use run::{Decided, apply, decide, run};
+pub use run::{Decided, apply, decide, decide_with, run};
 pub use tokens::{KeySet, Token};
 
 /// One document of a file: a policy and what happens under it.
@@ -36,6 +36,9 @@ pub struct Group {
     /// The sets of keys that verify tokens.
     #[serde(default, rename = "keySets")]
     pub key_sets: BTreeMap<String, KeySet>,
+    /// The servers of keys, by the ids of the policy's remote key sets.
+    #[serde(default, rename = "keyServers")]
+    pub key_servers: BTreeMap<String, KeyServer>,
     /// The tokens, by the names under which requests hold them: `${alice}`.
     #[serde(default)]
     pub tokens: BTreeMap<String, Token>,
@@ -44,6 +47,21 @@ pub struct Group {
     pub secrets: Option<serde_json::Value>,
     /// What happens under the policy.
     pub cases: Vec<Case>,
+}
+
+/// A server of keys.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyServer {
+    /// What the controller fetched and sent along.
+    #[serde(default)]
+    pub shipped: Option<KeySet>,
+    /// How long ago that was, in seconds.
+    #[serde(default)]
+    pub age: u64,
+    /// What the server answers a fetch with; without it, it fails.
+    #[serde(default)]
+    pub serves: Option<KeySet>,
 }
 
 /// An API key.

@@ -1,10 +1,13 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Answer, Case, Expect, ExpectedError, From, Group, Request, Response, Told, Upstream};
+use super::{Answer, Case, Expect, ExpectedError, From, Group, KeyServer, Request, Response, Told, Upstream};
 use crate::{
     denial::Reason,
     host::{Attribute, Fact, Fault, Host, Signed},
-    jwt::software,
+    jwt::{
+        remote::{Wait, Why},
+        software,
+    },
     policy::{Policy, decode},
     seal,
     step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
@@ -73,11 +76,32 @@ impl Host for CaseHost<'_> {
     }
 }
 
-/// Decides a request under a policy.
+/// Decides a request under a policy whose keys, if it fetches any, are not to be had.
 #[must_use]
 pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
+    decide_with(policy, request, &BTreeMap::new())
+}
+
+/// Decides a request under a policy with these servers of keys, by their ids: as a proxy does that has not fetched any yet.
+#[must_use]
+pub fn decide_with(policy: &Arc<Policy>, request: &Request, servers: &BTreeMap<String, KeyServer>) -> Decided {
+    let (head, host, mut worker) = (request.head(), CaseHost(request), Worker::default());
+    let now = host.now().unwrap_or_default() / 1_000_000_000;
     let mut transaction = Transaction::new(Arc::clone(policy));
-    let step = transaction.on_request(&request.head(), &CaseHost(request), &mut Worker::default());
+    let mut step = transaction.on_request(&head, &host, &mut worker);
+    while let Step::Await(Wait { source, why }) = &step {
+        let server = servers.get(source.id());
+        let shipped = server.and_then(|server| Some((server.shipped.as_ref()?, now.saturating_sub(server.age))));
+        let served = server.and_then(|server| Some((server.serves.as_ref()?, now)));
+        let found = shipped.filter(|_| *why == Why::Missing).or(served);
+        let found = found.and_then(|(keys, fetched)| Some((keys.text().ok()?, fetched)));
+        match found {
+            // A set that cannot be used leaves things as they are.
+            Some((jwks, fetched)) if worker.hold_keys(source, jwks.as_bytes(), fetched).is_ok() => {}
+            _ => worker.fail_keys(source),
+        }
+        step = transaction.on_keys(&head, &host, &mut worker);
+    }
     Decided { step, transaction }
 }
 
@@ -100,7 +124,7 @@ pub fn run(group: &Group, case: &Case) -> Result<(), String> {
     }
     let decoded = decode(&seal::hash(&document, &secrets), &document, &secrets);
     match (&case.expect.decode, &case.request, decoded) {
-        (None, Some(request), Ok(policy)) => check_request(&Arc::new(policy), request, &case.expect, &mut check),
+        (None, Some(request), Ok(policy)) => check_request(&Arc::new(policy), request, group, &case.expect, &mut check),
         (None, Some(_), Err(reason)) => return Err(format!("the policy is refused: {}", reason.as_str())),
         (Some(expected), None, decoded) => {
             check.equal("decode", &Some(expected.as_str()), &decoded.err().map(Reason::as_str));
@@ -133,12 +157,13 @@ fn check_error(group: &Group, secrets: &[u8], expected: &ExpectedError, check: &
     Ok(())
 }
 
-fn check_request(policy: &Arc<Policy>, request: &Request, expect: &Expect, check: &mut Check) {
-    let Decided { step, transaction } = decide(policy, request);
+fn check_request(policy: &Arc<Policy>, request: &Request, group: &Group, expect: &Expect, check: &mut Check) {
+    let Decided { step, transaction } = decide_with(policy, request, &group.key_servers);
     let facts = transaction.facts();
     let (edits, reply) = match &step {
         Step::Continue(edits) => (Some(edits), None),
         Step::Reply(reply) => (None, Some(reply)),
+        Step::Await(_) => return check.fail("the request still waits".to_owned()),
     };
     check.equal(
         "allow",

@@ -71,8 +71,11 @@ pub struct Token {
 }
 
 impl KeySet {
-    /// Returns the text that a policy's secrets hold.
-    pub(super) fn text(&self) -> Result<String, String> {
+    /// Returns the JSON Web Key Set.
+    ///
+    /// # Errors
+    /// The key that there is not.
+    pub fn text(&self) -> Result<String, String> {
         let keys = match self {
             Self::Text(text) => return Ok(text.clone()),
             Self::Keys(keys) => keys,

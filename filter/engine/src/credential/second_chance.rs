@@ -44,6 +44,13 @@ impl<V> SecondChance<V> {
         Some(&entry.value)
     }
 
+    /// Finds a value to change it, which uses it.
+    pub(crate) fn get_mut(&mut self, digest: &Digest256) -> Option<&mut V> {
+        let entry = self.entries.get_mut(digest)?;
+        entry.used = true;
+        Some(&mut entry.value)
+    }
+
     /// Keeps a value. What does not `last` has no second chance.
     pub(crate) fn insert(&mut self, digest: Digest256, value: V, weight: usize, lasts: impl Fn(&V) -> bool) {
         if weight > self.limit {

@@ -17,6 +17,9 @@ pub struct Jwt {
     /// Whether the route is selected again by the headers made of claims.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute_route: bool,
+    /// Sets of keys that the proxy fetches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote_key_sets: Vec<RemoteKeySet>,
 }
 
 /// An issuer of tokens and what is asked of them (`jwt.providers[]`).
@@ -31,7 +34,7 @@ pub struct JwtProvider {
     /// Audiences of which a token must name one; empty for no such check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
-    /// The set of keys, one of [`super::Secrets::key_sets`].
+    /// The set of keys, one of [`super::Secrets::key_sets`] or of [`Jwt::remote_key_sets`].
     pub key_set: String,
     /// Where tokens are looked for; absent or empty: `Authorization` with `Bearer ` and the query parameter `access_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,4 +144,25 @@ impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeySet").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// A set of keys that the proxy fetches (`jwt.providers[].remoteJWKS`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteKeySet {
+    /// The name by which providers know it: a hash of its address and of everything that decides who answers there. Policies
+    /// that name the same one share its keys.
+    pub id: String,
+    /// The proxy's cluster.
+    pub cluster: String,
+    /// The `:authority` of a fetch.
+    pub authority: String,
+    /// The `:path` of a fetch.
+    pub path: String,
+    /// After how long keys are fetched anew, in seconds (`remoteJWKS.cacheDuration`).
+    pub interval: u64,
+    /// After how long a failed fetch is repeated, in seconds (`remoteJWKS.failedRefetchDuration`).
+    pub retry_interval: u64,
+    /// How long a fetch may take, in milliseconds.
+    pub timeout: u64,
 }

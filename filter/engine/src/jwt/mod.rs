@@ -14,6 +14,7 @@ pub mod jws;
 mod modular;
 mod provider;
 pub(crate) mod pss;
+pub mod remote;
 #[cfg(feature = "test-keys")]
 pub mod signing;
 #[cfg(feature = "software-signatures")]
@@ -36,9 +37,9 @@ use crate::{
 pub(crate) use cache::Tokens;
 #[cfg(feature = "cases")]
 pub(crate) use der::ecdsa_signature;
-use jwk::KeySet;
 use jws::Jws;
-use provider::{KeySets, Provider};
+use provider::{KeySets, Keys, Provider};
+use remote::Why;
 use verify::{Budget, Token};
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -112,7 +113,7 @@ impl Jwt {
             let message = "this version does not select the route again by claims";
             return error("jwt.recomputeRoute", "recompute-route", message);
         }
-        let key_sets = KeySets::compile(key_sets, &document.providers)?;
+        let key_sets = KeySets::compile(key_sets, document)?;
         Ok(Self {
             providers: Provider::compile_all(&document.providers, &key_sets)?,
             key_sets,
@@ -214,10 +215,14 @@ impl Jwt {
                 // What is wrong with a token of a known issuer says more than that another issuer is unknown.
                 Err(Reason::JwtMissing) => {}
                 Err(Reason::JwtIssuer) if refusal != Reason::JwtMissing => {}
+                // With the keys it may verify.
+                Err(_) if refusal == Reason::JwtKeysUnavailable => {}
                 Err(reason) => refusal = reason,
             }
         }
         match refusal {
+            // What passes anyway would pass without an identity that the awaited keys may prove.
+            Reason::JwtKeysUnavailable if worker.remote_keys().is_wanting() => Err(refusal),
             _ if self.fail_open => Ok(None),
             Reason::JwtMissing if self.optional => Ok(None),
             reason => Err(reason),
@@ -253,7 +258,7 @@ impl<H: Host> Verification<'_, '_, H> {
         &mut self,
         provider: &Provider,
         index: usize,
-        keys: &KeySet,
+        keys: &Keys,
         place: usize,
         worker: &mut Worker,
     ) -> Result<Arc<Token>, Reason> {
@@ -261,15 +266,46 @@ impl<H: Host> Verification<'_, '_, H> {
         if text.len() > jws::MAX_TOKEN {
             return Err(Reason::JwtMalformed);
         }
-        let key = verify::key(self.policy, index, keys, text);
-        if let Some(token) = worker.tokens().get(&key) {
+        let set = match keys {
+            Keys::Local(set) => Ok(Arc::clone(set)),
+            Keys::Remote(source) => worker.remote_keys().get(source, self.now),
+        };
+        let key = set.as_ref().map(|set| verify::key(self.policy, index, set, text));
+        if let Ok(key) = &key
+            && let Some(token) = worker.tokens().get(key)
+        {
             return token.is_valid_at(provider, self.now).map(|()| token);
         }
         let jws = self.tokens.jws(place).ok_or(Reason::JwtMalformed)?;
-        let token = verify::verify(provider, keys, jws, self.host, self.now, &mut self.budget)?;
-        let token = Arc::new(token);
-        worker.tokens().insert(key, Arc::clone(&token));
-        Ok(token)
+        let checked = verify::check(provider, jws, self.now)?;
+        let verified = match &set {
+            Ok(set) => verify::verify(provider, set, jws, checked, self.host, &mut self.budget),
+            Err(_) => Err(Reason::JwtKeysUnavailable),
+        };
+        let refusal = match (verified, key) {
+            (Ok(token), Ok(key)) => {
+                let token = Arc::new(token);
+                worker.tokens().insert(key, Arc::clone(&token));
+                return Ok(token);
+            }
+            (Ok(_), Err(_)) => Reason::HostFault,
+            (Err(refusal), _) => refusal,
+        };
+        if let Keys::Remote(source) = keys {
+            let why = match (&set, refusal) {
+                (Err(why), _) => Some(*why),
+                (Ok(_), Reason::JwtKey) => Some(Why::UnknownKey),
+                // Without a name any newer key may be the one.
+                (Ok(_), Reason::JwtSignature) if jws.kid.is_none() => Some(Why::UnknownKey),
+                (Ok(_), _) => None,
+            };
+            if let Some(why) = why
+                && worker.remote_keys().want(source, why, self.now)
+            {
+                return Err(Reason::JwtKeysUnavailable);
+            }
+        }
+        Err(refusal)
     }
 }
 

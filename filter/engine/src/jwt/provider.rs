@@ -1,9 +1,12 @@
 //! What is asked of the tokens of one issuer (`SecurityPolicy.spec.jwt.providers[]`).
 
+use std::sync::Arc;
+
 use super::{
     algorithm::Algorithm,
     extract::TokenSource,
     jwk::{KeySet, Source, Unusable},
+    remote::KeySource,
 };
 use crate::{
     document::{self, JwtProvider},
@@ -63,12 +66,24 @@ pub(crate) struct ClaimHeader {
 
 /// The key sets of a policy, by name.
 #[derive(Debug)]
-pub(crate) struct KeySets(Vec<(Box<str>, KeySet)>);
+pub(crate) struct KeySets(Vec<(Box<str>, Keys)>);
+
+/// Where the keys of a provider come from.
+#[derive(Debug)]
+pub(crate) enum Keys {
+    /// With the policy.
+    Local(Arc<KeySet>),
+    /// From a server.
+    Remote(Arc<KeySource>),
+}
 
 impl KeySets {
-    pub(crate) fn compile(sets: &[document::KeySet], providers: &[JwtProvider]) -> Result<Self, PolicyError> {
-        at_most(PROVIDERS, "key sets", sets.len(), MAX_KEY_SETS)?;
-        let mut compiled: Vec<(Box<str>, KeySet)> = Vec::with_capacity(sets.len());
+    pub(crate) fn compile(sets: &[document::KeySet], document: &document::Jwt) -> Result<Self, PolicyError> {
+        let providers = &document.providers;
+        let count = sets.len().saturating_add(document.remote_key_sets.len());
+        at_most(PROVIDERS, "key sets", count, MAX_KEY_SETS)?;
+        let mut compiled: Vec<(Box<str>, Keys)> = Vec::with_capacity(count);
+        let mut amount = 0;
         for set in sets {
             let user = providers.iter().position(|provider| provider.key_set == set.id);
             let Some(user) = user else {
@@ -87,14 +102,27 @@ impl KeySets {
                 };
                 PolicyError::new(path, code, told!("the key set verifies nothing: {unusable}"))
             })?;
-            compiled.push((set.id.as_str().into(), keys));
+            amount += keys.len();
+            compiled.push((set.id.as_str().into(), Keys::Local(Arc::new(keys))));
         }
-        let keys = compiled.iter().map(|(_, set)| set.len()).sum();
-        at_most(PROVIDERS, "keys", keys, MAX_KEYS)?;
+        at_most(PROVIDERS, "keys", amount, MAX_KEYS)?;
+        for (index, set) in document.remote_key_sets.iter().enumerate() {
+            let path = format!("jwt.remoteKeySets[{index}]");
+            if compiled.iter().any(|(id, _)| **id == *set.id) {
+                let message = format!("key set {:?} comes twice", set.id);
+                return Err(PolicyError::new(path, "duplicate-key-set", message));
+            }
+            if !providers.iter().any(|provider| provider.key_set == set.id) {
+                let message = "a key set comes without a provider that it is for".to_owned();
+                return Err(PolicyError::new(path, "stray-key-set", message));
+            }
+            let source = KeySource::compile(&path, set)?;
+            compiled.push((set.id.as_str().into(), Keys::Remote(Arc::new(source))));
+        }
         Ok(Self(compiled))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&KeySet> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Keys> {
         self.0.iter().find(|(id, _)| **id == *name).map(|(_, set)| set)
     }
 }
@@ -153,7 +181,11 @@ impl Provider {
             let message = told!("there is no key set {:?}", provider.key_set);
             return Err(error("localJWKS", "unknown-key-set", message));
         };
-        let usable = |algorithm: &Algorithm| keys.candidates(*algorithm, None).next().is_some();
+        let usable = |algorithm: &Algorithm| match keys {
+            Keys::Local(keys) => keys.candidates(*algorithm, None).next().is_some(),
+            // A server's keys are not known yet, but it has no symmetric ones.
+            Keys::Remote(_) => !matches!(algorithm, Algorithm::Hmac(_)),
+        };
         if !algorithms.iter().any(usable) {
             let message = told!("no key of the set is for one of these algorithms, so no token would verify");
             return Err(error("algorithms", "no-key-for-algorithms", message));

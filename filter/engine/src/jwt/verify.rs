@@ -129,15 +129,14 @@ pub(crate) fn key(policy: &str, provider: usize, keys: &KeySet, token: &[u8]) ->
     digest.finalize().into()
 }
 
-/// Verifies a token for a provider; `token` is the text that `jws` was read from.
-pub(crate) fn verify(
-    provider: &Provider,
-    keys: &KeySet,
-    jws: &Jws<'_>,
-    host: &impl Host,
-    now: u64,
-    budget: &mut Budget,
-) -> Result<Token, Reason> {
+/// What is known of a token before any key is looked for.
+pub(crate) struct Checked {
+    times: Times,
+    algorithm: Algorithm,
+}
+
+/// Holds what a token says of itself against its provider.
+pub(crate) fn check(provider: &Provider, jws: &Jws<'_>, now: u64) -> Result<Checked, Reason> {
     let claims = &jws.payload;
     let times = read(claims)?;
     if let Some(issuer) = &provider.issuer
@@ -151,6 +150,18 @@ pub(crate) fn verify(
     }
     let algorithm = Algorithm::parse(&jws.algorithm).filter(|algorithm| provider.algorithms.contains(algorithm));
     let algorithm = algorithm.ok_or(Reason::JwtAlgorithm)?;
+    Ok(Checked { times, algorithm })
+}
+
+/// Verifies the signature of a checked token.
+pub(crate) fn verify(
+    provider: &Provider,
+    keys: &KeySet,
+    jws: &Jws<'_>,
+    Checked { times, algorithm }: Checked,
+    host: &impl Host,
+    budget: &mut Budget,
+) -> Result<Token, Reason> {
     let mut refusal = Reason::JwtKey;
     for key in keys.candidates(algorithm, jws.kid.as_deref()) {
         refusal = Reason::JwtSignature;
@@ -159,7 +170,7 @@ pub(crate) fn verify(
         }
         let right = key.verify(host, algorithm, jws.signed, &jws.signature);
         if right.map_err(|_| Reason::HostFault)? {
-            return accepted(provider, claims, times);
+            return accepted(provider, &jws.payload, times);
         }
     }
     Err(refusal)

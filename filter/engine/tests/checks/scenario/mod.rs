@@ -113,6 +113,7 @@ impl Scenario {
                 assert_eq!(reply.reason, transaction.facts().reason);
                 assert_eq!(transaction.stage(), Stage::Replied);
             }
+            Step::Await(wait) => panic!("no scenario has remote keys: {wait:?}"),
         }
         upstream::check_response(&self.own, &self.sent, &transaction);
         upstream::check_trailers(&self.sides(), &self.sent, &transaction);
