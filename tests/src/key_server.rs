@@ -1,15 +1,21 @@
-//! A server of key sets, plain HTTP/1.1, that can be slow, wrong or down.
+//! A server of key sets, HTTP/1.1 with or without TLS, that can be slow, wrong or down.
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufReader, Write},
+    io::{self, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
     thread,
     time::Duration,
 };
 
-use crate::http;
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::{certificate::Certificate, http};
 
 /// What a path is answered with.
 #[derive(Clone, Debug)]
@@ -70,16 +76,38 @@ impl KeyServer {
     /// If there is none.
     #[must_use]
     pub fn start() -> Self {
+        Self::listen(None)
+    }
+
+    /// The same in TLS, with that certificate.
+    ///
+    /// # Panics
+    /// If there is no port, or the certificate is none.
+    #[must_use]
+    pub fn start_tls(certificate: &Certificate) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes());
+        let chain: Result<Vec<_>, _> = chain.collect();
+        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a private key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(chain.expect("a certificate"), key)
+            .expect("a certificate and its key");
+        Self::listen(Some(Arc::new(config)))
+    }
+
+    fn listen(tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::<State>::default();
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
                 thread::spawn(move || {
                     // A proxy may drop a connection at any moment: that ends this thread and nothing else.
-                    let _ = state.serve(stream);
+                    let _ = state.accept(stream, tls);
                 });
             }
         });
@@ -105,9 +133,18 @@ impl KeyServer {
 }
 
 impl State {
-    fn serve(&self, stream: TcpStream) -> io::Result<()> {
+    fn accept(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut output = stream.try_clone()?;
+        match tls {
+            None => self.serve(stream),
+            Some(config) => {
+                let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+                self.serve(StreamOwned::new(connection, stream))
+            }
+        }
+    }
+
+    fn serve(&self, stream: impl Read + Write) -> io::Result<()> {
         let mut input = BufReader::new(stream);
         while let Some(head) = http::read_head(&mut input)? {
             http::read_body(&mut input, &head.headers, false)?;
@@ -121,8 +158,10 @@ impl State {
             thread::sleep(answer.delay);
             let Answer { status, body, .. } = answer;
             let length = body.len();
+            let output = input.get_mut();
             output.write_all(format!("HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\n\r\n").as_bytes())?;
             output.write_all(&body)?;
+            output.flush()?;
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct KeyServer {
     pub backend: Option<Backend>,
     /// After how long keys are fetched anew, in seconds.
     pub interval: u64,
+    /// After how long a failed fetch is repeated, in seconds.
+    pub retry_interval: u64,
     /// How long a fetch may take, in milliseconds.
     pub timeout: u64,
 }
@@ -96,7 +98,7 @@ impl KeyServer {
     /// The name of its cluster in the proxy.
     #[must_use]
     pub fn cluster(&self) -> String {
-        cluster(&self.id)
+        format!("keys/{}", self.id)
     }
 
     /// The identity of the server at that URI and backend.
@@ -110,13 +112,13 @@ impl KeyServer {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
-        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest
+            .finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
-}
-
-/// The name of the cluster of the server of that identity.
-pub(crate) fn cluster(id: &str) -> String {
-    format!("keys/{id}")
 }
 
 #[cfg(test)]
@@ -136,7 +138,10 @@ mod tests {
         assert_eq!(address, expected);
         let address = Address::parse("http://[2001:db8::1]:8080").unwrap();
         assert_eq!((address.host.as_str(), address.port), ("2001:db8::1", 8080));
-        assert_eq!((address.authority.as_str(), address.path.as_str()), ("[2001:db8::1]:8080", "/"));
+        assert_eq!(
+            (address.authority.as_str(), address.path.as_str()),
+            ("[2001:db8::1]:8080", "/")
+        );
         for text in [
             "/jwks",
             "idp.example.com/jwks",

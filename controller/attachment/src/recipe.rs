@@ -398,12 +398,22 @@ impl<'c, 'a> Composer<'c, 'a> {
     /// The servers of keys that a document of a recipe names.
     fn key_servers(&self, recipe: Recipe, document: &Document) -> Vec<Arc<KeyServer>> {
         let documents = [Some(document), document.baseline.as_deref(), document.shadow.as_deref()];
-        let jwt = documents.into_iter().flatten().filter_map(|document| document.jwt.as_ref());
-        let named: BTreeSet<&str> = jwt.flat_map(|jwt| &jwt.remote_key_sets).map(|set| set.id.as_str()).collect();
+        let jwt = documents
+            .into_iter()
+            .flatten()
+            .filter_map(|document| document.jwt.as_ref());
+        let named: BTreeSet<&str> = jwt
+            .flat_map(|jwt| &jwt.remote_key_sets)
+            .map(|set| set.id.as_str())
+            .collect();
         if named.is_empty() {
             return Vec::new();
         }
-        let builds = [self.enforced(recipe), self.build(recipe.baseline), self.build(recipe.shadow)];
+        let builds = [
+            self.enforced(recipe),
+            self.build(recipe.baseline),
+            self.build(recipe.shadow),
+        ];
         let servers = builds.into_iter().flatten().flat_map(|build| &build.key_servers);
         let servers = servers.filter(|server| named.contains(server.id.as_str()));
         let servers: BTreeMap<&str, &Arc<KeyServer>> = servers.map(|server| (server.id.as_str(), server)).collect();

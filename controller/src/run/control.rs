@@ -204,7 +204,9 @@ impl<'a> Control<'a> {
         if let Some(line) = news.line {
             self.note(Tone::Warning, &line);
         }
-        if news.changed && let Some(folder) = &mut self.folder {
+        if news.changed
+            && let Some(folder) = &mut self.folder
+        {
             folder.ship(self.keys.sets());
         }
         news.changed

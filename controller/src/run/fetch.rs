@@ -86,9 +86,15 @@ async fn encrypt(
         .with_root_certificates(roots)
         .with_no_client_auth();
     // The certificate is held against this name, whatever the name by which the server was found.
-    let name = verified.names.first().ok_or_else(|| because("its certificate has no DNS name to hold"))?;
+    let name = verified
+        .names
+        .first()
+        .ok_or_else(|| because("its certificate has no DNS name to hold"))?;
     let name = ServerName::try_from(name.clone()).map_err(because)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(because)
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(because)
 }
 
 async fn get(
@@ -106,7 +112,10 @@ async fn get(
     if answer.status() != StatusCode::OK {
         return Err(because(format!("it answered {}", answer.status())));
     }
-    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(because)?;
+    let body = Limited::new(answer.into_body(), MAX_BYTES)
+        .collect()
+        .await
+        .map_err(because)?;
     connection.abort();
     Ok(body.to_bytes().to_vec())
 }

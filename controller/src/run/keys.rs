@@ -67,7 +67,10 @@ impl Keys {
 
     /// Asks these servers, and no others, from now on.
     pub(crate) fn ask(&mut self, servers: &[Reached]) {
-        let wanted: BTreeMap<&str, &Reached> = servers.iter().map(|reached| (reached.server.id.as_str(), reached)).collect();
+        let wanted: BTreeMap<&str, &Reached> = servers
+            .iter()
+            .map(|reached| (reached.server.id.as_str(), reached))
+            .collect();
         self.tasks.retain(|id, (reached, task)| {
             let same = wanted.get(id.as_str()).is_some_and(|wanted| *wanted == reached);
             if !same {
@@ -113,7 +116,11 @@ impl Keys {
                 let why = why.to_string();
                 let before = self.failing.insert(id.clone(), why.clone());
                 let line = (before.as_ref() != Some(&why)).then(|| {
-                    let held = if self.held.contains_key(&id) { "; the last ones serve on" } else { "" };
+                    let held = if self.held.contains_key(&id) {
+                        "; the last ones serve on"
+                    } else {
+                        ""
+                    };
                     format!("{name}: not fetched: {why}{held}")
                 });
                 News { changed: false, line }
@@ -131,7 +138,10 @@ impl Drop for Keys {
 async fn watch(reached: Reached, system: String, sender: UnboundedSender<Fetched>) {
     let mut retry = *RETRY.start();
     loop {
-        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let began = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let outcome = fetch::key_set(&reached, &system).await;
         let wait = if outcome.is_ok() {
             retry = *RETRY.start();
@@ -168,6 +178,7 @@ mod tests {
                 path: "/keys".to_owned(),
                 backend: None,
                 interval: 300,
+                retry_interval: 1,
                 timeout: 1_000,
             }),
             endpoints: Vec::new(),
@@ -190,16 +201,26 @@ mod tests {
         keys.ask(&[reached()]);
         assert!(keys.take(fetched(1, Ok("one"))).changed);
         assert!(!keys.take(fetched(300, Ok("one"))).changed);
-        assert!(keys.take(fetched(3_601, Ok("one"))).changed, "proxies must not think that it is old");
+        assert!(
+            keys.take(fetched(3_601, Ok("one"))).changed,
+            "proxies must not think that it is old"
+        );
         let told = keys.take(fetched(3_900, Err("it answered 503"))).line;
         assert_eq!(
             told.as_deref(),
             Some("keys of idp.example.com/keys: not fetched: it answered 503; the last ones serve on")
         );
-        assert_eq!(keys.take(fetched(3_901, Err("it answered 503"))), News::default(), "told before");
+        assert_eq!(
+            keys.take(fetched(3_901, Err("it answered 503"))),
+            News::default(),
+            "told before"
+        );
         assert_eq!(keys.sets()["a"].fetched, 3_601);
         let news = keys.take(fetched(3_902, Ok("two")));
-        assert_eq!(news.line.as_deref(), Some("keys of idp.example.com/keys: fetched again"));
+        assert_eq!(
+            news.line.as_deref(),
+            Some("keys of idp.example.com/keys: fetched again")
+        );
         assert!(news.changed);
         keys.ask(&[]);
         assert!(keys.sets().is_empty(), "nobody asks for them any more");

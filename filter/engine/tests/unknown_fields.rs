@@ -27,7 +27,7 @@ fn document() -> Value {
                 "extractFrom": {"headers": [{"name": "x-t", "valuePrefix": "t="}], "cookies": ["t"], "params": ["t"]},
                 "claimToHeaders": [{"header": "x-sub", "claim": "sub"}],
                 "requireExpiration": true, "maxLifetime": 60, "clockSkew": 1, "algorithms": ["HS256"], "stripToken": true,
-            }],
+            }, {"name": "far", "keySet": "k"}],
             "remoteKeySets": [{
                 "id": "k", "cluster": "c", "authority": "a", "path": "/", "interval": 300, "retryInterval": 1, "timeout": 2000,
             }],
@@ -135,6 +135,8 @@ fn every_type_of_the_document() {
         "/jwt/providers/0/claimToHeaders/0",
         "/jwt/providers/0/extractFrom",
         "/jwt/providers/0/extractFrom/headers/0",
+        "/jwt/providers/1",
+        "/jwt/remoteKeySets/0",
         "/shadow",
         "/shadow/cors",
     ];
@@ -257,18 +259,17 @@ fn every_field_is_written_out_above() {
         strip_token: _,
     } in providers
     {
-        let Some(portcullis_engine::document::JwtSources {
-            headers,
-            cookies: _,
-            params: _,
-        }) = extract_from
-        else {
-            panic!("a part is missing");
-        };
+        let sources = extract_from.iter().flat_map(
+            |portcullis_engine::document::JwtSources {
+                 headers,
+                 cookies: _,
+                 params: _,
+             }| headers,
+        );
         for portcullis_engine::document::JwtHeader {
             name: _,
             value_prefix: _,
-        } in headers
+        } in sources
         {}
         for portcullis_engine::document::ClaimToHeader { header: _, claim: _ } in claim_to_headers {}
     }

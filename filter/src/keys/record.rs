@@ -137,3 +137,128 @@ impl Record {
         newer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_engine::document::{Document, Jwt, JwtProvider, RemoteKeySet, Secrets};
+    use portcullis_engine::policy::Policy;
+    use std::sync::Arc;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn source() -> Arc<KeySource> {
+        let document = Document {
+            version: 1,
+            policy: "a/b".to_owned(),
+            jwt: Some(Jwt {
+                providers: vec![JwtProvider {
+                    name: "corp".to_owned(),
+                    key_set: "k".to_owned(),
+                    ..JwtProvider::default()
+                }],
+                remote_key_sets: vec![RemoteKeySet {
+                    id: "k".to_owned(),
+                    cluster: "keys/k".to_owned(),
+                    authority: "idp.example.com".to_owned(),
+                    path: "/keys".to_owned(),
+                    interval: 300,
+                    retry_interval: 1,
+                    timeout: 2_000,
+                }],
+                ..Jwt::default()
+            }),
+            ..Document::default()
+        };
+        let policy = Policy::compile(&document, &Secrets::default()).unwrap();
+        policy.key_sources().next().cloned().unwrap()
+    }
+
+    fn held() -> Record {
+        let mut record = Record::default();
+        record.end(NOW, Some(b"{}".to_vec()));
+        record
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let record = Record {
+            version: 1,
+            ended: 2,
+            fetched: 3,
+            attempted: 4,
+            locked_until: 5,
+            unknown: 6,
+            failed: true,
+            jwks: b"{\"keys\":[]}".to_vec(),
+        };
+        assert_eq!(Record::read(&record.write()), Some(record));
+        assert_eq!(Record::read(&[0; HEAD - 1]), None);
+        assert_eq!(Record::read(&[0; HEAD]), Some(Record::default()));
+    }
+
+    #[test]
+    fn what_nobody_has_is_fetched_once() {
+        let source = source();
+        let mut record = Record::default();
+        assert_eq!(record.plan(&source, Some(Why::Missing), NOW), Plan::Fetch);
+        record.lock(&source, false, NOW);
+        assert_eq!(record.plan(&source, Some(Why::Missing), NOW + 2_999), Plan::Underway);
+        assert_eq!(
+            record.plan(&source, Some(Why::Missing), NOW + 3_000),
+            Plan::Fetch,
+            "whoever fetched is gone"
+        );
+    }
+
+    #[test]
+    fn keys_are_renewed_in_their_turn() {
+        let (source, record) = (source(), held());
+        assert_eq!(record.plan(&source, None, NOW + 299_999), Plan::Nothing(NOW + 300_000));
+        assert_eq!(record.plan(&source, None, NOW + 300_000), Plan::Fetch);
+    }
+
+    #[test]
+    fn unknown_keys_are_asked_for_once_in_a_while_however_many_there_are() {
+        let (source, mut record) = (source(), held());
+        let unknown = Some(Why::UnknownKey);
+        assert_eq!(record.plan(&source, unknown, NOW + 1_000), Plan::Fetch);
+        record.lock(&source, true, NOW + 1_000);
+        record.end(NOW + 1_000, Some(b"{}".to_vec()));
+        assert_eq!(record.plan(&source, unknown, NOW + 1_001), Plan::Nothing(NOW + 31_000));
+        assert_eq!(record.plan(&source, unknown, NOW + 31_000), Plan::Fetch);
+    }
+
+    #[test]
+    fn a_failure_is_repeated_after_its_own_interval_and_costs_no_keys() {
+        let (source, mut record) = (source(), held());
+        let later = NOW + 300_000;
+        record.lock(&source, false, later);
+        record.end(later, None);
+        assert!(record.failed && record.jwks == b"{}");
+        assert_eq!(record.plan(&source, None, later + 999), Plan::Nothing(later + 1_000));
+        assert_eq!(record.plan(&source, None, later + 1_000), Plan::Fetch);
+    }
+
+    #[test]
+    fn an_older_key_set_does_not_come_back() {
+        let mut record = held();
+        assert!(!record.replace(NOW - 1, b"old".to_vec()));
+        assert!(!record.replace(NOW, b"same".to_vec()));
+        assert_eq!((record.version, record.jwks.as_slice()), (1, &b"{}"[..]));
+        assert!(record.replace(NOW + 1, b"new".to_vec()));
+        assert_eq!((record.version, record.jwks.as_slice()), (2, &b"new"[..]));
+        // One that took long, while another VM's was quicker.
+        record.end(NOW, Some(b"late".to_vec()));
+        assert_eq!(record.jwks, b"new");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nobody_up() {
+        let (source, mut record) = (source(), held());
+        record.lock(&source, true, NOW);
+        let before = NOW - 3_600_000;
+        assert_eq!(record.plan(&source, None, before), Plan::Fetch);
+        assert_eq!(record.plan(&source, Some(Why::UnknownKey), before), Plan::Fetch);
+    }
+}

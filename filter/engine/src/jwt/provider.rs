@@ -107,19 +107,26 @@ impl KeySets {
         }
         at_most(PROVIDERS, "keys", amount, MAX_KEYS)?;
         for (index, set) in document.remote_key_sets.iter().enumerate() {
-            let path = format!("jwt.remoteKeySets[{index}]");
+            let path = told!("jwt.remoteKeySets[{index}]");
             if compiled.iter().any(|(id, _)| **id == *set.id) {
-                let message = format!("key set {:?} comes twice", set.id);
+                let message = told!("key set {:?} comes twice", set.id);
                 return Err(PolicyError::new(path, "duplicate-key-set", message));
             }
             if !providers.iter().any(|provider| provider.key_set == set.id) {
-                let message = "a key set comes without a provider that it is for".to_owned();
+                let message = told!("a key set comes without a provider that it is for");
                 return Err(PolicyError::new(path, "stray-key-set", message));
             }
             let source = KeySource::compile(&path, set)?;
             compiled.push((set.id.as_str().into(), Keys::Remote(Arc::new(source))));
         }
         Ok(Self(compiled))
+    }
+
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        self.0.iter().filter_map(|(_, keys)| match keys {
+            Keys::Local(_) => None,
+            Keys::Remote(source) => Some(source),
+        })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Keys> {

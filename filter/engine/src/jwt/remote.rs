@@ -10,7 +10,7 @@ use crate::{
     credential::{digest::Digest256, second_chance::SecondChance},
     document::RemoteKeySet,
     http::header::is_field_value,
-    policy::PolicyError,
+    policy::{PolicyError, told},
 };
 
 /// The most that the key sets of one worker may take, in bytes of their text.
@@ -76,7 +76,7 @@ impl fmt::Debug for KeySource {
 impl KeySource {
     pub(crate) fn compile(at: &str, document: &RemoteKeySet) -> Result<Self, PolicyError> {
         let error =
-            |field: &str, code, message: &str| Err(PolicyError::new(format!("{at}.{field}"), code, message.to_owned()));
+            |field: &str, code, message: &str| Err(PolicyError::new(told!("{at}.{field}"), code, told!("{message}")));
         let texts = [
             ("id", &document.id),
             ("cluster", &document.cluster),
