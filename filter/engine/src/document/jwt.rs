@@ -147,7 +147,7 @@ impl std::fmt::Debug for KeySet {
 }
 
 /// A set of keys that the proxy fetches (`jwt.providers[].remoteJWKS`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RemoteKeySet {
     /// The name by which providers know it: a hash of its address and of everything that decides who answers there. Policies
