@@ -388,7 +388,7 @@ fn broken<'a>(
             ..Secrets::default()
         },
         faults: vec![Fault::of_schema(&policy.message)],
-        notices: Vec::new(),
+        ..Build::default()
     });
     Candidate {
         object,

@@ -199,6 +199,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-htpasswd",
         "A file of users and password hashes has a line that is neither.",
     ),
+    ("invalid-interval", "Keys would be fetched too often, or too seldom."),
     (
         "invalid-issuer",
         "An issuer is neither a URI nor an e-mail address nor a plain name, or is too long.",
@@ -251,6 +252,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("invalid-scope", "A scope is empty, too long, or has a space."),
     ("invalid-time", "A text is not a moment in time."),
+    ("invalid-uri", "A text is not an address that can be fetched."),
     ("invalid-user-name", "A line does not begin with the name of a user."),
     ("invalid-value", "A value has not the form that its field demands."),
     (

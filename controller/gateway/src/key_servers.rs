@@ -149,10 +149,7 @@ fn verified(trust: &Trust) -> Verified {
 }
 
 /// The key sets of a policy's servers, as far as they were fetched.
-pub(crate) fn of_policy<'k>(
-    policy: &EffectivePolicy,
-    fetched: &'k KeySets,
-) -> impl Iterator<Item = (String, FetchedKeys)> + use<'k, '_> {
+pub(crate) fn of_policy(policy: &EffectivePolicy, fetched: &KeySets) -> impl Iterator<Item = (String, FetchedKeys)> {
     policy
         .key_servers
         .iter()

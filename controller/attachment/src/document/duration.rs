@@ -1,7 +1,12 @@
 //! Durations of the Gateway API (GEP-2257).
 
-/// Parses `1h30m` and its like (Gateway API `Duration`): 1 to 4 groups of 1 to 5 digits with h, m, s or ms; whole seconds.
+/// Parses a duration; whole seconds of it.
 pub(super) fn seconds(duration: &str) -> Option<u64> {
+    milliseconds(duration).map(|milliseconds| milliseconds / 1000)
+}
+
+/// Parses `1h30m` and its like (Gateway API `Duration`): 1 to 4 groups of 1 to 5 digits with h, m, s or ms.
+pub(super) fn milliseconds(duration: &str) -> Option<u64> {
     let mut milliseconds: u64 = 0;
     let mut rest = duration;
     for _ in 0..4 {
@@ -23,7 +28,7 @@ pub(super) fn seconds(duration: &str) -> Option<u64> {
         milliseconds += number * unit;
         rest = after;
         if rest.is_empty() {
-            return Some(milliseconds / 1000);
+            return Some(milliseconds);
         }
     }
     None

@@ -1,6 +1,6 @@
 //! `spec.jwt`, and what an AccessPolicy asks of tokens beyond it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use portcullis_api::{
     access_policy::TokenRequirement,
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     fault::{Fault, Feature},
     finding,
+    key_server::KeyServer,
 };
 
 /// The fields of a provider that are written under `tokenRequirements`.
@@ -32,9 +33,15 @@ struct Provider {
     /// Whether something is wrong with it already.
     faulty: bool,
     document: document::JwtProvider,
-    key_set: KeySet,
-    /// The field under `localJWKS` that is or names its key set.
-    keys_in: &'static str,
+    keys: Keys,
+}
+
+/// Where a provider's keys come from.
+enum Keys {
+    /// The policy, by the field under `localJWKS` that is or names them.
+    Local(&'static str, KeySet),
+    /// A server.
+    Remote(Arc<KeyServer>),
 }
 
 impl Builder<'_> {
@@ -45,20 +52,18 @@ impl Builder<'_> {
             providers.extend(self.provider(jwt, index, provider));
         }
         let asked = self.requirements(jwt, requirements, &mut providers);
-        let (part, key_sets) = parts(jwt, &providers);
+        let (part, key_sets) = parts(jwt, providers.iter());
         let faultless = self.build.faults.len() == before;
         if faultless && self.refusal_of(part.clone(), key_sets.clone()).is_none() {
             self.build.document.jwt = Some(part);
             self.build.secrets.key_sets = key_sets;
+            self.build.key_servers = providers.iter().filter_map(Provider::server).cloned().collect();
             return;
         }
         // One provider at a time, so that the author learns of every provider's fault at once.
         for provider in providers.iter().filter(|provider| !provider.faulty) {
-            let alone = document::Jwt {
-                providers: vec![provider.document.clone()],
-                ..document::Jwt::default()
-            };
-            if let Some(error) = self.refusal_of(alone, vec![provider.key_set.clone()]) {
+            let (alone, key_sets) = parts(&Jwt::default(), std::iter::once(provider));
+            if let Some(error) = self.refusal_of(alone, key_sets) {
                 let requirement = asked.get(provider.document.name.as_str()).copied();
                 let path = place(&error, provider, requirement);
                 self.refused(Feature::Jwt, error, path);
@@ -86,16 +91,29 @@ impl Builder<'_> {
         if provider.recompute_route == Some(true) {
             self.unsupported_field(Feature::Jwt, format!("{path}.recomputeRoute"), "recomputeRoute");
         }
-        let (keys_in, jwks) = self.key_set(&path, provider)?;
+        let keys = match (&provider.remote_jwks, &provider.local_jwks) {
+            (Some(_), Some(_)) => {
+                // The schema says so; only a merge brings both together.
+                let message = "remoteJWKS and localJWKS cannot both be specified".to_owned();
+                self.token_fault(&path, "invalid-combination", message, "keep one of the two");
+                return None;
+            }
+            (Some(remote), None) => Keys::Remote(self.key_server(&path, remote)?),
+            (None, _) => {
+                let (keys_in, jwks) = self.key_set(&path, provider)?;
+                let id = provider.name.clone();
+                Keys::Local(keys_in, KeySet { id, jwks })
+            }
+        };
+        let mut document = document_of(provider);
+        if let Keys::Remote(server) = &keys {
+            document.key_set.clone_from(&server.id);
+        }
         Some(Provider {
             index,
             faulty: self.build.faults.len() != before,
-            document: document_of(provider),
-            key_set: KeySet {
-                id: provider.name.clone(),
-                jwks,
-            },
-            keys_in,
+            document,
+            keys,
         })
     }
 
@@ -188,18 +206,34 @@ impl Builder<'_> {
     }
 }
 
+impl Provider {
+    fn server(&self) -> Option<&Arc<KeyServer>> {
+        match &self.keys {
+            Keys::Local(..) => None,
+            Keys::Remote(server) => Some(server),
+        }
+    }
+}
+
 /// The providers with their key sets.
-fn parts(jwt: &Jwt, providers: &[Provider]) -> (document::Jwt, Vec<KeySet>) {
+fn parts<'p>(jwt: &Jwt, providers: impl Iterator<Item = &'p Provider> + Clone) -> (document::Jwt, Vec<KeySet>) {
+    let servers: BTreeMap<&str, &Arc<KeyServer>> = providers
+        .clone()
+        .filter_map(Provider::server)
+        .map(|server| (server.id.as_str(), server))
+        .collect();
     let part = document::Jwt {
         optional: jwt.optional.unwrap_or_default(),
         fail_open: jwt.fail_open.unwrap_or_default(),
         recompute_route: false,
-        providers: providers.iter().map(|provider| provider.document.clone()).collect(),
+        providers: providers.clone().map(|provider| provider.document.clone()).collect(),
+        remote_key_sets: servers.into_values().map(|server| server.key_set()).collect(),
     };
-    (
-        part,
-        providers.iter().map(|provider| provider.key_set.clone()).collect(),
-    )
+    let key_sets = providers.filter_map(|provider| match &provider.keys {
+        Keys::Local(_, key_set) => Some(key_set.clone()),
+        Keys::Remote(_) => None,
+    });
+    (part, key_sets.collect())
 }
 
 /// Where the author wrote what an error of the only provider of a document is about.
@@ -208,10 +242,12 @@ fn place(error: &PolicyError, provider: &Provider, requirement: Option<usize>) -
         return format!("spec.{}", error.path);
     };
     let required = REQUIRED.iter().any(|required| field.starts_with(required));
-    let Provider { index, keys_in, .. } = provider;
-    match requirement {
-        Some(requirement) if required => format!("spec.tokenRequirements[{requirement}].{field}"),
-        _ if field == "localJWKS" => format!("spec.jwt.providers[{index}].localJWKS.{keys_in}"),
+    let Provider { index, keys, .. } = provider;
+    match (requirement, keys) {
+        (Some(requirement), _) if required => format!("spec.tokenRequirements[{requirement}].{field}"),
+        (_, Keys::Local(keys_in, _)) if field == "localJWKS" => {
+            format!("spec.jwt.providers[{index}].localJWKS.{keys_in}")
+        }
         _ => format!("spec.jwt.providers[{index}].{field}"),
     }
 }

@@ -3,7 +3,7 @@
 use portcullis_api::security_policy::{JwtProvider, LocalJwksType};
 
 use super::Builder;
-use crate::{fault::Feature, reference::Unresolved};
+use crate::reference::Unresolved;
 
 /// The entry of a ConfigMap that is the key set, as in Envoy Gateway.
 const KEY: &str = "jwks";
@@ -14,13 +14,9 @@ const VALUE_REF: &str = "valueRef";
 impl Builder<'_> {
     /// The key set of a provider as JSON, with the field under `localJWKS` that leads to it.
     pub(super) fn key_set(&mut self, path: &str, provider: &JwtProvider) -> Option<(&'static str, String)> {
-        if provider.remote_jwks.is_some() {
-            self.unsupported_field(Feature::Jwt, format!("{path}.remoteJWKS"), "remoteJWKS");
-            return None;
-        }
         let Some(local) = &provider.local_jwks else {
             let message = "either remoteJWKS or localJWKS must be specified".to_owned();
-            let fix = "write localJWKS with the key set of the issuer";
+            let fix = "write remoteJWKS with the address of the issuer's key set";
             self.token_fault(path, "no-key-set", message, fix);
             return None;
         };

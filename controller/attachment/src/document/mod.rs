@@ -12,6 +12,7 @@ mod jwt;
 mod key_set;
 mod merge;
 mod names;
+mod remote_keys;
 
 use std::sync::Arc;
 

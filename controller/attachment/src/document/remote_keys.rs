@@ -38,7 +38,10 @@ impl Builder<'_> {
             address.encrypted && remote.backend_refs.is_empty() && address.host.parse::<IpAddr>().is_ok()
         });
         if let Some(address) = unproven {
-            let message = format!("the certificate of {:?} cannot be held against an IP address", address.host);
+            let message = format!(
+                "the certificate of {:?} cannot be held against an IP address",
+                address.host
+            );
             let fix = "write the name of the host, or refer to a Backend with tls";
             self.token_fault(&format!("{path}.uri"), "invalid-uri", message, fix);
         }
@@ -85,7 +88,12 @@ impl Builder<'_> {
         let read = milliseconds(written).map(|milliseconds| milliseconds.div_ceil(1_000).max(1));
         if read.is_none() {
             let message = format!("{written:?} is not a duration");
-            self.token_fault(&format!("{path}.{field}"), "invalid-duration", message, "write \"5m\" or \"30s\"");
+            self.token_fault(
+                &format!("{path}.{field}"),
+                "invalid-duration",
+                message,
+                "write \"5m\" or \"30s\"",
+            );
         }
         read
     }
@@ -96,12 +104,20 @@ impl Builder<'_> {
         let path = format!("{path}.backendRefs");
         if !others.is_empty() {
             let message = "keys are fetched from one backend".to_owned();
-            self.token_fault(&format!("{path}[1]"), "too-many", message, "keep one; a Backend can have several endpoints");
+            self.token_fault(
+                &format!("{path}[1]"),
+                "too-many",
+                message,
+                "keep one; a Backend can have several endpoints",
+            );
             return None;
         }
         let path = format!("{path}[0]");
         let BackendRef { group, kind, name, .. } = reference;
-        if !matches!((group.as_str(), kind.as_str()), ("", "Service") | (POLICY_GROUP, "Backend")) {
+        if !matches!(
+            (group.as_str(), kind.as_str()),
+            ("", "Service") | (POLICY_GROUP, "Backend")
+        ) {
             let message = format!("kind {kind:?} of group {group:?} is no backend");
             let fix = "refer to a Service, or to a Backend of gateway.envoyproxy.io";
             self.token_fault(&format!("{path}.kind"), "unsupported-reference", message, fix);
@@ -109,8 +125,13 @@ impl Builder<'_> {
         }
         let owner = self.owners.jwt;
         let namespace = reference.namespace.as_deref().unwrap_or(owner.namespace);
-        if !self.references.permits(owner.kind, owner.namespace, namespace, group, kind, name) {
-            let message = format!("no ReferenceGrant in namespace {namespace} permits the reference to {kind} {namespace}/{name}");
+        if !self
+            .references
+            .permits(owner.kind, owner.namespace, namespace, group, kind, name)
+        {
+            let message = format!(
+                "no ReferenceGrant in namespace {namespace} permits the reference to {kind} {namespace}/{name}"
+            );
             let fix = format!(
                 "add a ReferenceGrant to namespace {namespace} from {} in {} to {kind} {name}",
                 owner.kind.name(),

@@ -354,7 +354,7 @@ fn host_metadata<'a>(policies: impl Iterator<Item = &'a EffectivePolicy>, keys: 
         let keys = keys
             .iter()
             .map(|(id, keys)| (id.clone(), format!("{}\n{}", keys.fetched, keys.jwks)));
-        filter_metadata.insert(KEYS_NAMESPACE.to_owned(), wire::Struct::of(keys.collect()));
+        filter_metadata.insert(KEYS_NAMESPACE.to_owned(), wire::Struct::of(keys));
     }
     wire::Metadata {
         filter_metadata,
