@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use portcullis_api::{reference::BackendRef, security_policy::RemoteJwks};
-use portcullis_engine::document::RemoteKeySet;
+use portcullis_engine::{document::RemoteKeySet, jwt::remote::MAX_INTERVAL};
 
 use super::{Builder, duration::milliseconds};
 use crate::{
@@ -94,6 +94,11 @@ impl Builder<'_> {
                 message,
                 "write \"5m\" or \"30s\"",
             );
+        }
+        if read.is_some_and(|read| read > MAX_INTERVAL) {
+            let message = format!("{written:?} is longer than a week");
+            let fix = "write \"5m\" or \"30s\"";
+            self.token_fault(&format!("{path}.{field}"), "invalid-interval", message, fix);
         }
         read
     }

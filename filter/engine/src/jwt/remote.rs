@@ -24,7 +24,7 @@ pub const LONGEST_USE: u64 = 24 * 3600;
 /// How often at most a key that no set has makes the proxy fetch, in seconds; oftener if the interval is shorter.
 pub const UNKNOWN_KEY_INTERVAL: u64 = 30;
 /// The longest interval between fetches, in seconds.
-const MAX_INTERVAL: u64 = 7 * 24 * 3600;
+pub const MAX_INTERVAL: u64 = 7 * 24 * 3600;
 /// How long one fetch may take, in milliseconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// How often a request waits for one thing: newer keys may have come that are not new enough, but not for ever.
