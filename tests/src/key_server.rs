@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -66,7 +66,8 @@ pub struct KeyServer {
 #[derive(Debug, Default)]
 struct State {
     answers: Mutex<BTreeMap<String, Answer>>,
-    asked: Mutex<BTreeMap<String, usize>>,
+    /// When each path was asked for by a proxy, which tells how long it waits; others do not.
+    asked: Mutex<BTreeMap<String, Vec<Instant>>>,
 }
 
 impl KeyServer {
@@ -125,10 +126,10 @@ impl KeyServer {
         lock(&self.state.answers).insert(path.to_owned(), answer);
     }
 
-    /// How often a path was asked for.
+    /// When proxies asked for a path.
     #[must_use]
-    pub fn count(&self, path: &str) -> usize {
-        lock(&self.state.asked).get(path).copied().unwrap_or_default()
+    pub fn asked(&self, path: &str) -> Vec<Instant> {
+        lock(&self.state.asked).get(path).cloned().unwrap_or_default()
     }
 }
 
@@ -149,7 +150,9 @@ impl State {
         while let Some(head) = http::read_head(&mut input)? {
             http::read_body(&mut input, &head.headers, false)?;
             let path = head.start.split(' ').nth(1).unwrap_or_default().to_owned();
-            *lock(&self.asked).entry(path.clone()).or_default() += 1;
+            if !http::values(&head.headers, "x-envoy-expected-rq-timeout-ms").is_empty() {
+                lock(&self.asked).entry(path.clone()).or_default().push(Instant::now());
+            }
             let answer = lock(&self.answers).get(&path).cloned();
             let answer = answer.unwrap_or(Answer {
                 status: 404,

@@ -6,6 +6,7 @@ mod tokens;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use k8s_openapi::jiff::Timestamp;
@@ -262,7 +263,7 @@ fn world(paths: &[PathBuf], keys: &Keys, args: &TestArgs, style: &Style) -> Resu
     let settings = Settings::new(&args.manifests, "portcullis.wasm".to_owned(), [0; 32]);
     let mut loaded = portcullis_manifest::load(&texts);
     keys.put_into(&mut loaded.snapshot)?;
-    let evaluation = load::translate(loaded, &settings, &mut load::Memory::default());
+    let evaluation = load::translate(loaded, &settings, &Arc::default(), &mut load::Memory::default());
     if !evaluation.failed_files.is_empty() {
         for diagnostic in evaluation.unread() {
             print::note(&check::line(diagnostic, |tone, text| style.paint_err(tone, text)));

@@ -220,6 +220,10 @@ const fn text(reason: Reason) -> (&'static str, &'static str) {
             "No key of the provider's set has the token's kid and is for the token's algorithm.",
             "Compare the token's header with the key set: kid, alg, and kty.",
         ),
+        Reason::JwtKeysUnavailable => (
+            "The issuer's keys could not be fetched, and none of the last day are there.",
+            "Look at the controller's lines and at the cluster keys/... in Envoy: name, certificate and answer of the server of keys.",
+        ),
         Reason::JwtLifetime => (
             "The token has no exp and needs one, or is valid for longer than maxLifetime.",
             "Have the issuer give out tokens that live shorter.",
