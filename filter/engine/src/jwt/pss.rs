@@ -50,7 +50,7 @@ fn is_encoded(hash: Hash, modulus: &[u8], message: &[u8], encoded: &[u8]) -> boo
 }
 
 /// EMSA-PSS-ENCODE (RFC 8017 §9.1.1), as long as the modulus; `None` for a salt that is too long.
-#[cfg(feature = "cases")]
+#[cfg(feature = "test-keys")]
 pub(crate) fn encoded(hash: Hash, modulus: &[u8], message: &[u8], salt: &[u8]) -> Option<Vec<u8>> {
     let zeros = vec![0; modulus.len()];
     let (fitted, unused) = fitted(modulus, &zeros)?;
