@@ -93,7 +93,12 @@ impl Scene {
 
     /// Starts an Envoy of it, with four workers, and waits until it answers.
     fn envoy(&self) -> Envoy {
-        let envoy = Envoy::start_with(&self.scratch, &self.place.bootstrap(), 4).beside_manifests(WHY);
+        self.envoy_in(&self.scratch)
+    }
+
+    /// The same with its log in a folder of its own.
+    fn envoy_in(&self, scratch: &Scratch) -> Envoy {
+        let envoy = Envoy::start_with(scratch, &self.place.bootstrap(), 4).beside_manifests(WHY);
         wait::until("the gateway's port is open", PATIENCE, || {
             Connection::try_open(self.gateway).ok()
         });
@@ -119,7 +124,9 @@ fn each_envoy_fetches_once_an_interval_and_once_more_for_unknown_keys() {
     let (backend, server, [one, two, three]) = (Backend::start(), KeyServer::start(), keys());
     server.answer(PATH, set(&[&one]));
     let scene = Scene::start(&backend, &[("orders", at(&server, "6s"))], &[], None);
-    let envoys = [scene.envoy(), scene.envoy()];
+    let other = Scratch::new();
+    // They share a port, so that nobody knows in whose log a request is.
+    let envoys = [scene.envoy().unwatched(), scene.envoy_in(&other).unwatched()];
     scene.until(&request("/orders", &one), 200);
 
     let good = request("/orders", &one);

@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// What the filter may call, and what Envoy calls in it; Envoy never enters a callback that is not here.
-const CAPABILITIES: [&str; 26] = [
+const CAPABILITIES: [&str; 33] = [
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
@@ -60,24 +60,31 @@ const CAPABILITIES: [&str; 26] = [
     "proc_exit",
     "proxy_add_header_map_value",
     "proxy_call_foreign_function",
+    "proxy_continue_stream",
     "proxy_define_metric",
+    "proxy_get_buffer_bytes",
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_property",
     "proxy_get_shared_data",
+    "proxy_http_call",
     "proxy_increment_metric",
     "proxy_log",
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
+    "proxy_on_http_call_response",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
     "proxy_on_response_headers",
+    "proxy_on_tick",
     "proxy_remove_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
+    "proxy_set_effective_context",
     "proxy_set_property",
     "proxy_set_shared_data",
+    "proxy_set_tick_period_milliseconds",
     "random_get",
 ];
 
