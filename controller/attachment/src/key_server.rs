@@ -76,8 +76,10 @@ impl Address {
         if host.is_empty() {
             return Err("has no host");
         }
-        let port = match authority.port() {
-            Some(port) => port.as_str().parse().map_err(|_| "has no port between 1 and 65535")?,
+        // `Authority::port` is none for a port that is too large, which must not become the scheme's own.
+        let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        let port: u16 = match rest.strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| "has no port between 1 and 65535")?,
             None if encrypted => 443,
             None => 80,
         };
