@@ -6,21 +6,12 @@ usage: shorten-names.py FILE
 import re
 import sys
 
+from wasm_module import leb, sections, text
+
 ESCAPES = {
     "$SP$": "@", "$BP$": "*", "$RF$": "&", "$LT$": "<", "$GT$": ">", "$LP$": "(", "$RP$": ")", "$C$": ",",
     "$u20$": " ", "$u27$": "'", "$u5b$": "[", "$u5d$": "]", "$u7b$": "{", "$u7d$": "}", "$u7e$": "~", "..": "::",
 }  # fmt: skip
-
-
-def leb(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return value, at
 
 
 def to_leb(value):
@@ -46,51 +37,44 @@ def short(name):
         rest = rest[end:]
     if re.fullmatch(r"h[0-9a-f]{16}", pieces[-1]):
         pieces.pop()
-    text = "::".join(pieces)
+    joined = "::".join(pieces)
     for escape, character in ESCAPES.items():
-        text = text.replace(escape, character)
-    return re.sub(r"(^|::)_<", r"\1<", text)
+        joined = joined.replace(escape, character)
+    return re.sub(r"(^|::)_<", r"\1<", joined)
 
 
-def shortened(names):
-    """Rewrites the contents of the section `name`."""
-    at, written = 0, bytearray()
-    while at < len(names):
-        kind = names[at]
-        size, start = leb(names, at + 1)
-        part = names[start : start + size]
-        at = start + size
-        if kind == 1:
-            count, here = leb(part, 0)
-            rewritten = bytearray(to_leb(count))
-            for _ in range(count):
-                function, here = leb(part, here)
-                length, here = leb(part, here)
-                name = part[here : here + length].decode()
-                here += length
-                rewritten += to_leb(function) + prefixed(short(name).encode())
-            part = bytes(rewritten)
+def function_names(part):
+    """Rewrites the names of functions."""
+    count, here = leb(part, 0)
+    rewritten = bytearray(to_leb(count))
+    for _ in range(count):
+        function, here = leb(part, here)
+        name, here = text(part, here)
+        rewritten += to_leb(function) + prefixed(short(name).encode())
+    return bytes(rewritten)
+
+
+def custom(section):
+    """Rewrites a custom section, if it is the one of names."""
+    name, start = text(section, 0)
+    if name != "name":
+        return section
+    return section[:start] + rewritten(section[start:], 1, function_names)
+
+
+def rewritten(data, wanted, rewrite):
+    """Sections with those of one kind rewritten."""
+    written = bytearray()
+    for kind, content in sections(data):
         written.append(kind)
-        written += prefixed(part)
+        written += prefixed(rewrite(content) if kind == wanted else content)
     return bytes(written)
 
 
 def main(path):
     data = open(path, "rb").read()
-    at, written = 8, bytearray(data[:8])
-    while at < len(data):
-        kind = data[at]
-        size, start = leb(data, at + 1)
-        section = data[start : start + size]
-        at = start + size
-        if kind == 0:
-            length, here = leb(section, 0)
-            if section[here : here + length] == b"name":
-                section = section[: here + length] + shortened(section[here + length :])
-        written.append(kind)
-        written += prefixed(section)
     with open(path, "wb") as file:
-        file.write(written)
+        file.write(data[:8] + rewritten(data[8:], 0, custom))
 
 
 main(sys.argv[1])

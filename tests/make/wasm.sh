@@ -15,7 +15,7 @@ stamp="$out.built-from"
 # has a backtrace; the standard library's debug tables, which are as large as the code, go.
 wasm-opt --strip-dwarf -O3 -g --enable-bulk-memory --enable-sign-ext --enable-nontrapping-float-to-int --enable-mutable-globals \
     --enable-multivalue --enable-reference-types "$built" -o "$out.new"
-python3 tests/make/shorten-names.py "$out.new"
+python3 -B tests/make/shorten-names.py "$out.new"
 mv "$out.new" "$out"
 printf '%s' "$sum" >"$stamp"
 printf '%s: %s bytes\n' "$out" "$(stat -c %s "$out")"
