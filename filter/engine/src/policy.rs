@@ -12,7 +12,6 @@ use crate::{
     denial::Reason,
     document::{self, Document, Refuse, Secrets, read::read},
     identity::IdentityHeaders,
-    jwt::{Jwt, remote::KeySource},
     seal,
 };
 
@@ -167,11 +166,6 @@ impl Policy {
             .flatten()
             .map(|policy| policy.regex_bytes())
             .sum::<usize>()
-    }
-
-    /// Iterates over the servers that this policy's keys come from, those of the policies in it apart.
-    pub fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
-        self.authentication.jwt().into_iter().flat_map(Jwt::key_sources)
     }
 
     /// Tells whether [`crate::transaction::Transaction::on_request_trailers`] can find something to remove.

@@ -141,37 +141,21 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_engine::document::{Document, Jwt, JwtProvider, RemoteKeySet, Secrets};
-    use portcullis_engine::policy::Policy;
-    use std::sync::Arc;
+    use portcullis_engine::document::RemoteKeySet;
 
     const NOW: u64 = 1_800_000_000_000;
 
-    fn source() -> Arc<KeySource> {
-        let document = Document {
-            version: 1,
-            policy: "a/b".to_owned(),
-            jwt: Some(Jwt {
-                providers: vec![JwtProvider {
-                    name: "corp".to_owned(),
-                    key_set: "k".to_owned(),
-                    ..JwtProvider::default()
-                }],
-                remote_key_sets: vec![RemoteKeySet {
-                    id: "k".to_owned(),
-                    cluster: "keys/k".to_owned(),
-                    authority: "idp.example.com".to_owned(),
-                    path: "/keys".to_owned(),
-                    interval: 300,
-                    retry_interval: 1,
-                    timeout: 2_000,
-                }],
-                ..Jwt::default()
-            }),
-            ..Document::default()
+    fn source() -> KeySource {
+        let key_set = RemoteKeySet {
+            id: "k".to_owned(),
+            cluster: "keys/k".to_owned(),
+            authority: "idp.example.com".to_owned(),
+            path: "/keys".to_owned(),
+            interval: 300,
+            retry_interval: 1,
+            timeout: 2_000,
         };
-        let policy = Policy::compile(&document, &Secrets::default()).unwrap();
-        policy.key_sources().next().cloned().unwrap()
+        KeySource::compile("", &key_set).unwrap()
     }
 
     fn held() -> Record {

@@ -39,7 +39,7 @@ pub(crate) use cache::Tokens;
 pub(crate) use der::ecdsa_signature;
 use jws::Jws;
 use provider::{KeySets, Keys, Provider};
-use remote::{KeySource, Why};
+use remote::Why;
 use verify::{Budget, Token};
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -136,11 +136,6 @@ impl Jwt {
             | Reason::JwtSignature => b"Bearer realm=\"api\", error=\"invalid_token\"",
             _ => b"Bearer realm=\"api\"",
         }
-    }
-
-    /// The servers that keys come from.
-    pub(crate) fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
-        self.key_sets.sources()
     }
 
     /// The names of the providers.

@@ -122,13 +122,6 @@ impl KeySets {
         Ok(Self(compiled))
     }
 
-    pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
-        self.0.iter().filter_map(|(_, keys)| match keys {
-            Keys::Local(_) => None,
-            Keys::Remote(source) => Some(source),
-        })
-    }
-
     pub(crate) fn get(&self, name: &str) -> Option<&Keys> {
         self.0.iter().find(|(id, _)| **id == *name).map(|(_, set)| set)
     }

@@ -74,7 +74,11 @@ impl fmt::Debug for KeySource {
 }
 
 impl KeySource {
-    pub(crate) fn compile(at: &str, document: &RemoteKeySet) -> Result<Self, PolicyError> {
+    /// Compiles the key set of a document, which stands at that path.
+    ///
+    /// # Errors
+    /// The first field that nobody can fetch by.
+    pub fn compile(at: &str, document: &RemoteKeySet) -> Result<Self, PolicyError> {
         let error =
             |field: &str, code, message: &str| Err(PolicyError::new(told!("{at}.{field}"), code, told!("{message}")));
         let texts = [
@@ -120,6 +124,10 @@ impl KeySource {
             retry_interval: document.retry_interval,
             timeout: document.timeout,
         })
+    }
+
+    pub(crate) const fn digest(&self) -> &Digest256 {
+        &self.digest
     }
 
     /// Returns what tells this server from every other one.
@@ -308,11 +316,5 @@ impl RemoteKeys {
     /// Tells whether keys were asked for since this was asked last.
     pub(crate) fn take_used(&mut self, source: &KeySource) -> bool {
         self.held(source).is_some_and(|held| std::mem::take(&mut held.used))
-    }
-}
-
-impl KeySource {
-    pub(crate) const fn digest(&self) -> &Digest256 {
-        &self.digest
     }
 }
