@@ -27,7 +27,7 @@ pub(crate) struct Folder {
     reader: Reader,
     memory: Memory,
     key_sets: Arc<KeySets>,
-    /// Whether they are others than those of the last evaluation.
+    /// Whether the last evaluation had them.
     shipped: bool,
 }
 
