@@ -2,9 +2,8 @@
 
 use std::{
     io::{self, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
-    thread,
     time::Instant,
 };
 
@@ -55,23 +54,13 @@ impl Backend {
     /// Listens on a free loopback port; every answer carries `x-backend: name`.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             name: name.to_owned(),
             received: Mutex::default(),
             answer: Mutex::new((200, Vec::new())),
         });
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
-                thread::spawn(move || {
-                    // A proxy may drop a connection at any moment: that ends this thread and nothing else.
-                    let _ = state.serve(stream);
-                });
-            }
-        });
+        let address = http::listen(move |stream| shared.serve(stream));
         Self { address, state }
     }
 
@@ -113,7 +102,6 @@ impl Backend {
 
 impl State {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
         let mut output = stream.try_clone()?;
         let mut input = BufReader::new(stream);
         while let Some(head) = http::read_head(&mut input)? {

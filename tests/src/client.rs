@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    clock,
     denials::{self, Exchange},
     http::{self, Headers},
 };
@@ -164,7 +165,7 @@ impl Connection {
     /// # Errors
     /// If the connection was cut or the answer is no HTTP.
     pub fn exchange(&mut self, bytes: &[u8], head_only: bool) -> io::Result<Response> {
-        let sent = denials::now();
+        let sent = clock::milliseconds();
         self.stream.get_mut().write_all(bytes)?;
         let response = self.read(head_only)?;
         // Whatever a backend of the harness answers has its name.
@@ -187,7 +188,7 @@ impl Connection {
             headers,
             status,
             sent,
-            answered: denials::now(),
+            answered: clock::milliseconds(),
         });
     }
 

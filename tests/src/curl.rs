@@ -5,6 +5,7 @@ use std::{net::SocketAddr, process::Command};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
+    clock,
     denials::{self, Exchange},
     http::{self, Headers},
 };
@@ -40,7 +41,7 @@ pub fn curl(requests: &[Vec<String>]) -> Vec<Answer> {
         ]);
         command.args(request);
     }
-    let sent = denials::now();
+    let sent = clock::milliseconds();
     let output = command.output().expect("curl runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let answers: Vec<Answer> = text.lines().map(answer).collect();
@@ -49,7 +50,7 @@ pub fn curl(requests: &[Vec<String>]) -> Vec<Answer> {
         if answer.status != 0 && answer.backend.is_empty() {
             denials::record(Exchange {
                 sent,
-                answered: denials::now(),
+                answered: clock::milliseconds(),
                 status: answer.status,
                 ..exchange(request)
             });

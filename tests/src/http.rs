@@ -1,6 +1,11 @@
 //! HTTP/1.1 messages as bytes: the one parser that the test client and the test backend share.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    io::{self, BufRead, Read},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+};
 
 /// Header lines in wire order, values as bytes.
 pub type Headers = Vec<(String, Vec<u8>)>;
@@ -29,6 +34,26 @@ pub fn text(headers: &[(String, Vec<u8>)], name: &str) -> Option<String> {
     values(headers, name)
         .first()
         .map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Listens on a free loopback port for as long as the test runs; each connection has a thread of its own.
+///
+/// # Panics
+/// If there is no port.
+pub fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || {
+                // A proxy may drop a connection at any moment: that ends this thread and nothing else.
+                let _ = stream.set_nodelay(true).and_then(|()| serve(stream));
+            });
+        }
+    });
+    address
 }
 
 /// Reads one head; `None` at the end of the stream before its first byte.

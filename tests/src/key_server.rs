@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
@@ -99,19 +99,9 @@ impl KeyServer {
     }
 
     fn listen(tls: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::<State>::default();
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (state, tls) = (Arc::clone(&shared), tls.clone());
-                thread::spawn(move || {
-                    // A proxy may drop a connection at any moment: that ends this thread and nothing else.
-                    let _ = state.accept(stream, tls);
-                });
-            }
-        });
+        let address = http::listen(move |stream| shared.accept(stream, tls.clone()));
         Self { address, state }
     }
 
@@ -135,7 +125,6 @@ impl KeyServer {
 
 impl State {
     fn accept(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
-        stream.set_nodelay(true)?;
         match tls {
             None => self.serve(stream),
             Some(config) => {

@@ -9,6 +9,7 @@ pub mod artefacts;
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod clock;
 pub mod controller;
 pub mod curl;
 pub mod denials;

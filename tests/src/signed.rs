@@ -1,12 +1,22 @@
 //! Tokens of PolicyTests, for an Envoy whose clock is the real one.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use portcullis_engine::jwt::{algorithm::Algorithm, signing::TestKey};
 use serde_json::{Value, json};
+
+use crate::clock;
+
+/// A key for each name and algorithm, no two alike.
+///
+/// # Panics
+/// If an algorithm is unknown, or there are too many of RSA.
+#[must_use]
+pub fn made<const N: usize>(wanted: [(&str, &str); N]) -> [TestKey; N] {
+    let wanted = wanted.map(|(name, alg)| (name, Algorithm::parse(alg).expect("an algorithm")));
+    let made = TestKey::of_each(wanted).expect("keys");
+    made.try_into().unwrap_or_else(|_| panic!("{N} keys"))
+}
 
 /// The keys of a PolicyTest by name, each with the provider that it serves.
 fn keys(test: &Value) -> BTreeMap<&str, (TestKey, Option<&str>)> {
@@ -28,7 +38,7 @@ fn keys(test: &Value) -> BTreeMap<&str, (TestKey, Option<&str>)> {
 #[must_use]
 pub fn tokens(test: &Value) -> BTreeMap<String, String> {
     let keys = keys(test);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+    let now = clock::seconds();
     let tokens = test["tokens"].as_object().into_iter().flatten();
     let signed = tokens.map(|(name, token)| {
         let (key, _) = &keys[token["key"].as_str().expect("a key's name")];

@@ -1,10 +1,6 @@
 //! Changing one thing of a rendered configuration, and telling what was changed.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_engine::seal;
@@ -12,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     backend::Backend,
+    clock,
     controller::Place,
     manifests,
     scratch::{self, Scratch},
@@ -139,14 +136,8 @@ pub fn deliver(host: &mut Value, hash: &str, document: &str, secrets: &str) {
 }
 
 /// Delivers a key set as the controller fetched it, `age` seconds ago.
-///
-/// # Panics
-/// If it is before 1970.
 pub fn ship_keys(host: &mut Value, id: &str, jwks: &str, age: u64) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs();
+    let now = clock::seconds();
     host["metadata"]["filter_metadata"][seal::KEYS_NAMESPACE][id] = format!("{}\n{jwks}", now - age).into();
 }
 

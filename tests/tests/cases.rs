@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use portcullis_e2e::{
@@ -24,6 +24,7 @@ use portcullis_e2e::{
     artefacts,
     backend::{Backend, Received},
     client::{Connection, Request, Response},
+    clock,
     envoy::Envoy,
     http,
     key_server::{self, KeyServer},
@@ -66,10 +67,7 @@ fn cases_through_envoy() {
                 continue;
             }
             let address = listeners[&format!("{}-{}", placed.listener, scheme(case))];
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("after 1970")
-                .as_secs();
+            let now = clock::seconds();
             let mut case = placed
                 .group
                 .with_tokens(case, now)

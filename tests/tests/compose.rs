@@ -11,7 +11,7 @@ use std::{
 use portcullis_e2e::{
     artefacts,
     client::{self, Request},
-    controller, curl,
+    clock, controller, curl,
     denials::{self, Exchange, Watched},
     scratch::Scratch,
     wait,
@@ -197,7 +197,7 @@ fn compose_file_serves_the_quickstart() {
     {
         let (command, expected) = line.rsplit_once('#').expect("the expected answer");
         let command = command.replace("127.0.0.1:10080", &gateway.to_string());
-        let sent = denials::now();
+        let sent = clock::milliseconds();
         let output = Command::new("bash").args(["-c", &command]).output().expect("bash runs");
         let status = String::from_utf8_lossy(&output.stdout)
             .split(' ')
@@ -206,7 +206,7 @@ fn compose_file_serves_the_quickstart() {
         assert_eq!(status.as_deref(), expected.split_whitespace().next(), "{command}");
         denials::record(Exchange {
             sent,
-            answered: denials::now(),
+            answered: clock::milliseconds(),
             status: status.and_then(|status| status.parse().ok()).expect("a status"),
             ..curl::exchange(&curl::words(command.trim())[1..])
         });

@@ -10,7 +10,7 @@ use portcullis_e2e::{
     backend::Backend,
     certificate::Certificate,
     client::{self, Request},
-    controller,
+    clock, controller,
     curl::curl,
     denials::{self, Exchange},
     live::Live,
@@ -143,7 +143,7 @@ fn control_a_denial_that_nobody_hands_in_is_missed() {
 #[test]
 fn control_a_denial_that_is_explained_otherwise_is_noticed() {
     let (live, gateway) = guarded();
-    let sent = denials::now();
+    let sent = clock::milliseconds();
     let command = format!("curl -s -o /dev/null -H 'x-api-key: guess' http://{gateway}/orders");
     let status = std::process::Command::new("bash").args(["-c", &command]).status();
     assert!(status.expect("bash runs").success());
@@ -157,7 +157,7 @@ fn control_a_denial_that_is_explained_otherwise_is_noticed() {
         headers: Vec::new(),
         status: 401,
         sent,
-        answered: denials::now(),
+        answered: clock::milliseconds(),
     });
     let text = stopped_by(live);
     let expected = "reason: explain \"api_key_missing\", Envoy \"api_key_unknown\"";

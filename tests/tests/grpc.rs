@@ -12,7 +12,7 @@ use std::{
 };
 
 use portcullis_e2e::{
-    controller,
+    clock, controller,
     denials::{self, Exchange},
     live::Live,
     manifests,
@@ -157,13 +157,13 @@ impl Scene {
             headers: lines.map(|(name, value)| (name.to_owned(), value.into())).collect(),
             status: 200,
             sent,
-            answered: denials::now(),
+            answered: clock::milliseconds(),
         });
     }
 
     async fn say(&self, key: Option<&str>, question: &str) -> Result<String, Status> {
         let mut grpc = self.client().await;
-        let sent = denials::now();
+        let sent = clock::milliseconds();
         let path = http::uri::PathAndQuery::from_static(SAY);
         let answer = grpc
             .unary(
@@ -196,7 +196,7 @@ impl Scene {
         std::future::poll_fn(|context| self.channel.poll_ready(context))
             .await
             .expect("the connection is kept");
-        let sent = denials::now();
+        let sent = clock::milliseconds();
         let answer = self.channel.call(request).await.expect("an answer");
         self.refused(sent, SAY, key);
         answer
@@ -304,7 +304,7 @@ async fn callers_get_the_status_that_their_library_knows() {
     // A method outside the route's services has no policy and no backend.
     const OTHER: &str = "/portcullis.test.Other/Say";
     let path = http::uri::PathAndQuery::from_static(OTHER);
-    let sent = denials::now();
+    let sent = clock::milliseconds();
     let other = scene
         .client()
         .await
@@ -354,7 +354,7 @@ async fn a_stream_is_decided_once_and_then_flows_both_ways() {
         Some("alice-alone")
     );
 
-    let sent = denials::now();
+    let sent = clock::milliseconds();
     let refused = scene
         .client()
         .await

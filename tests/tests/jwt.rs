@@ -1,32 +1,22 @@
 //! Tokens through a real Envoy: claims for the backend, a challenge in every refusal, and keys that are rotated.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use portcullis_e2e::{
     backend::Backend,
     client::{Connection, Request, Response},
-    controller,
+    clock, controller,
     live::{Live, until_status},
-    manifests,
+    manifests, signed,
 };
-use portcullis_engine::jwt::{algorithm::Algorithm, signing::TestKey};
+use portcullis_engine::jwt::signing::TestKey;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A key that is trusted, one that follows it, and one that never is.
 fn keys() -> [TestKey; 3] {
-    let wanted = [("old", "RS256"), ("new", "ES256"), ("foreign", "ES256")];
-    let wanted = wanted.map(|(name, alg)| (name, Algorithm::parse(alg).expect("an algorithm")));
-    let made = TestKey::of_each(wanted).expect("keys");
-    made.try_into().unwrap_or_else(|_| panic!("three keys"))
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
+    signed::made([("old", "RS256"), ("new", "ES256"), ("foreign", "ES256")])
 }
 
 /// A token that is right but for these claims.
@@ -39,7 +29,7 @@ fn token(key: &TestKey, other: &Value) -> String {
         claims[name] = value.clone();
     }
     let claims = claims.as_object().expect("claims");
-    key.token(claims, now()).expect("a token")
+    key.token(claims, clock::seconds()).expect("a token")
 }
 
 fn key_set(key: &TestKey) -> String {

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use portcullis_e2e::{
@@ -11,14 +11,16 @@ use portcullis_e2e::{
     backend::Backend,
     certificate::Certificate,
     client::{Connection, Request, once},
+    clock,
     controller::{self, Controller, Place},
     envoy::Envoy,
     key_server::{Answer, KeyServer},
     manifests,
     scratch::{self, Scratch},
+    signed,
     wait::{self, PATIENCE},
 };
-use portcullis_engine::jwt::{algorithm::Algorithm, signing::TestKey};
+use portcullis_engine::jwt::signing::TestKey;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,9 +29,7 @@ const WHY: &str = "explain does not fetch keys";
 
 /// Three keys, no two alike.
 fn keys() -> [TestKey; 3] {
-    let wanted = ["one", "two", "three"].map(|name| (name, Algorithm::parse("ES256").expect("an algorithm")));
-    let made = TestKey::of_each(wanted).expect("keys");
-    made.try_into().unwrap_or_else(|_| panic!("three keys"))
+    signed::made([("one", "ES256"), ("two", "ES256"), ("three", "ES256")])
 }
 
 fn set(keys: &[&TestKey]) -> Answer {
@@ -38,9 +38,10 @@ fn set(keys: &[&TestKey]) -> Answer {
 }
 
 fn request(prefix: &str, key: &TestKey) -> Request {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
     let claims = json!({"iss": "https://idp.example.com", "sub": "alice", "exp": "now+600"});
-    let token = key.token(claims.as_object().expect("claims"), now).expect("a token");
+    let token = key
+        .token(claims.as_object().expect("claims"), clock::seconds())
+        .expect("a token");
     Request::get("shop.example.com", prefix).header("authorization", format!("Bearer {token}"))
 }
 

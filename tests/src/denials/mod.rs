@@ -19,7 +19,6 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     thread,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -52,13 +51,6 @@ pub struct Exchange {
     pub sent: u64,
     /// When its answer was there, in milliseconds since 1970.
     pub answered: u64,
-}
-
-/// Milliseconds since 1970.
-#[must_use]
-pub fn now() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-    u64::try_from(elapsed.as_millis()).expect("it is not yet far past 1970")
 }
 
 /// How a gateway's denials are to be explained.

@@ -7,8 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::now;
-use crate::scratch;
+use crate::{clock, scratch};
 
 /// How long Envoy may go on with manifests after they were edited, and how long a controller may take to write down what
 /// Envoy refused, in milliseconds.
@@ -63,7 +62,7 @@ impl Versions {
         let same = |last: &Version| last.manifests == manifests && last.state == state;
         if !self.all.last().is_some_and(same) {
             self.all.push(Version {
-                since: now(),
+                since: clock::milliseconds(),
                 manifests,
                 state,
             });
