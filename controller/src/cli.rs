@@ -223,7 +223,7 @@ pub(crate) struct ExplainRequestArgs {
     pub method: String,
     /// The URL: http://HOST/PATH or https://HOST/PATH.
     pub url: String,
-    /// A header line; may be repeated.
+    /// A header line; may be repeated. An empty 'Host:' is a request that names no host.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<HeaderLine>,
     /// The address that the request comes from.

@@ -2,7 +2,7 @@
 # Checks each crate alone: its own Cargo.toml must suffice, whatever features its neighbours switch on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-for crate in portcullis-engine portcullis-xds portcullis-api portcullis-attachment portcullis-gateway portcullis-manifest portcullis portcullis-e2e; do
+for crate in portcullis-engine portcullis-cases portcullis-xds portcullis-api portcullis-attachment portcullis-gateway portcullis-manifest portcullis portcullis-e2e; do
     printf '  %s\n' "$crate"
     cargo check -q -p "$crate"
 done

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use portcullis_cases::{self as cases, Answer, Case, From, Group, Lines};
 use portcullis_e2e::{
     access_log::Entry,
     artefacts,
@@ -32,11 +33,7 @@ use portcullis_e2e::{
     tables,
     wait::PATIENCE,
 };
-use portcullis_engine::{
-    cases::{self, Answer, Case, From, Group, Lines},
-    policy, seal,
-    transaction::Stage,
-};
+use portcullis_engine::{policy, seal, transaction::Stage};
 use serde_json::{Value, json};
 
 /// A group and the name of its listener.

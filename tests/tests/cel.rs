@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use portcullis_cases::{self as cases, Decided};
 use portcullis_e2e::{
     backend::Backend,
     client::{Connection, Request},
@@ -10,7 +11,6 @@ use portcullis_e2e::{
     tables,
 };
 use portcullis_engine::{
-    cases::{self, Decided},
     cel::source,
     document::{Document, Expression, Node, Secrets},
     policy::Policy,

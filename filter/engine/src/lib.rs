@@ -6,8 +6,6 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod basic_auth;
-#[cfg(feature = "cases")]
-pub mod cases;
 pub mod cel;
 mod checks;
 mod cors;

@@ -70,7 +70,7 @@ impl PolicyError {
 }
 
 /// Whether this build tells what is wrong with a policy. A filter does not: the controller told its author before.
-pub(crate) const TELLS: bool = cfg!(any(not(target_family = "wasm"), feature = "cases"));
+pub(crate) const TELLS: bool = cfg!(any(not(target_family = "wasm"), feature = "cel-source"));
 
 /// Writes a text for the author of a policy, as `format!` does; in a filter, where nobody reads it, an empty one.
 macro_rules! told {

@@ -4,7 +4,7 @@ mod files;
 
 use std::{collections::BTreeSet, path::Path};
 
-use portcullis_engine::cases;
+use portcullis_cases as cases;
 
 #[test]
 fn every_case_holds() {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_engine::cases;
+use portcullis_cases as cases;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_test::wasm_bindgen_test;
 

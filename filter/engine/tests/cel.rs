@@ -5,8 +5,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use cel::{Context, Program};
+use portcullis_cases::{self as cases, Decided, Request};
 use portcullis_engine::{
-    cases::{self, Decided, Request},
     cel::source,
     document::{Document, Secrets},
     policy::{Policy, PolicyError},

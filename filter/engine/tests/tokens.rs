@@ -9,8 +9,8 @@
 
 use std::{cell::Cell, sync::Arc};
 
+use portcullis_cases::{self as cases, Group};
 use portcullis_engine::{
-    cases::{self, Group},
     denial::Reason,
     host::{Fault, Host, Signed},
     jwt::{algorithm::Algorithm, software},

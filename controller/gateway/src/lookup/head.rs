@@ -79,6 +79,7 @@ pub struct Sent {
     /// The path with its query.
     pub target: String,
     /// Every other header line, names in lower case; `host` replaces the URL's host in the request, several are joined.
+    /// An empty one is a request that names no host.
     pub headers: Vec<(String, String)>,
     /// The address of the peer.
     pub from: IpAddr,
@@ -194,13 +195,13 @@ impl Sent {
 
     /// The host line, or several as Envoy joins them; else the URL's host and port.
     fn authority(&self) -> String {
-        let sent = self.headers.iter().filter(|(name, _)| name == "host");
-        let sent: Vec<&str> = sent.map(|(_, value)| value.as_str()).collect();
-        if sent.is_empty() {
+        let mut sent = self.headers.iter().filter(|(name, _)| name == "host").peekable();
+        if sent.peek().is_none() {
             let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
             return format!("{}{port}", self.host);
         }
-        sent.join(",")
+        let sent = sent.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+        sent.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -229,6 +230,9 @@ pub(crate) fn admit(sent: &Sent, chain: &Chain) -> Result<Admitted, Unclear> {
     if sent.headers.iter().any(|(name, _)| name.contains('_')) {
         let why = "a header name with an underscore is refused";
         return Ok(Admitted::Answered(400, None, why));
+    }
+    if sent.authority().is_empty() {
+        return Ok(Admitted::Answered(400, None, "a request without a host is refused"));
     }
     if !sent.authority().bytes().all(of_authority) {
         let why = "a host with a character that no authority holds is refused";

@@ -6,6 +6,8 @@
 pub mod algorithm;
 mod cache;
 pub mod claims;
+#[cfg(feature = "software-signatures")]
+pub mod compact;
 mod der;
 mod extract;
 pub mod json;
@@ -35,8 +37,6 @@ use crate::{
     worker::Worker,
 };
 pub(crate) use cache::Tokens;
-#[cfg(feature = "cases")]
-pub(crate) use der::ecdsa_signature;
 use jws::Jws;
 use provider::{KeySets, Keys, Provider};
 use remote::Why;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{
     algorithm::{Algorithm, Hash},
-    jws::BASE64URL,
+    der, jws::BASE64URL,
     pss, software,
 };
 use crate::host::Signature;
@@ -164,8 +164,11 @@ fn on_curve(curve: Signature, name: &str) -> Result<Map<String, Value>, String> 
     ]))
 }
 
-/// Signs a message by a private key; `salt` is the length of the salt of RSA-PSS, by default that of the digest.
-pub(crate) fn sign(
+/// Signs a message by a private key; `salt` is the length of the salt of RSA-PSS in bytes, by default that of the digest.
+///
+/// # Errors
+/// The key is not for that algorithm.
+pub fn sign(
     key: &Map<String, Value>,
     algorithm: Algorithm,
     message: &[u8],
@@ -229,7 +232,8 @@ fn pkcs1(hash: Hash, key: &Map<String, Value>, message: &[u8]) -> Result<Vec<u8>
 }
 
 /// Computes an HMAC (RFC 2104).
-pub(crate) fn tag(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn tag(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
     fn of<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
         M::new_from_slice(key).map_or_else(
             |_| Vec::new(),
@@ -243,23 +247,28 @@ pub(crate) fn tag(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Finds a private key by its name.
-pub(crate) fn private(name: &str) -> Result<Map<String, Value>, String> {
+/// Writes the two halves of an ECDSA signature in DER, as no token may have it (RFC 7518 §3.4).
+#[must_use]
+pub fn ecdsa_der(r: &[u8], s: &[u8]) -> Vec<u8> {
+    der::ecdsa_signature(r, s)
+}
+
+/// Finds a private key by its name in `testdata/keys/keys.json`.
+///
+/// # Errors
+/// No key has that name.
+pub fn private(name: &str) -> Result<Map<String, Value>, String> {
     let keys: BTreeMap<String, Map<String, Value>> = serde_json::from_str(KEYS).map_err(|error| error.to_string())?;
     keys.get(name)
         .cloned()
         .ok_or_else(|| format!("no key is called {name:?}"))
 }
 
-fn member(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
-    let text = key.get(name).and_then(Value::as_str);
-    let bytes = text.and_then(|text| BASE64URL.decode(text).ok());
-    bytes.ok_or_else(|| format!("the key has no {name:?}"))
-}
-
-/// The algorithm that a key is mostly used with.
-#[cfg(feature = "cases")]
-pub(crate) fn usual(key: &Map<String, Value>) -> Result<&'static str, String> {
+/// Names the algorithm that a private key is mostly used with.
+///
+/// # Errors
+/// The key is of no known type.
+pub fn usual(key: &Map<String, Value>) -> Result<&'static str, String> {
     let text = |name| key.get(name).and_then(Value::as_str).unwrap_or_default();
     Ok(match (text("kty"), text("crv")) {
         ("RSA", _) => "RS256",
@@ -274,4 +283,10 @@ pub(crate) fn usual(key: &Map<String, Value>) -> Result<&'static str, String> {
         },
         _ => return Err("the key is of no known type".to_owned()),
     })
+}
+
+fn member(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
+    let text = key.get(name).and_then(Value::as_str);
+    let bytes = text.and_then(|text| BASE64URL.decode(text).ok());
+    bytes.ok_or_else(|| format!("the key has no {name:?}"))
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use portcullis_cases as cases;
 use portcullis_engine::{
-    cases,
     denial::Reason,
     host::{Fault, Host, Signed},
     jwt::{

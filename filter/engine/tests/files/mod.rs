@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use portcullis_engine::cases::{self, Group};
+use portcullis_cases::{self as cases, Group};
 
 /// One file of cases.
 pub(crate) struct File {

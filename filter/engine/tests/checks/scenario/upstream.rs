@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use portcullis_cases::apply;
 use portcullis_engine::{
-    cases::apply,
     document::KeySource,
     step::RequestEdits,
     transaction::{ResponseHead, Transaction},

@@ -1,22 +1,20 @@
-//! Decisions as data: the files in `testdata/cases`, and how one is run.
+//! Decisions as data: the files in `filter/engine/testdata/cases`, and how one is run.
 //!
 //! A file holds YAML documents, each a [`Group`]: a policy, its keys and [`Case`]s. The same files are run natively, in
 //! wasm32 and, all but those marked otherwise, as real requests through a real proxy.
 
-pub mod jose;
 mod run;
 mod tokens;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-
-use crate::{
+use portcullis_engine::{
     cel::source,
     document::{self, ApiClient, Document, Secrets, User},
     http::RequestHead,
 };
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 pub use run::{Decided, apply, decide, decide_with, run};
 pub use tokens::{KeySet, Token};
@@ -242,7 +240,7 @@ pub struct Expect {
     /// The status of the gateway's own answer.
     #[serde(default)]
     pub status: Option<u16>,
-    /// The reason, [`crate::denial::Reason::as_str`].
+    /// The reason, [`portcullis_engine::denial::Reason::as_str`].
     #[serde(default)]
     pub reason: Option<String>,
     /// The policy that decided.
@@ -287,7 +285,7 @@ pub struct Shadow {
     /// The policy.
     #[serde(default)]
     pub policy: Option<String>,
-    /// Why the request would have ended so, [`crate::denial::Reason::as_str`].
+    /// Why the request would have ended so, [`portcullis_engine::denial::Reason::as_str`].
     pub reason: String,
     /// The rule that would have decided; `""` for none.
     #[serde(default)]
@@ -298,11 +296,11 @@ pub struct Shadow {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedError {
-    /// [`crate::policy::PolicyError::path`].
+    /// [`portcullis_engine::policy::PolicyError::path`].
     pub path: String,
-    /// [`crate::policy::PolicyError::code`].
+    /// [`portcullis_engine::policy::PolicyError::code`].
     pub code: String,
-    /// [`crate::policy::PolicyError::fix`].
+    /// [`portcullis_engine::policy::PolicyError::fix`].
     #[serde(default)]
     pub fix: Option<String>,
 }

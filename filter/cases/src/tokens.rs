@@ -3,19 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use portcullis_engine::{
+    host::Signature,
+    jwt::{
+        algorithm::Algorithm,
+        signing::{self, ecdsa_der, private, usual},
+    },
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Text;
-use crate::{
-    host::Signature,
-    jwt::{
-        algorithm::Algorithm,
-        jws::BASE64URL,
-        signing::{self, private, usual},
-    },
-};
 
 /// A set of keys.
 #[derive(Clone, Debug, Deserialize)]
@@ -170,7 +169,7 @@ impl Token {
             Algorithm::Host(Signature::Es256 | Signature::Es384 | Signature::Es512)
         );
         match signature.split_at_checked(signature.len() / 2) {
-            Some((r, s)) if self.der && of_ecdsa => crate::jwt::ecdsa_signature(r, s),
+            Some((r, s)) if self.der && of_ecdsa => ecdsa_der(r, s),
             _ => signature.to_vec(),
         }
     }

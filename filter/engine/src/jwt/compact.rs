@@ -1,14 +1,12 @@
 //! Signatures of anything by any keys: what public test vectors ask for, whose payloads are seldom claims.
 
-use crate::{
-    host::{Fault, Host, Signed},
-    jwt::{
-        algorithm::Algorithm,
-        jwk::{KeySet, Source},
-        jws::Jws,
-        software,
-    },
+use super::{
+    algorithm::Algorithm,
+    jwk::{KeySet, Source},
+    jws::Jws,
+    software,
 };
+use crate::host::{Fault, Host, Signed};
 
 /// A proxy that verifies signatures, and nothing else.
 struct Software;

@@ -1,7 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Answer, Case, Expect, ExpectedError, From, Group, KeyServer, Request, Response, Told, Upstream};
-use crate::{
+use portcullis_engine::{
     denial::Reason,
     host::{Attribute, Fact, Fault, Host, Signed},
     jwt::{
@@ -14,6 +13,8 @@ use crate::{
     transaction::{ResponseHead, Transaction},
     worker::Worker,
 };
+
+use super::{Answer, Case, Expect, ExpectedError, From, Group, KeyServer, Request, Response, Told, Upstream};
 
 /// A decided request.
 #[derive(Debug)]
