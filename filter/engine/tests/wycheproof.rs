@@ -1,10 +1,6 @@
 //! The JOSE vectors of Wycheproof (https://github.com/C2SP/wycheproof), by the code that reads keys and tokens: `make wycheproof DIR=PATH`.
 #![cfg(not(target_family = "wasm"))]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{env, fs, path::Path};
 

@@ -50,7 +50,10 @@ impl Question {
             !framing.contains(&name.as_str()) && (whole.is_none() || name != "host")
         });
         let lines = lines.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
-        let named = exchange.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let named = exchange
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"));
         // The URL of a question always has a host: an empty line says that the request had none.
         let whole = whole.or_else(|| (!named).then_some(""));
         Self {

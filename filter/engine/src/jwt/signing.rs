@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{
     algorithm::{Algorithm, Hash},
-    der, jws::BASE64URL,
+    der,
+    jws::BASE64URL,
     pss, software,
 };
 use crate::host::Signature;
