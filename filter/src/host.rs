@@ -36,6 +36,7 @@ const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const REQUEST_STREAM: u32 = 0;
 const CALL_RESPONSE_BODY: u32 = 4;
+const PLUGIN_CONFIGURATION: u32 = 7;
 const METRIC_COUNTER: u32 = 0;
 /// Lets the proxy choose the gRPC status that fits the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
@@ -338,17 +339,18 @@ pub(crate) fn get(cluster: &str, authority: &str, path: &str, timeout: Duration)
 
 /// Reads the body of an answer, of at most that many bytes.
 pub(crate) fn answer_body(max: usize) -> Result<Vec<u8>, HostError> {
+    buffer(CALL_RESPONSE_BODY, max)
+}
+
+/// Reads the configuration of the plugin, of at most that many bytes; only while it is configured.
+pub(crate) fn configuration(max: usize) -> Result<Vec<u8>, HostError> {
+    buffer(PLUGIN_CONFIGURATION, max)
+}
+
+fn buffer(buffer: u32, max: usize) -> Result<Vec<u8>, HostError> {
     let mut returned = Returned::new();
     // SAFETY: both pointers lead to live locals.
-    let status = unsafe {
-        proxy_get_buffer_bytes(
-            CALL_RESPONSE_BODY,
-            0,
-            max,
-            &raw mut returned.data,
-            &raw mut returned.len,
-        )
-    };
+    let status = unsafe { proxy_get_buffer_bytes(buffer, 0, max, &raw mut returned.data, &raw mut returned.len) };
     let body = returned.take();
     done(status).map(|()| body)
 }

@@ -5,7 +5,8 @@ use crate::host::{self, HostError, Map};
 use crate::keys;
 use crate::parked;
 use crate::policies::{self, Ready};
-use crate::root::state;
+use crate::rerouted;
+use crate::root::{Place, state};
 use portcullis_engine::denial::Reason;
 use portcullis_engine::host::{Attribute, Fact, Fault, Host, Signed};
 use portcullis_engine::jwt::remote::Wait;
@@ -26,6 +27,7 @@ const UNKNOWN_POLICY: &str = "unknown";
 #[derive(Debug)]
 pub(crate) struct Http {
     id: u32,
+    place: Place,
     state: State,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Decided {
 /// What a request needs to be decided.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    id: u32,
+    place: Place,
     pub(crate) decided: Decided,
     head: RequestHead,
     hash: String,
@@ -110,7 +114,11 @@ impl HttpContext for Http {
         if crate::faults::at_start() {
             return Action::Continue;
         }
-        match self.decide() {
+        let decided = match self.place {
+            Place::First => self.decide(),
+            Place::Recheck => self.decide_again(),
+        };
+        match decided {
             Ok(action) => action,
             Err(reason) => {
                 refuse(reason);
@@ -139,7 +147,7 @@ impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         // Also runs for this filter's own answers. Request headers must not be read here: Envoy may have dropped them.
         self.with(|decided| {
-            if !decided.policy.edits_responses() {
+            if !decided.policy.edits_responses() || rerouted::is_taken(self.id) {
                 return;
             }
             for edit in &decided.transaction.on_response(&NO_HEAD).headers {
@@ -157,6 +165,7 @@ impl Drop for Http {
             parked::remove(self.id);
             keys::forget(self.id);
         }
+        rerouted::remove(self.id);
     }
 }
 
@@ -174,8 +183,9 @@ impl Decided {
 }
 
 impl Http {
-    pub(crate) const fn new(id: u32) -> Self {
-        Self { id, state: State::Open }
+    pub(crate) const fn new(id: u32, place: Place) -> Self {
+        let state = State::Open;
+        Self { id, place, state }
     }
 
     /// Looks at the request's policy and decision, once there are any.
@@ -194,14 +204,48 @@ impl Http {
     /// the request is still unanswered and has no seal.
     fn decide(&mut self) -> Result<Action, Reason> {
         let hash = policies::route_hash()?;
-        let Ready { policy, counters } = policies::get(&hash)?;
+        let ready = policies::get(&hash)?;
         let headers = host::headers(Map::RequestHeaders).map_err(fault)?;
         #[cfg(feature = "faults")]
         crate::faults::on_request(&headers);
-        let transaction = Transaction::new(Arc::clone(&policy));
+        let transaction = Transaction::new(Arc::clone(&ready.policy));
+        self.start(ready, hash, transaction, RequestHead { headers })
+    }
+
+    /// Decides a request that came to another route by its claims, by the policy of that route. Any other request passes: what
+    /// has no seal of its route's policy is refused behind this filter.
+    fn decide_again(&mut self) -> Result<Action, Reason> {
+        let hash = policies::route_hash()?;
+        let Some(rerouted) = rerouted::take(&hash).map_err(fault)? else {
+            return Ok(Action::Continue);
+        };
+        // What the first decision left must not stand beside the second one.
+        for name in [
+            state::RULE,
+            state::SHADOW_POLICY,
+            state::SHADOW_REASON,
+            state::SHADOW_RULE,
+        ] {
+            let _ = host::set_property(name, b"");
+        }
+        let ready = policies::get(&hash)?;
+        let (transaction, head) = rerouted.under(Arc::clone(&ready.policy));
+        self.start(ready, hash, transaction, head)
+    }
+
+    fn start(
+        &mut self,
+        ready: Ready,
+        hash: String,
+        transaction: Transaction,
+        head: RequestHead,
+    ) -> Result<Action, Reason> {
+        let Ready { policy, counters } = ready;
         let mut pending = Pending {
+            id: self.id,
+            place: self.place,
             decided: Decided { policy, transaction },
-            head: RequestHead { headers },
+            head,
             hash,
             counters,
         };
@@ -271,6 +315,13 @@ impl Pending {
                 Step::Continue(edits) => {
                     apply(&edits).map_err(fault)?;
                     self.record();
+                    // Once: a request that is sent on a second time has no seal for where it comes to.
+                    if edits.recompute && self.place == Place::First {
+                        self.send_on(&edits).map_err(fault)?;
+                    }
+                    if edits.clear_route_cache {
+                        host::clear_route_cache().map_err(fault)?;
+                    }
                     // Last: nothing that can fail may follow it.
                     host::set_property(state::SEAL, self.hash.as_bytes()).map_err(fault)?;
                     return Ok(Progress::Admitted);
@@ -287,6 +338,13 @@ impl Pending {
             }
             step = self.step(Transaction::on_keys)?;
         }
+    }
+
+    /// Leaves the request to the policy of the route that its claims select.
+    fn send_on(&mut self, edits: &RequestEdits) -> Result<(), HostError> {
+        let Decided { policy, transaction } = &self.decided;
+        let rerouted = transaction.reroute(std::mem::take(&mut self.head), edits);
+        rerouted::insert(self.id, &self.hash, policy, rerouted)
     }
 
     /// Leaves what was decided for logs and counters.
@@ -315,9 +373,6 @@ fn fault(_: HostError) -> Reason {
 fn apply(edits: &RequestEdits) -> Result<(), HostError> {
     for edit in &edits.headers {
         edit_header(Map::RequestHeaders, edit)?;
-    }
-    if edits.clear_route_cache {
-        host::clear_route_cache()?;
     }
     Ok(())
 }

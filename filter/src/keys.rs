@@ -21,8 +21,10 @@ use std::time::Duration;
 const FAST: u32 = 10;
 /// How often it is looked at otherwise, in milliseconds: so late a removed key may be refused by the other VMs.
 const SLOW: u32 = 1_000;
-/// The most requests of one VM that wait. Further ones are answered without the keys.
-const MAX_WAITING: usize = 1_024;
+/// The most requests of one VM that wait, each with its head. Further ones are answered without the keys.
+const MAX_WAITING: usize = 256;
+/// The form of [`Record`]: a filter of another version in the same Envoy must not read it as its own.
+const LAYOUT: u32 = 1;
 /// How long keys that no request asks for are renewed, in milliseconds, and at least three intervals long.
 const IDLE: u64 = 600_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -64,12 +66,13 @@ pub(crate) fn settle(wait: &Wait, worker: &mut Worker) -> Result<bool, HostError
         watched.used = now;
         let (mut record, shared) = read(&watched.source)?;
         let mut newer = watched.take_in(&record, worker, wait.why == Why::Missing);
-        if !newer && let Some((fetched, jwks)) = shipped(&wait.source, now) {
-            if record.replace(fetched, jwks) {
-                // If another VM was quicker, what it wrote is seen at the next look.
-                let _ = host::set_shared_data(&key(&wait.source), &record.write(), shared.cas);
-                newer = watched.take_in(&record, worker, false);
-            }
+        if !newer
+            && let Some((fetched, jwks)) = shipped(&wait.source, now)
+            && record.replace(fetched, jwks)
+        {
+            // If another VM was quicker, what it wrote is seen at the next look.
+            let _ = host::set_shared_data(&key(&wait.source), &record.write(), shared.cas);
+            newer = watched.take_in(&record, worker, false);
         }
         if newer {
             return Ok(true);
@@ -200,7 +203,7 @@ fn entry<'w>(watched: &'w mut Vec<Watched>, source: &Arc<KeySource>) -> &'w mut 
 }
 
 fn key(source: &KeySource) -> String {
-    format!("portcullis.keys/{}", source.id())
+    format!("portcullis.keys.{LAYOUT}/{}", source.id())
 }
 
 fn read(source: &KeySource) -> Result<(Record, Shared), HostError> {

@@ -15,6 +15,7 @@ mod pairs;
 mod parked;
 mod policies;
 mod protobuf;
+mod rerouted;
 mod root;
 
 use portcullis_engine::document::VERSION;
@@ -42,7 +43,7 @@ static SECTION: [u8; DESCRIPTION.len()] = {
 proxy_wasm::main! {{
     // Also installs the hook that logs where a panic happened.
     proxy_wasm::set_log_level(LogLevel::Warn);
-    proxy_wasm::set_root_context(|_| Box::new(root::Root));
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::new()));
 }}
 
 #[cfg(test)]

@@ -24,8 +24,13 @@ pub(crate) mod state {
     /// The authorization rule that would have decided, if one would.
     pub(crate) const SHADOW_RULE: &str = "portcullis.shadow_rule";
 
+    /// The request's first context and the names of its verified headers, once its claims select the route: `17,x-tenant,`.
+    /// Routes that such a header leads to are not selected without it.
+    pub(crate) const CLAIMS: &str = "portcullis.claims";
+
     /// All of them.
-    pub(crate) const ALL: [&str; 8] = [
+    pub(crate) const ALL: [&str; 9] = [
+        CLAIMS,
         SEAL,
         REASON,
         POLICY,
@@ -37,9 +42,29 @@ pub(crate) mod state {
     ];
 }
 
+/// Which of the two instances of this filter a context is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It decides every request.
+    First,
+    /// It decides again what the first one sent to another route.
+    Recheck,
+}
+
+/// The configuration of the second instance.
+const RECHECK: &[u8] = b"recheck";
+
 /// The root context. It holds no policy and no source of one: everything is decided from the request's route. It fetches keys.
 #[derive(Debug)]
-pub(crate) struct Root;
+pub(crate) struct Root {
+    place: Place,
+}
+
+impl Root {
+    pub(crate) const fn new() -> Self {
+        Self { place: Place::First }
+    }
+}
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
@@ -48,7 +73,10 @@ impl Context for Root {
 }
 
 impl RootContext for Root {
-    fn on_configure(&mut self, _size: usize) -> bool {
+    fn on_configure(&mut self, size: usize) -> bool {
+        if size == RECHECK.len() && host::configuration(size).is_ok_and(|configuration| configuration == RECHECK) {
+            self.place = Place::Recheck;
+        }
         for name in state::ALL {
             // A name that is declared already (the same root context configured again) is refused, and stays as it is.
             // If the seal could not be declared, it would not compare equal: the requests are refused.
@@ -67,7 +95,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::new(id)))
+        Some(Box::new(Http::new(id, self.place)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -58,7 +58,8 @@ pub fn behind_a_proxy(bootstrap: &mut Value) {
 
 /// Loads another build of the filter.
 pub fn use_filter(bootstrap: &mut Value, file: &Path) {
-    for filter in filters(bootstrap).filter(|filter| filter["name"] == "portcullis") {
+    let instances = ["portcullis", "portcullis-recheck"];
+    for filter in filters(bootstrap).filter(|filter| instances.iter().any(|name| filter["name"] == *name)) {
         filter["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] = file.to_string_lossy().into();
     }
 }
@@ -133,6 +134,22 @@ pub fn deliver(host: &mut Value, hash: &str, document: &str, secrets: &str) {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.GenericSecret",
         "secret": {"inline_bytes": STANDARD.encode(secrets)},
     });
+}
+
+/// Has the filter's second instance decide what the claims of a route's requests send to another one.
+pub fn recheck(route: &mut Value) {
+    route["typed_per_filter_config"]["portcullis-recheck"] = json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {},
+    });
+}
+
+/// Lets a route take only requests with this header, made of a verified claim.
+pub fn select_by_claim(route: &mut Value, header: &str, value: &str) {
+    let name = header.replace('_', "-");
+    route["match"]["headers"] = json!([{"name": header, "string_match": {"exact": value}}]);
+    route["match"]["filter_state"] = json!([{
+        "key": "wasm.portcullis.claims", "string_match": {"contains": format!(",{name},")},
+    }]);
 }
 
 /// Delivers a key set as the controller fetched it, `age` seconds ago.

@@ -14,12 +14,11 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use portcullis_cases::{self as cases, Answer, Case, From, Group, Lines};
+use portcullis_cases::{self as cases, Answer, Case, Delivered, From, Group, Lines};
 use portcullis_e2e::{
     access_log::Entry,
     artefacts,
@@ -33,7 +32,7 @@ use portcullis_e2e::{
     tables,
     wait::PATIENCE,
 };
-use portcullis_engine::{policy, seal, transaction::Stage};
+use portcullis_engine::transaction::Stage;
 use serde_json::{Value, json};
 
 /// A group and the name of its listener.
@@ -228,29 +227,25 @@ impl Attempt {
 impl Attempt {
     /// Holds what the engine says natively of a refusal against the access log.
     fn explain(&self, group: &Group, case: &Case) -> Result<(), String> {
-        let (document, secrets) = (group.document_bytes()?, group.secrets_bytes()?);
         let logged = |field: &str| self.entry.get(field).unwrap_or_default();
         let mut wrong = Vec::new();
-        let policy = match policy::decode(&seal::hash(&document, &secrets), &document, &secrets) {
-            Ok(policy) => Arc::new(policy),
-            Err(reason) => {
-                equal(
-                    &mut wrong,
-                    "native reason",
-                    &reason.as_str().to_owned(),
-                    &logged("reason"),
-                );
-                return if wrong.is_empty() {
-                    Ok(())
-                } else {
-                    Err(wrong.join("\n  "))
-                };
-            }
-        };
+        if let Err(reason) = group.delivered()?.decode() {
+            equal(
+                &mut wrong,
+                "native reason",
+                &reason.as_str().to_owned(),
+                &logged("reason"),
+            );
+            return if wrong.is_empty() {
+                Ok(())
+            } else {
+                Err(wrong.join("\n  "))
+            };
+        }
         let Some(request) = case.request.as_ref().filter(|_| self.response.status != 200) else {
             return Ok(());
         };
-        let decided = cases::decide_with(&policy, request, &group.key_servers);
+        let decided = cases::decide_in(group, request)?;
         let facts = decided.transaction.facts();
         equal(&mut wrong, "native policy", &facts.policy.to_owned(), &logged("policy"));
         equal(
@@ -370,13 +365,25 @@ fn bootstrap(scratch: &Scratch, backend: &Backend, keys: &KeyServer, groups: &[P
     let listener = bootstrap["static_resources"]["listeners"][0].clone();
     let mut listeners = Vec::new();
     for placed in groups {
-        let document = String::from_utf8(placed.group.document_bytes().expect("a document")).expect("JSON is text");
-        let secrets = String::from_utf8(placed.group.secrets_bytes().expect("secrets")).expect("JSON is text");
-        let hash = seal::hash(document.as_bytes(), secrets.as_bytes());
-        let mut route = route.clone();
-        route["metadata"]["filter_metadata"]["portcullis"]["h"] = hash.clone().into();
-        let mut host = json!({"name": placed.listener, "domains": ["*"], "routes": [route]});
-        tables::deliver(&mut host, &hash, &document, &secrets);
+        let own = placed.group.delivered().expect("a policy");
+        let next = placed.group.next_delivered().expect("a policy");
+        let mut routes = vec![governed(&route, &own)];
+        if let Some((next, delivered)) = &next {
+            tables::recheck(&mut routes[0]);
+            let mut other = governed(&route, delivered);
+            tables::select_by_claim(&mut other, &next.header, &next.value);
+            routes.insert(0, other);
+        }
+        let mut host = json!({"name": placed.listener, "domains": ["*"], "routes": routes});
+        for delivered in std::iter::once(&own).chain(next.as_ref().map(|(_, delivered)| delivered)) {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("JSON is text");
+            tables::deliver(
+                &mut host,
+                &delivered.hash,
+                &text(&delivered.document),
+                &text(&delivered.secrets),
+            );
+        }
         for (id, server) in &placed.group.key_servers {
             if let Some(keys) = &server.shipped {
                 tables::ship_keys(&mut host, id, &keys.text().expect("known keys"), server.age);
@@ -396,6 +403,13 @@ fn bootstrap(scratch: &Scratch, backend: &Backend, keys: &KeyServer, groups: &[P
     }
     bootstrap["static_resources"]["listeners"] = listeners.into();
     bootstrap
+}
+
+/// A route under that policy.
+fn governed(route: &Value, policy: &Delivered) -> Value {
+    let mut route = route.clone();
+    route["metadata"]["filter_metadata"]["portcullis"]["h"] = policy.hash.clone().into();
+    route
 }
 
 fn placed() -> Vec<Placed> {

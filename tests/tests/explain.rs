@@ -154,7 +154,7 @@ fn control_a_denial_that_is_explained_otherwise_is_noticed() {
         server_name: None,
         method: "GET".to_owned(),
         target: "/orders".to_owned(),
-        headers: Vec::new(),
+        headers: vec![("host".to_owned(), gateway.to_string().into_bytes())],
         status: 401,
         sent,
         answered: clock::milliseconds(),

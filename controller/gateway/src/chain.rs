@@ -14,6 +14,7 @@ use envoy_types::pb::{
             rbac::v3::{
                 Permission, Policy, Principal, Rbac as Rules, permission::Rule, principal::Identifier, rbac::Action,
             },
+            route::v3::FilterConfig,
         },
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
@@ -40,7 +41,7 @@ use envoy_types::pb::{
             constant::ConstantKind,
             expr::{Call, ExprKind, Ident, Select},
         },
-        protobuf::{Any, Struct, Value, value::Kind},
+        protobuf::{Any, StringValue, Struct, Value, value::Kind},
     },
 };
 use prost::Name;
@@ -160,15 +161,32 @@ pub(crate) fn connection_manager(
     manager
 }
 
+/// The name of the second instance of the filter, which decides again what claims sent to another route.
+pub(crate) const RECHECK: &str = "portcullis-recheck";
+
+/// What a route says of [`RECHECK`] whose policy may send requests to another one.
+pub(crate) fn rechecked() -> HashMap<String, Any> {
+    let enabled = FilterConfig {
+        // Nothing in it: what matters is that it is there.
+        config: Some(Any::default()),
+        ..FilterConfig::default()
+    };
+    HashMap::from([(RECHECK.to_owned(), any(&enabled))])
+}
+
 fn filters(options: &Options) -> Vec<HttpFilter> {
     let router = Router {
         suppress_envoy_headers: true,
         ..Router::default()
     };
     vec![
-        filter("portcullis", plugin(&options.wasm)),
+        filter("portcullis", plugin(&options.wasm, "")),
         // Resolves its configuration for the route, which makes `xds.route_metadata` current after a re-route.
         filter("refresh", any(&Rbac::default())),
+        HttpFilter {
+            disabled: true,
+            ..filter(RECHECK, plugin(&options.wasm, "recheck"))
+        },
         filter("seal", any(&seal())),
         filter("envoy.filters.http.router", any(&router)),
     ]
@@ -182,10 +200,15 @@ fn filter(name: &str, config: Any) -> HttpFilter {
     }
 }
 
-fn plugin(file: &str) -> Any {
+/// An instance of the filter; all run in the same virtual machine of a worker.
+fn plugin(file: &str, configuration: &str) -> Any {
     let with = |config| Wasm { config: Some(config) };
+    let configuration = StringValue {
+        value: configuration.to_owned(),
+    };
     let plugin = with(PluginConfig {
         name: "portcullis".to_owned(),
+        configuration: (!configuration.value.is_empty()).then(|| any(&configuration)),
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
             backoff: Some(BackoffStrategy {

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use portcullis_attachment::{effective::EffectivePolicy, hostname, memo::Memo};
 use prost::Message;
 
+pub(crate) use self::host::{CLAIMS, Policies, Served, everything};
 use self::host::{Host, VirtualHost};
-pub(crate) use self::host::{Policies, Served, everything};
 use crate::{Resource, key_servers::KeySets, resource::ROUTE_CONFIGURATION, wire, xds::no};
 
 /// One route table in the making.

@@ -119,6 +119,9 @@ impl View {
             headers.entry(name.clone()).or_default().push(value.clone());
         }
         let mut notes = Vec::new();
+        if let (Some(first), Some(route)) = (&answer.first, &answer.rerouted) {
+            notes.push(format!("the claims that {} verified lead to {route}", first.policy));
+        }
         let mut upstream = None;
         match &answer.end {
             End::Early(why) => notes.push((*why).to_owned()),

@@ -190,7 +190,7 @@ mod tests {
         Fetched {
             id: "a".to_owned(),
             began,
-            outcome: outcome.map(str::to_owned).map_err(|why| Unfetched::new(why)),
+            outcome: outcome.map(str::to_owned).map_err(Unfetched::new),
         }
     }
 

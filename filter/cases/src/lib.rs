@@ -3,95 +3,18 @@
 //! A file holds YAML documents, each a [`Group`]: a policy, its keys and [`Case`]s. The same files are run natively, in
 //! wasm32 and, all but those marked otherwise, as real requests through a real proxy.
 
+mod group;
 mod run;
 mod tokens;
 
 use std::collections::BTreeMap;
 
-use portcullis_engine::{
-    cel::source,
-    document::{self, ApiClient, Document, Secrets, User},
-    http::RequestHead,
-};
+use portcullis_engine::http::RequestHead;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-pub use run::{Decided, apply, decide, decide_with, run};
+pub use group::{Delivered, Group, Key, KeyServer, Next};
+pub use run::{Decided, decide, decide_in, run};
 pub use tokens::{KeySet, Token};
-
-/// One document of a file: a policy and what happens under it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// The policy; what its type refuses is a case of [`Expect::decode`].
-    pub policy: serde_json::Value,
-    /// The API clients with their keys in clear; the runner hashes them.
-    #[serde(default)]
-    pub keys: BTreeMap<String, Key>,
-    /// The users with the hashes of their passwords, as in an `.htpasswd` file.
-    #[serde(default)]
-    pub users: BTreeMap<String, String>,
-    /// The sets of keys that verify tokens.
-    #[serde(default, rename = "keySets")]
-    pub key_sets: BTreeMap<String, KeySet>,
-    /// The servers of keys, by the ids of the policy's remote key sets.
-    #[serde(default, rename = "keyServers")]
-    pub key_servers: BTreeMap<String, KeyServer>,
-    /// The tokens, by the names under which requests hold them: `${alice}`.
-    #[serde(default)]
-    pub tokens: BTreeMap<String, Token>,
-    /// The secrets as they stand, instead of `keys`, `users` and `keySets`; for policies that are refused.
-    #[serde(default)]
-    pub secrets: Option<serde_json::Value>,
-    /// What happens under the policy.
-    pub cases: Vec<Case>,
-}
-
-/// A server of keys.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyServer {
-    /// What the controller fetched and sent along.
-    #[serde(default)]
-    pub shipped: Option<KeySet>,
-    /// How long ago that was, in seconds.
-    #[serde(default)]
-    pub age: u64,
-    /// What the server answers a fetch with; without it, it fails.
-    #[serde(default)]
-    pub serves: Option<KeySet>,
-}
-
-/// An API key.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Key {
-    /// One that stays valid.
-    Lasting(Text),
-    /// One that ends to be valid.
-    Expiring {
-        /// The key.
-        key: Text,
-        /// [`ApiClient::not_after`].
-        #[serde(rename = "notAfter")]
-        not_after: u64,
-    },
-}
-
-impl Key {
-    const fn text(&self) -> &Text {
-        match self {
-            Self::Lasting(key) | Self::Expiring { key, .. } => key,
-        }
-    }
-
-    const fn not_after(&self) -> Option<u64> {
-        match self {
-            Self::Lasting(_) => None,
-            Self::Expiring { not_after, .. } => Some(*not_after),
-        }
-    }
-}
 
 /// One request and what must become of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -367,103 +290,6 @@ pub fn parse(text: &str) -> Result<Vec<Group>, String> {
     serde_saphyr::from_multiple(text).map_err(|error| error.to_string())
 }
 
-impl Group {
-    /// Returns the serialized document, as a controller writes it.
-    ///
-    /// # Errors
-    /// Why the policy cannot be serialized.
-    pub fn document_bytes(&self) -> Result<Vec<u8>, String> {
-        let mut policy = self.policy.clone();
-        parse_expressions(&mut policy)?;
-        serde_json::to_vec(&policy).map_err(|error| error.to_string())
-    }
-
-    /// Returns the serialized secrets, as a controller writes them.
-    ///
-    /// # Errors
-    /// Why the secrets cannot be serialized.
-    pub fn secrets_bytes(&self) -> Result<Vec<u8>, String> {
-        match &self.secrets {
-            Some(secrets) => serde_json::to_vec(secrets),
-            None => serde_json::to_vec(&self.hashed_secrets()?),
-        }
-        .map_err(|error| error.to_string())
-    }
-
-    /// Returns the document.
-    ///
-    /// # Errors
-    /// Why the policy is none.
-    pub fn document(&self) -> Result<Document, String> {
-        serde_json::from_slice(&self.document_bytes()?).map_err(|error| error.to_string())
-    }
-
-    /// Returns a case with its tokens, at that time, in seconds since 1970.
-    ///
-    /// # Errors
-    /// What token cannot be made.
-    pub fn with_tokens(&self, case: &Case, now: u64) -> Result<Case, String> {
-        let mut case = case.clone();
-        if self.tokens.is_empty() {
-            return Ok(case);
-        }
-        let put = |text: &mut Text| tokens::put(text, &self.tokens, now).map(|made| *text = made);
-        if let Some(request) = &mut case.request {
-            put(&mut request.path)?;
-            request.headers.iter_mut().try_for_each(|(_, value)| put(value))?;
-        }
-        if let Some(upstream) = &mut case.expect.upstream {
-            upstream.path.iter_mut().try_for_each(put)?;
-            for lines in upstream.headers.values_mut() {
-                match lines {
-                    Lines::One(text) => put(text)?,
-                    Lines::Many(texts) => texts.iter_mut().try_for_each(put)?,
-                }
-            }
-        }
-        Ok(case)
-    }
-
-    fn hashed_secrets(&self) -> Result<Secrets, String> {
-        let client = |(id, key): (&String, &Key)| ApiClient {
-            id: id.clone(),
-            sha256: Sha256::digest(key.text().bytes())
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-            not_after: key.not_after(),
-        };
-        let user = |(name, hash): (&String, &String)| User {
-            name: name.clone(),
-            hash: hash.clone(),
-        };
-        let key_set = |(id, keys): (&String, &KeySet)| {
-            Ok::<_, String>(document::KeySet {
-                id: id.clone(),
-                jwks: keys.text()?,
-            })
-        };
-        let all = Secrets {
-            salt: "00".repeat(16),
-            api_keys: self.keys.iter().map(client).collect(),
-            users: self.users.iter().map(user).collect(),
-            key_sets: self.key_sets.iter().map(key_set).collect::<Result<_, _>>()?,
-            ..Secrets::default()
-        };
-        let nested = |name| Some(Box::new(for_policy(&all, self.policy.get(name)?)));
-        let (baseline, shadow) = (nested("baseline"), nested("shadow"));
-        let own = match (&baseline, &shadow) {
-            (None, None) => all,
-            _ => for_policy(&all, &self.policy),
-        };
-        Ok(Secrets {
-            baseline,
-            shadow,
-            ..own
-        })
-    }
-}
-
 impl Request {
     /// Returns the head as the engine receives it.
     #[must_use]
@@ -480,42 +306,6 @@ impl Request {
             headers: pseudo.into_iter().chain(others).collect(),
         }
     }
-}
-
-/// Parses the expressions that a policy and those in it hold as text.
-fn parse_expressions(policy: &mut serde_json::Value) -> Result<(), String> {
-    for nested in ["baseline", "shadow"] {
-        policy.get_mut(nested).map_or(Ok(()), parse_expressions)?;
-    }
-    let rules = policy.pointer_mut("/authorization/rules");
-    for rule in rules.and_then(serde_json::Value::as_array_mut).into_iter().flatten() {
-        if let Some(serde_json::Value::String(text)) = rule.get("cel") {
-            let parsed = source::parse(text).map_err(|error| format!("{text}: {error}"))?;
-            let parsed = serde_json::to_value(parsed).map_err(|error| error.to_string())?;
-            if let Some(cel) = rule.get_mut("cel") {
-                *cel = parsed;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a policy needs of the secrets.
-fn for_policy(all: &Secrets, policy: &serde_json::Value) -> Secrets {
-    let mut secrets = all.clone();
-    if policy.get("apiKey").is_none() {
-        secrets.api_keys.clear();
-    }
-    if policy.get("basicAuth").is_none() {
-        secrets.users.clear();
-    }
-    let providers = policy.pointer("/jwt/providers").and_then(serde_json::Value::as_array);
-    let is_named = |set: &document::KeySet| {
-        let mut providers = providers.into_iter().flatten();
-        providers.any(|provider| provider["keySet"] == *set.id)
-    };
-    secrets.key_sets.retain(is_named);
-    secrets
 }
 
 fn get() -> Text {

@@ -3,13 +3,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use portcullis_engine::{
     denial::Reason,
     host::{Attribute, Fact, Fault, Host, Signed},
+    http::RequestHead,
     jwt::{
         remote::{Wait, Why},
         software,
     },
-    policy::{Policy, decode},
-    seal,
-    step::{HeaderEdit, LocalReply, Outcome, RequestEdits, Step},
+    policy::Policy,
+    step::{LocalReply, Outcome, RequestEdits, Step, apply},
     transaction::{ResponseHead, Transaction},
     worker::Worker,
 };
@@ -23,6 +23,8 @@ pub struct Decided {
     pub step: Step,
     /// The transaction, for its facts and the response.
     pub transaction: Transaction,
+    /// The transaction on the route before, with its edits, where a claim led to another one.
+    pub first: Option<(Transaction, RequestEdits)>,
 }
 
 struct CaseHost<'a>(&'a Request);
@@ -83,13 +85,68 @@ pub fn decide(policy: &Arc<Policy>, request: &Request) -> Decided {
     decide_with(policy, request, &BTreeMap::new())
 }
 
-/// Decides a request under a policy with these servers of keys, by their ids: as a proxy does that has not fetched any yet.
-#[must_use]
-pub fn decide_with(policy: &Arc<Policy>, request: &Request, servers: &BTreeMap<String, KeyServer>) -> Decided {
-    let (head, host, mut worker) = (request.head(), CaseHost(request), Worker::default());
-    let now = host.now().unwrap_or_default() / 1_000_000_000;
+fn decide_with(policy: &Arc<Policy>, request: &Request, servers: &BTreeMap<String, KeyServer>) -> Decided {
     let mut transaction = Transaction::new(Arc::clone(policy));
-    let mut step = transaction.on_request(&head, &host, &mut worker);
+    let step = finish(
+        &mut transaction,
+        &request.head(),
+        request,
+        servers,
+        &mut Worker::default(),
+    );
+    Decided {
+        step,
+        transaction,
+        first: None,
+    }
+}
+
+/// Decides a request of a group, under its policy and, where a claim leads to the other route, under the policy of that.
+///
+/// # Errors
+/// Why the request is refused before a policy is asked.
+pub fn decide_in(group: &Group, request: &Request) -> Result<Decided, String> {
+    let refused = |reason: Reason| format!("the policy is refused: {}", reason.as_str());
+    let policy = Arc::new(group.delivered()?.decode().map_err(refused)?);
+    let mut decided = decide_with(&policy, request, &group.key_servers);
+    let Step::Continue(edits) = &decided.step else {
+        return Ok(decided);
+    };
+    let Some((next, delivered)) = group.next_delivered()?.filter(|_| edits.recompute) else {
+        return Ok(decided);
+    };
+    let mut routed = request.head();
+    apply(&edits.headers, &mut routed.headers);
+    if !routed.values(next.header.as_bytes()).eq([next.value.as_bytes()]) {
+        return Ok(decided);
+    }
+    let policy = Arc::new(delivered.decode().map_err(refused)?);
+    let (mut transaction, head) = decided.transaction.reroute(request.head(), edits).under(policy);
+    let step = finish(
+        &mut transaction,
+        &head,
+        request,
+        &group.key_servers,
+        &mut Worker::default(),
+    );
+    let first = std::mem::replace(&mut decided.transaction, transaction);
+    if let Step::Continue(edits) = std::mem::replace(&mut decided.step, step) {
+        decided.first = Some((first, edits));
+    }
+    Ok(decided)
+}
+
+/// Decides, and fetches keys until nothing waits: as a proxy does that has not fetched any yet.
+fn finish(
+    transaction: &mut Transaction,
+    head: &RequestHead,
+    request: &Request,
+    servers: &BTreeMap<String, KeyServer>,
+    worker: &mut Worker,
+) -> Step {
+    let host = CaseHost(request);
+    let now = host.now().unwrap_or_default() / 1_000_000_000;
+    let mut step = transaction.on_request(head, &host, worker);
     while let Step::Await(Wait { source, why }) = &step {
         let server = servers.get(source.id());
         let shipped = server.and_then(|server| Some((server.shipped.as_ref()?, now.saturating_sub(server.age))));
@@ -101,9 +158,9 @@ pub fn decide_with(policy: &Arc<Policy>, request: &Request, servers: &BTreeMap<S
             Some((jwks, fetched)) if worker.hold_keys(source, jwks.as_bytes(), fetched).is_ok() => {}
             _ => worker.fail_keys(source),
         }
-        step = transaction.on_keys(&head, &host, &mut worker);
+        step = transaction.on_keys(head, &host, worker);
     }
-    Decided { step, transaction }
+    step
 }
 
 /// Runs one case of a group.
@@ -118,15 +175,12 @@ pub fn run(group: &Group, case: &Case) -> Result<(), String> {
         _ => 0,
     };
     let case = &group.with_tokens(case, now)?;
-    let document = group.document_bytes()?;
-    let secrets = group.secrets_bytes()?;
+    let delivered = group.delivered()?;
     if let Some(expected) = &case.expect.error {
-        check_error(group, &secrets, expected, &mut check)?;
+        check_error(group, &delivered.secrets, expected, &mut check)?;
     }
-    let decoded = decode(&seal::hash(&document, &secrets), &document, &secrets);
-    match (&case.expect.decode, &case.request, decoded) {
-        (None, Some(request), Ok(policy)) => check_request(&Arc::new(policy), request, group, &case.expect, &mut check),
-        (None, Some(_), Err(reason)) => return Err(format!("the policy is refused: {}", reason.as_str())),
+    match (&case.expect.decode, &case.request, delivered.decode()) {
+        (None, Some(request), _) => check_request(decide_in(group, request)?, request, &case.expect, &mut check),
         (Some(expected), None, decoded) => {
             check.equal("decode", &Some(expected.as_str()), &decoded.err().map(Reason::as_str));
         }
@@ -158,8 +212,12 @@ fn check_error(group: &Group, secrets: &[u8], expected: &ExpectedError, check: &
     Ok(())
 }
 
-fn check_request(policy: &Arc<Policy>, request: &Request, group: &Group, expect: &Expect, check: &mut Check) {
-    let Decided { step, transaction } = decide_with(policy, request, &group.key_servers);
+fn check_request(decided: Decided, request: &Request, expect: &Expect, check: &mut Check) {
+    let Decided {
+        step,
+        transaction,
+        first,
+    } = decided;
     let facts = transaction.facts();
     let (edits, reply) = match &step {
         Step::Continue(edits) => (Some(edits), None),
@@ -212,7 +270,11 @@ fn check_request(policy: &Arc<Policy>, request: &Request, group: &Group, expect:
     }
     if let Some(upstream) = &expect.upstream {
         match edits {
-            Some(edits) => check_upstream(&transaction, request, edits, upstream, check),
+            Some(edits) => {
+                let before = first.iter().map(|(transaction, edits)| (transaction, edits));
+                let decisions: Vec<_> = before.chain([(&transaction, edits)]).collect();
+                check_upstream(&decisions, request, upstream, check);
+            }
             None => check.fail("nothing goes upstream".to_owned()),
         }
     }
@@ -222,14 +284,15 @@ fn check_request(policy: &Arc<Policy>, request: &Request, group: &Group, expect:
 }
 
 fn check_upstream(
-    transaction: &Transaction,
+    decisions: &[(&Transaction, &RequestEdits)],
     request: &Request,
-    edits: &RequestEdits,
     expected: &Upstream,
     check: &mut Check,
 ) {
     let mut headers = request.head().headers;
-    apply(&edits.headers, &mut headers);
+    for (_, edits) in decisions {
+        apply(&edits.headers, &mut headers);
+    }
     check.lines("upstream", &expected.headers, &headers);
     if let Some(path) = &expected.path {
         check.equal(
@@ -250,7 +313,9 @@ fn check_upstream(
         .iter()
         .map(|(name, value)| (name.bytes(), value.bytes()))
         .collect();
-    apply(&transaction.on_request_trailers(&trailers), &mut trailers);
+    for (transaction, _) in decisions {
+        apply(&transaction.on_request_trailers(&trailers), &mut trailers);
+    }
     for name in &expected.removed_trailers {
         check.equal(
             &format!("trailer {name}"),
@@ -278,20 +343,6 @@ fn check_response(transaction: &Transaction, reply: Option<&LocalReply>, expecte
             &Shown(&[]),
             &Shown(&lines(&headers, name.as_bytes())),
         );
-    }
-}
-
-/// Applies edits as a proxy does.
-pub fn apply(edits: &[HeaderEdit], headers: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-    for edit in edits {
-        match edit {
-            HeaderEdit::Add(name, value) => headers.push((name.to_vec(), value.to_vec())),
-            HeaderEdit::Remove(name) => headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name)),
-            HeaderEdit::Set(name, value) => {
-                headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-                headers.push((name.to_vec(), value.to_vec()));
-            }
-        }
     }
 }
 

@@ -45,6 +45,12 @@ impl Checks {
         &self.forwarded
     }
 
+    /// Tells whether the claims of the verified token select the route.
+    pub(crate) fn recomputes(&self, policy: &Policy) -> bool {
+        let verified = policy.authentication.jwt().zip(self.token.as_ref());
+        verified.is_some_and(|(jwt, token)| jwt.recomputes(token))
+    }
+
     /// What the authorization rules decided, once they did.
     pub(crate) const fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()

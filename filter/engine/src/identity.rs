@@ -96,6 +96,12 @@ impl IdentityHeaders {
         self.names.iter().any(|name| same_to_backend(name, sent))
     }
 
+    /// Iterates over the names as backends read them: `_` is `-`.
+    pub(crate) fn backend_names(&self) -> impl Iterator<Item = Vec<u8>> {
+        let read = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        self.names.iter().map(move |name| name.iter().map(read).collect())
+    }
+
     /// Takes the names out of `Connection`, by which a client could make a later hop remove the verified header, and with
     /// them those of the headers by which the proxy tells where the request came from.
     ///

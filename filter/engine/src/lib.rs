@@ -19,6 +19,7 @@ pub mod identity;
 pub mod jwt;
 pub mod policy;
 mod request;
+pub mod rerouted;
 pub mod seal;
 pub mod step;
 pub mod texts;

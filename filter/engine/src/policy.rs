@@ -12,6 +12,7 @@ use crate::{
     denial::Reason,
     document::{self, Document, Refuse, Secrets, read::read},
     identity::IdentityHeaders,
+    jwt::Jwt,
     seal,
 };
 
@@ -172,6 +173,22 @@ impl Policy {
     #[must_use]
     pub fn guards_trailers(&self) -> bool {
         !self.identity_headers.is_empty()
+    }
+
+    /// Tells whether edits of this policy's requests may say [`crate::step::RequestEdits::recompute`].
+    #[must_use]
+    pub fn may_recompute(&self) -> bool {
+        let policies = [self.baseline.as_deref(), Some(self)];
+        let mut jwt = policies
+            .iter()
+            .flatten()
+            .filter_map(|policy| policy.authentication.jwt());
+        jwt.any(Jwt::may_recompute)
+    }
+
+    /// Iterates over the names of the headers that only this policy sets and no client can, in lower case and with `-` for `_`.
+    pub fn verified_headers(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.identity_headers.backend_names()
     }
 
     /// Tells whether [`crate::transaction::Transaction::on_response`] can have something to say.

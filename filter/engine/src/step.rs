@@ -22,8 +22,11 @@ pub enum Step {
 pub struct RequestEdits {
     /// Header changes.
     pub headers: Vec<HeaderEdit>,
-    /// Whether the route must be selected again, because a header that could have chosen it was removed.
+    /// Whether the route must be selected again, because a header that could have chosen it was removed or was made of a claim.
     pub clear_route_cache: bool,
+    /// Whether that is so because of a claim: then the request must pass the policy of its new route too
+    /// (`Transaction::reroute`).
+    pub recompute: bool,
 }
 
 /// A name or value of a header; what every request shares is not copied.
@@ -38,6 +41,18 @@ pub enum HeaderEdit {
     Remove(Text),
     /// Replaces every line of that name by one.
     Set(Text, Text),
+}
+
+/// Applies edits to the lines of a head, as a proxy does.
+pub fn apply(edits: &[HeaderEdit], lines: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    for edit in edits {
+        if let HeaderEdit::Remove(name) | HeaderEdit::Set(name, _) = edit {
+            lines.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        }
+        if let HeaderEdit::Add(name, value) | HeaderEdit::Set(name, value) = edit {
+            lines.push((name.to_vec(), value.to_vec()));
+        }
+    }
 }
 
 impl HeaderEdit {

@@ -10,8 +10,17 @@
 //! let facts = transaction.facts();                // for the access log and metrics
 //! let edits = transaction.on_response(&response); // on every response, our own replies included
 //! ```
+//!
+//! Edits that say `recompute` send the request to a route that its verified claims select. The policy of that route decides
+//! anew, before the request goes on:
+//!
+//! ```text
+//! let rerouted = transaction.reroute(head, &edits);
+//! let (transaction, head) = rerouted.under(policy);
+//! match transaction.on_request(&head, &host, &mut worker) { ... }
+//! ```
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use crate::{
     checks::Checks,
@@ -27,6 +36,7 @@ use crate::{
     jwt::remote::Why,
     policy::Policy,
     request::Request,
+    rerouted::Rerouted,
     step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, ResponseEdits, Step},
     worker::{Hashing, Worker},
 };
@@ -88,6 +98,10 @@ pub struct Transaction {
     shadow: Option<Box<Self>>,
     /// What the request has waited for.
     waited: Vec<(Digest256, Why)>,
+    /// The edits that removed credentials.
+    sanitizing: Range<usize>,
+    /// The policy of the route that the request was selected for first, if this is not the first.
+    first: Option<Arc<Policy>>,
 }
 
 /// Whose checks a transaction is at.
@@ -108,6 +122,7 @@ impl Transaction {
             edits: RequestEdits {
                 headers: Vec::new(),
                 clear_route_cache: false,
+                recompute: false,
             },
             cors: None,
             own: Checks::new(),
@@ -117,7 +132,24 @@ impl Transaction {
             reason: Reason::HostFault,
             shadow: None,
             waited: Vec::new(),
+            sanitizing: 0..0,
+            first: None,
         }
+    }
+
+    /// Starts the transaction of a request that claims brought to the route of this policy; `first` is the policy that
+    /// verified them.
+    pub(crate) fn after(first: Arc<Policy>, policy: Arc<Policy>) -> Self {
+        Self {
+            first: Some(first),
+            ..Self::new(policy)
+        }
+    }
+
+    /// Sends an allowed request with these edits, the transaction's own, to the route that its claims select.
+    #[must_use]
+    pub fn reroute(&self, head: RequestHead, edits: &RequestEdits) -> Rerouted {
+        Rerouted::new(Arc::clone(&self.policy), head, edits, &self.sanitizing)
     }
 
     /// Returns where the transaction stands.
@@ -333,12 +365,30 @@ impl Transaction {
 
     fn write_edits(&mut self, head: &RequestHead) -> Result<Stage, LocalReply> {
         let policy = Arc::clone(&self.policy);
-        let policies = [policy.baseline.as_deref(), Some(&*policy)];
+        // What the policy before removed must not come back by what this one makes of the same head.
+        let first = self.first.as_deref();
+        let policies = [
+            first.and_then(|policy| policy.baseline.as_deref()),
+            first,
+            policy.baseline.as_deref(),
+            Some(&*policy),
+        ];
         let sources = policies
             .iter()
             .flatten()
             .flat_map(|policy| policy.authentication.sanitized(head));
+        let before = self.edits.headers.len();
         sanitize(&sources, head, &mut self.edits.headers);
+        self.sanitizing = before..self.edits.headers.len();
+        let baseline = policy.baseline.as_deref().map(|policy| (policy, &self.baseline));
+        if baseline
+            .into_iter()
+            .chain([(&*policy, &self.own)])
+            .any(|(policy, checks)| checks.recomputes(policy))
+        {
+            self.edits.recompute = true;
+            self.edits.clear_route_cache = true;
+        }
         // Last: a source may have the name of the header that carries the id. The route's own policy has the last word.
         let own = &policy.authentication;
         let others = self.baseline.take_edits().filter(|edit| !own.sets(edit.name()));

@@ -14,8 +14,7 @@ use portcullis_engine::{
     denial::Reason,
     host::{Fault, Host, Signed},
     jwt::{algorithm::Algorithm, software},
-    policy::{self, Policy},
-    seal,
+    policy::Policy,
     transaction::{RequestHead, Transaction},
     worker::Worker,
 };
@@ -84,8 +83,7 @@ fn group(name: &str, keys: &str, tokens: &str) -> Group {
 }
 
 fn compiled(group: &Group) -> Arc<Policy> {
-    let (document, secrets) = (group.document_bytes().unwrap(), group.secrets_bytes().unwrap());
-    Arc::new(policy::decode(&seal::hash(&document, &secrets), &document, &secrets).unwrap())
+    Arc::new(group.delivered().unwrap().decode().unwrap())
 }
 
 fn minted(group: &Group, name: &str) -> Vec<u8> {
@@ -304,7 +302,7 @@ fn a_policy_has_only_so_many_keys() {
             sets.join(", ")
         );
         let group = cases::parse(&text).unwrap().remove(0);
-        let secrets = serde_json::from_slice(&group.secrets_bytes().unwrap()).unwrap();
+        let secrets = serde_json::from_slice(&group.delivered().unwrap().secrets).unwrap();
         Policy::compile(&group.document().unwrap(), &secrets)
             .err()
             .map(|error| error.code)

@@ -232,7 +232,6 @@ fn every_field_is_written_out_above() {
         providers,
         optional: _,
         fail_open: _,
-        recompute_route: _,
         remote_key_sets,
     } = jwt;
     for portcullis_engine::document::RemoteKeySet {
@@ -252,6 +251,7 @@ fn every_field_is_written_out_above() {
         key_set: _,
         extract_from,
         claim_to_headers,
+        recompute_route: _,
         require_expiration: _,
         max_lifetime: _,
         clock_skew: _,

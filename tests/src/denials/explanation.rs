@@ -129,7 +129,7 @@ pub(super) fn code(entry: &Entry) -> String {
         // Behind some codes Envoy says more.
         _ => details
             .split_once('{')
-            .map_or(details.clone(), |(code, _)| code.to_owned()),
+            .map_or_else(|| details.clone(), |(code, _)| code.to_owned()),
     }
 }
 

@@ -88,9 +88,6 @@ impl Builder<'_> {
             let fix = "remove one of the two, or give it another name";
             self.token_fault(&format!("{path}.name"), "duplicate-provider", message, fix);
         }
-        if provider.recompute_route == Some(true) {
-            self.unsupported_field(Feature::Jwt, format!("{path}.recomputeRoute"), "recomputeRoute");
-        }
         let keys = match (&provider.remote_jwks, &provider.local_jwks) {
             (Some(_), Some(_)) => {
                 // The schema says so; only a merge brings both together.
@@ -225,7 +222,6 @@ fn parts<'p>(jwt: &Jwt, providers: impl Iterator<Item = &'p Provider> + Clone) -
     let part = document::Jwt {
         optional: jwt.optional.unwrap_or_default(),
         fail_open: jwt.fail_open.unwrap_or_default(),
-        recompute_route: false,
         providers: providers.clone().map(|provider| provider.document.clone()).collect(),
         remote_key_sets: servers.into_values().map(|server| server.key_set()).collect(),
     };
@@ -267,6 +263,7 @@ fn document_of(provider: &JwtProvider) -> document::JwtProvider {
                 claim: entry.claim.clone(),
             })
             .collect(),
+        recompute_route: provider.recompute_route.unwrap_or_default(),
         ..document::JwtProvider::default()
     }
 }

@@ -12,18 +12,13 @@ use portcullis_engine::{
     host::{Attribute, Fact, Fault, Host, Signed},
     http::RequestHead,
     jwt::software,
-    policy,
-    step::{Facts, LocalReply, Outcome, RequestEdits, Step},
+    policy::{self, Policy},
+    step::{Facts, LocalReply, Outcome, RequestEdits, Step, apply},
     transaction::{self, ResponseHead, Stage, Transaction},
     worker::Worker,
 };
 
-use super::{
-    forward::{Lines, edit},
-    matching::is_opaque,
-    table::Selected,
-    unclear::Unclear,
-};
+use super::{forward::Lines, matching::is_opaque, table::Selected, unclear::Unclear};
 
 /// What a policy decided, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,14 +73,27 @@ pub(crate) struct Decided {
     pub(crate) decision: Decision,
     /// The answer, unless the request goes on.
     pub(crate) reply: Option<LocalReply>,
-    transaction: Option<Transaction>,
+    by: Option<(Arc<Policy>, Transaction)>,
+}
+
+/// What the proxy knows of a request beside its head.
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    /// The client's address.
+    pub(crate) client: IpAddr,
+    /// Of these any may be the client's port.
+    pub(crate) client_ports: &'static [u16],
+    /// The port on which the request came.
+    pub(crate) port: u16,
+    /// In nanoseconds since 1970.
+    pub(crate) now: u64,
 }
 
 impl Decided {
     /// Writes the policy's headers into an answer.
     pub(crate) fn respond(&self, status: u16, lines: &mut Lines) {
-        if let Some(transaction) = &self.transaction {
-            edit(&transaction.on_response(&ResponseHead { status }).headers, lines);
+        if let Some((_, transaction)) = &self.by {
+            apply(&transaction.on_response(&ResponseHead { status }).headers, lines);
         }
     }
 }
@@ -128,20 +136,51 @@ impl Host for Proxy {
     }
 }
 
-/// Decides a request by the policy of its route; `now` in nanoseconds since 1970. Of the `client_ports` any may be the
-/// client's.
+impl Decided {
+    /// What the filter notes of the headers that it made, if claims select the route.
+    pub(crate) fn claims(&self) -> Option<String> {
+        let (policy, _) = self.by.as_ref().filter(|_| self.decision.edits.recompute)?;
+        let names = policy.verified_headers();
+        Some(names.fold(",".to_owned(), |claims, name| {
+            format!("{claims}{},", String::from_utf8_lossy(&name))
+        }))
+    }
+
+    /// Decides the request, with the head that this decision was of, by the policy of the route that its claims selected.
+    ///
+    /// # Errors
+    ///
+    /// The policy depends on what only Envoy knows.
+    pub(crate) fn again(&self, selected: Selected<'_>, head: &RequestHead, around: Around) -> Result<Self, Unclear> {
+        match &self.by {
+            None => Ok(refused(Reason::HostFault, None)),
+            Some((_, first)) => start(selected, around, |policy| {
+                first.reroute(head.clone(), &self.decision.edits).under(policy)
+            }),
+        }
+    }
+}
+
+/// Decides a request by the policy of its route.
 ///
 /// # Errors
 ///
 /// The policy depends on what only Envoy knows.
-pub(crate) fn decide(
+pub(crate) fn decide(selected: Selected<'_>, head: &RequestHead, around: Around) -> Result<Decided, Unclear> {
+    start(selected, around, |policy| (Transaction::new(policy), head.clone()))
+}
+
+fn start(
     selected: Selected<'_>,
-    head: &RequestHead,
-    client: IpAddr,
-    client_ports: &[u16],
-    port: u16,
-    now: u64,
+    around: Around,
+    begin: impl Fn(Arc<Policy>) -> (Transaction, RequestHead),
 ) -> Result<Decided, Unclear> {
+    let Around {
+        client,
+        client_ports,
+        port,
+        now,
+    } = around;
     let Some(hash) = selected.hash() else {
         return Ok(refused(Reason::PolicyMissing, None));
     };
@@ -163,8 +202,8 @@ pub(crate) fn decide(
             port,
             now,
         };
-        let mut transaction = Transaction::new(Arc::clone(&policy));
-        let step = transaction.on_request(head, &proxy, &mut Worker::default());
+        let (mut transaction, head) = begin(Arc::clone(&policy));
+        let step = transaction.on_request(&head, &proxy, &mut Worker::default());
         (transaction, step)
     });
     let mut decided: Vec<(Transaction, Step)> = decided.collect();
@@ -181,7 +220,7 @@ pub(crate) fn decide(
         return Err(Unclear::new("the client has no port"));
     };
     let Facts {
-        policy,
+        policy: name,
         outcome,
         reason,
         rule,
@@ -189,7 +228,7 @@ pub(crate) fn decide(
         ..
     } = transaction.facts();
     let mut decision = Decision {
-        policy: policy.to_owned(),
+        policy: name.to_owned(),
         outcome,
         reason,
         rule: rule.map(ToOwned::to_owned),
@@ -216,7 +255,7 @@ pub(crate) fn decide(
     Ok(Decided {
         decision,
         reply,
-        transaction: Some(transaction),
+        by: Some((policy, transaction)),
     })
 }
 
@@ -234,7 +273,7 @@ fn refused(reason: Reason, document: Option<Document>) -> Decided {
             edits: RequestEdits::default(),
         },
         reply: Some(transaction::refuse(reason)),
-        transaction: None,
+        by: None,
     }
 }
 

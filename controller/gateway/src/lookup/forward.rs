@@ -11,7 +11,10 @@ use envoy_types::pb::envoy::config::{
     },
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
-use portcullis_engine::{http::RequestHead, step::HeaderEdit};
+use portcullis_engine::{
+    http::RequestHead,
+    step::{HeaderEdit, apply},
+};
 
 use super::{
     matching::first,
@@ -41,21 +44,6 @@ impl Upstream {
     }
 }
 
-/// Applies what the policy or the route changes, in order.
-pub(crate) fn edit(edits: &[HeaderEdit], lines: &mut Lines) {
-    let remove = |lines: &mut Lines, name: &[u8]| lines.retain(|(sent, _)| !sent.eq_ignore_ascii_case(name));
-    for edit in edits {
-        match edit {
-            HeaderEdit::Add(name, value) => lines.push((name.to_vec(), value.to_vec())),
-            HeaderEdit::Remove(name) => remove(lines, name),
-            HeaderEdit::Set(name, value) => {
-                remove(lines, name);
-                lines.push((name.to_vec(), value.to_vec()));
-            }
-        }
-    }
-}
-
 /// Applies a route's header modifiers: removals first.
 ///
 /// # Errors
@@ -66,7 +54,7 @@ pub(crate) fn modify(add: &[HeaderValueOption], remove: &[String], lines: &mut L
         .iter()
         .map(|name| HeaderEdit::Remove(name.clone().into_bytes().into()))
         .collect();
-    edit(&removals, lines);
+    apply(&removals, lines);
     for option in add {
         let Some(header) = &option.header else { continue };
         let unclear = || Unclear::new(format!("the modifier of the header {} is not a plain one", header.key));
@@ -81,7 +69,7 @@ pub(crate) fn modify(add: &[HeaderValueOption], remove: &[String], lines: &mut L
             Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => HeaderEdit::Set(name.into(), value.into()),
             _ => return Err(unclear()),
         };
-        edit(&[change], lines);
+        apply(&[change], lines);
     }
     Ok(())
 }
@@ -164,7 +152,7 @@ pub(crate) fn upstream(route: &Route, action: &RouteAction, head: &RequestHead) 
         &first(head, b":path"),
     )?;
     let mut set = |name: &str, value: String| {
-        edit(
+        apply(
             &[HeaderEdit::Set(
                 name.to_owned().into_bytes().into(),
                 value.into_bytes().into(),

@@ -21,10 +21,10 @@ use super::{
     client::{Detection, Network},
     unclear::{Unclear, whole},
 };
-use crate::Resource;
+use crate::{Resource, chain::RECHECK};
 
 /// The HTTP filters of a connection manager that is understood.
-const FILTERS: [&str; 4] = ["portcullis", "refresh", "seal", "envoy.filters.http.router"];
+const FILTERS: [&str; 5] = ["portcullis", "refresh", RECHECK, "seal", "envoy.filters.http.router"];
 
 /// A socket that Envoy listens on.
 pub(crate) struct Socket {

@@ -5,7 +5,9 @@ use envoy_types::pb::envoy::{
         HeaderMatcher, QueryParameterMatcher, RouteMatch, header_matcher::HeaderMatchSpecifier,
         query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
     },
-    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+    r#type::matcher::v3::{
+        FilterStateMatcher, RegexMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern,
+    },
 };
 use portcullis_engine::http::RequestHead;
 
@@ -13,13 +15,21 @@ use super::{
     path,
     unclear::{Unclear, whole},
 };
+use crate::table::CLAIMS;
 
-/// Whether a route takes a request; `name` is the route's, for messages.
-pub(crate) fn takes(matched: &RouteMatch, head: &RequestHead, name: &str) -> Result<bool, Unclear> {
+/// Whether a route takes a request; `claims` is what the filter noted of the headers that it made, `name` is the route's, for
+/// messages.
+pub(crate) fn takes(
+    matched: &RouteMatch,
+    head: &RequestHead,
+    claims: Option<&str>,
+    name: &str,
+) -> Result<bool, Unclear> {
     let rest = RouteMatch {
         path_specifier: None,
         headers: Vec::new(),
         query_parameters: Vec::new(),
+        filter_state: Vec::new(),
         grpc: None,
         ..matched.clone()
     };
@@ -34,6 +44,11 @@ pub(crate) fn takes(matched: &RouteMatch, head: &RequestHead, name: &str) -> Res
     }
     for matcher in &matched.headers {
         if !header(matcher, head, name)? {
+            return Ok(false);
+        }
+    }
+    for matcher in &matched.filter_state {
+        if !state(matcher, claims, name)? {
             return Ok(false);
         }
     }
@@ -106,6 +121,17 @@ fn header(matcher: &HeaderMatcher, head: &RequestHead, name: &str) -> Result<boo
     Ok(matches != matcher.invert_match)
 }
 
+fn state(matcher: &FilterStateMatcher, claims: Option<&str>, name: &str) -> Result<bool, Unclear> {
+    match (&*matcher.key, &matcher.matcher) {
+        (CLAIMS, Some(filter_state_matcher::Matcher::StringMatch(text))) => {
+            claims.map_or(Ok(false), |claims| string(text, claims.as_bytes(), name))
+        }
+        _ => Err(Unclear::new(format!(
+            "{name} matches the state of a request in a way that only Envoy knows"
+        ))),
+    }
+}
+
 /// Of a repeated parameter the first one counts, and nothing is decoded.
 fn parameter(matcher: &QueryParameterMatcher, query: &str, name: &str) -> Result<bool, Unclear> {
     let query = query.strip_prefix('?').unwrap_or_default();
@@ -133,6 +159,7 @@ fn string(matcher: &StringMatcher, value: &[u8], name: &str) -> Result<bool, Unc
         Some(MatchPattern::Exact(text)) => Ok(value == text.as_bytes()),
         Some(MatchPattern::Prefix(text)) => Ok(value.starts_with(text.as_bytes())),
         Some(MatchPattern::Suffix(text)) => Ok(value.ends_with(text.as_bytes())),
+        Some(MatchPattern::Contains(text)) => Ok(value.windows(text.len()).any(|part| part == text.as_bytes())),
         Some(MatchPattern::SafeRegex(regex)) => regex_matches(regex, value, name),
         _ => Err(unclear()),
     }
@@ -175,7 +202,7 @@ mod tests {
             path_specifier: Some(specifier),
             ..RouteMatch::default()
         };
-        takes(&matched, &head(&[(":path", path)]), "r").unwrap()
+        takes(&matched, &head(&[(":path", path)]), None, "r").unwrap()
     }
 
     #[test]
@@ -224,7 +251,7 @@ mod tests {
             case_sensitive: crate::xds::no(),
             ..RouteMatch::default()
         };
-        assert!(takes(&matched, &head(&[(":path", "/")]), "r").is_err());
+        assert!(takes(&matched, &head(&[(":path", "/")]), None, "r").is_err());
         assert!(regex_matches(&crate::route::matches::regex("."), "é".as_bytes(), "r").is_err());
     }
 }

@@ -16,11 +16,11 @@ mod unclear;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use portcullis_engine::step::Outcome;
+use portcullis_engine::step::{Outcome, apply};
 
 use self::{
-    decision::{Decided, decide},
-    forward::{Lines, clusters, edit, modify, redirect, upstream},
+    decision::{Around, Decided, decide},
+    forward::{Lines, clusters, modify, redirect, upstream},
     head::{Admitted, Received, admit},
     listener::{Chain, Socket},
     matching::is_grpc,
@@ -68,6 +68,8 @@ pub struct Answer {
     pub rerouted: Option<String>,
     /// The client's address, as the policy sees it.
     pub client: IpAddr,
+    /// What the policy of the first route decided, where claims brought the request to one with another policy.
+    pub first: Option<Decision>,
     /// What the policy decided; nothing if the request never came to it.
     pub decision: Option<Decision>,
     /// How it ended.
@@ -163,6 +165,7 @@ impl Proxy {
             route: None,
             rerouted: None,
             client: sent.from,
+            first: None,
             decision: None,
             end: End::Closed,
             response: Response::default(),
@@ -190,36 +193,51 @@ impl Proxy {
             .get(&chain.table)
             .ok_or_else(|| Unclear::new(format!("there is no route table {}", chain.table)))?;
         let nowhere = || Unclear::new("no route takes the request");
-        let selected = table.select(head)?.ok_or_else(nowhere)?;
+        let selected = table.select(head, None)?.ok_or_else(nowhere)?;
         // The client's own port is chosen by its system; an address that another proxy told has none.
-        let ports: &[u16] = if answer.client == *client { &[1024, 65535] } else { &[0] };
+        let client_ports: &[u16] = if answer.client == *client { &[1024, 65535] } else { &[0] };
+        let around = Around {
+            client: *client,
+            client_ports,
+            port: answer.port,
+            now,
+        };
         answer.client = *client;
         answer.host = Some(selected.host.name.clone());
         answer.route = Some(selected.route.name.clone());
-        let decided = decide(selected, head, *client, ports, answer.port, now)?;
-        answer.decision = Some(decided.decision.clone());
         let grpc = is_grpc(head);
-        if let Some(reply) = &decided.reply {
-            answer.end = if decided.decision.outcome == Outcome::Answer {
-                End::Preflight
-            } else {
-                End::Denied
-            };
-            answer.response = respond(selected, &decided, reply.status, reply.body, &reply.headers, grpc)?;
-            return Ok(answer);
+        let mut changed = head.clone();
+        let (mut decided, mut at, mut last) = (decide(selected, head, around)?, selected, selected);
+        let claims = decided.claims();
+        loop {
+            let edits = &decided.decision.edits;
+            answer.decision = Some(decided.decision.clone());
+            if let Some(reply) = &decided.reply {
+                answer.end = if decided.decision.outcome == Outcome::Answer {
+                    End::Preflight
+                } else {
+                    End::Denied
+                };
+                answer.response = respond(at, &decided, reply.status, reply.body, &reply.headers, grpc)?;
+                return Ok(answer);
+            }
+            apply(&edits.headers, &mut changed.headers);
+            if edits.clear_route_cache {
+                last = table.select(&changed, claims.as_deref())?.ok_or_else(nowhere)?;
+            }
+            if last.route.name != selected.route.name {
+                answer.rerouted = Some(last.route.name.clone());
+            }
+            let again = answer.first.is_none() && claims.is_some() && selected.rechecks();
+            if last.hash() == at.hash() || !again {
+                break;
+            }
+            answer.first = answer.decision.take();
+            decided = decided.again(last, head, around)?;
+            at = last;
         }
-        let edits = &decided.decision.edits;
-        let mut head = head.clone();
-        edit(&edits.headers, &mut head.headers);
-        let last = if edits.clear_route_cache {
-            table.select(&head)?.ok_or_else(nowhere)?
-        } else {
-            selected
-        };
-        if last.route.name != selected.route.name {
-            answer.rerouted = Some(last.route.name.clone());
-        }
-        if last.hash() != selected.hash() {
+        let head = changed;
+        if last.hash() != at.hash() {
             answer.end = End::Sealed;
             answer.response = respond(last, &decided, 403, SEALED, &Lines::new(), grpc)?;
             return Ok(answer);

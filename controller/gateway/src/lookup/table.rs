@@ -22,7 +22,7 @@ use super::{
     matching::{first, takes},
     unclear::{Unclear, whole},
 };
-use crate::Resource;
+use crate::{Resource, chain::rechecked};
 
 /// A route table.
 pub(crate) struct Table {
@@ -81,12 +81,12 @@ impl Table {
     }
 
     /// Selects the route of a request: the host without case, exact, then the longest wildcard, then `*`; the first route
-    /// that takes the request. Nothing if none does.
+    /// that takes the request, of which the filter has noted those `claims`. Nothing if none does.
     ///
     /// # Errors
     ///
     /// The host, or a route on the way, is not understood.
-    pub(crate) fn select(&self, head: &RequestHead) -> Result<Option<Selected<'_>>, Unclear> {
+    pub(crate) fn select(&self, head: &RequestHead, claims: Option<&str>) -> Result<Option<Selected<'_>>, Unclear> {
         let authority = first(head, b":authority").to_ascii_lowercase();
         let Some(host) = self.host(&authority) else {
             return Ok(None);
@@ -96,7 +96,7 @@ impl Table {
             let Some(matched) = &route.r#match else {
                 return Err(Unclear::new(format!("the route {} has no match", route.name)));
             };
-            if takes(matched, head, &route.name)? {
+            if takes(matched, head, claims, &route.name)? {
                 return Ok(Some(Selected { host, route }));
             }
         }
@@ -117,6 +117,11 @@ impl Table {
 }
 
 impl Selected<'_> {
+    /// Whether the filter's second instance decides what claims send to another route.
+    pub(crate) fn rechecks(&self) -> bool {
+        self.route.typed_per_filter_config == rechecked()
+    }
+
     /// The name of the policy on the route.
     pub(crate) fn hash(&self) -> Option<&str> {
         let metadata = self.route.metadata.as_ref()?;
@@ -154,10 +159,16 @@ impl Selected<'_> {
     /// What the route does, if nothing else about it is unknown.
     pub(crate) fn action(&self) -> Result<&Action, Unclear> {
         let route = self.route;
+        let filters = &route.typed_per_filter_config;
         let rest = Route {
             name: String::new(),
             r#match: None,
             metadata: None,
+            typed_per_filter_config: if self.rechecks() {
+                HashMap::new()
+            } else {
+                filters.clone()
+            },
             request_headers_to_add: Vec::new(),
             request_headers_to_remove: Vec::new(),
             response_headers_to_add: Vec::new(),

@@ -14,18 +14,20 @@ use envoy_types::pb::{
             },
         },
         extensions::transport_sockets::tls::v3::GenericSecret,
-        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+        r#type::matcher::v3::{FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern},
     },
     google::protobuf::{Struct, Value, value::Kind},
 };
 use portcullis_attachment::{effective::EffectivePolicy, memo::same};
 use portcullis_engine::{
     document::Document,
+    policy::{self, Policy},
     seal::{KEYS_NAMESPACE, METADATA_NAMESPACE, SECRETS_KEY_PREFIX},
 };
 use prost::{Message, bytes::Bytes};
 
 use crate::{
+    chain::rechecked,
     key_servers::{KeySets, of_policy},
     route::{
         matches::{Match, Rank, regex},
@@ -40,6 +42,9 @@ use crate::{
 ///
 /// Anything else never equals a host of the table but may end in one, so it would fall through to a wider virtual host.
 const AUTHORITY: &str = r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*|\[[0-9A-Fa-f:.]+\]";
+
+/// Where the filter notes the headers that it made, in the state of the request.
+pub(crate) const CLAIMS: &str = "wasm.portcullis.claims";
 
 /// A rule as it is served on one listener.
 #[derive(Clone)]
@@ -146,6 +151,8 @@ pub(crate) struct Policies {
 struct Known {
     /// Whether the filter answers preflights.
     cors: bool,
+    /// The headers that it sets and no client can, if its tokens may select another route: in lower case and with `-` for `_`.
+    claims: Vec<String>,
     withheld: Withheld,
 }
 
@@ -157,11 +164,49 @@ impl Policies {
         let document = serde_json::from_str::<Document>(&policy.document).ok();
         let known = Arc::new(Known {
             cors: !policy.refuses && document.as_ref().is_some_and(|document| document.cors.is_some()),
+            claims: document
+                .as_ref()
+                .map(|document| claims(policy, document))
+                .unwrap_or_default(),
             withheld: Withheld::of(document.as_ref()),
         });
         self.known.insert(policy.hash.clone(), Arc::clone(&known));
         known
     }
+}
+
+fn claims(policy: &EffectivePolicy, document: &Document) -> Vec<String> {
+    let documents = [Some(document), document.baseline.as_deref()];
+    let mut providers = documents
+        .into_iter()
+        .flatten()
+        .filter_map(|document| document.jwt.as_ref())
+        .flat_map(|jwt| &jwt.providers);
+    if policy.refuses || !providers.any(|provider| provider.recompute_route) {
+        return Vec::new();
+    }
+    let compiled = policy::decode(&policy.hash, policy.document.as_bytes(), policy.secrets.as_bytes());
+    let names = compiled.iter().flat_map(Policy::verified_headers);
+    names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
+}
+
+/// Lets a route that matches one of these headers take no request whose header was not made by a policy.
+fn verified_only(condition: &mut RouteMatch, claims: &BTreeSet<String>) {
+    let names = condition
+        .headers
+        .iter()
+        .map(|matcher| matcher.name.to_ascii_lowercase().replace('_', "-"));
+    let names: BTreeSet<String> = names.filter(|name| claims.contains(name)).collect();
+    condition.filter_state = names
+        .into_iter()
+        .map(|name| FilterStateMatcher {
+            key: CLAIMS.to_owned(),
+            matcher: Some(filter_state_matcher::Matcher::StringMatch(StringMatcher {
+                match_pattern: Some(MatchPattern::Contains(format!(",{name},"))),
+                ..StringMatcher::default()
+            })),
+        })
+        .collect();
 }
 
 impl Host {
@@ -185,6 +230,8 @@ impl Host {
 
     /// Routes in order, then the answer where none matches; each policy's body once.
     pub(super) fn build(&self, host: &str, known: &mut Policies) -> VirtualHost {
+        let policies = self.served.iter().filter_map(|served| served.policy.as_deref());
+        let claims: BTreeSet<String> = policies.flat_map(|policy| known.know(policy).claims.clone()).collect();
         let mut uncopied = Vec::new();
         let mut entries = Vec::new();
         let mut place = 0;
@@ -194,8 +241,14 @@ impl Host {
             let again = before.is_some_and(|before| (before.age, before.index) == (served.age, served.index));
             place += usize::from(!again);
             before = Some(served);
+            let before = entries.len();
             if self.enter(host, served, place, known, &mut entries) {
                 uncopied.push(position);
+            }
+            for entry in entries.iter_mut().skip(before) {
+                if let Some(condition) = &mut entry.route.r#match {
+                    verified_only(condition, &claims);
+                }
             }
         }
         entries.sort_by_key(|entry| (entry.rank, entry.preflight, entry.order));
@@ -255,6 +308,9 @@ impl Host {
             };
             route.r#match = Some(matched.condition());
             route.metadata = Some(route_metadata(policy));
+            if !known.claims.is_empty() {
+                route.typed_per_filter_config = rechecked();
+            }
             if let Some(condition) = matched.preflight().filter(|_| known.cors) {
                 entries.push(Entry {
                     rank: matched.rank,

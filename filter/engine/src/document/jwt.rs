@@ -14,9 +14,6 @@ pub struct Jwt {
     /// Whether a request passes whatever its tokens are; what does not verify leaves no identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fail_open: bool,
-    /// Whether the route is selected again by the headers made of claims.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub recompute_route: bool,
     /// Sets of keys that the proxy fetches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remote_key_sets: Vec<RemoteKeySet>,
@@ -42,6 +39,9 @@ pub struct JwtProvider {
     /// Headers that carry claims to the backend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claim_to_headers: Vec<ClaimToHeader>,
+    /// Whether the route is selected again by these headers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute_route: bool,
     /// Whether a token must have an `exp` (`AccessPolicy` only).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_expiration: bool,

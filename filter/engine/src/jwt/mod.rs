@@ -109,10 +109,6 @@ impl Jwt {
             let message = "optional and failOpen cannot both be set: failOpen lets in whatever optional does";
             return error("jwt.failOpen", "optional-and-fail-open", message);
         }
-        if document.recompute_route {
-            let message = "this version does not select the route again by claims";
-            return error("jwt.recomputeRoute", "recompute-route", message);
-        }
         let key_sets = KeySets::compile(key_sets, document)?;
         Ok(Self {
             providers: Provider::compile_all(&document.providers, &key_sets)?,
@@ -166,6 +162,19 @@ impl Jwt {
         let headers = self.providers.get(token.provider).map(|provider| &*provider.headers);
         let headers = headers.unwrap_or_default().iter().zip(token.token.headers());
         headers.filter_map(|(entry, value)| Some((&*entry.header, value?)))
+    }
+
+    /// Tells whether the headers made of a token's claims select the route; not without any.
+    pub(crate) fn recomputes(&self, token: &KnownToken) -> bool {
+        self.providers
+            .get(token.provider)
+            .is_some_and(|provider| provider.recompute_route)
+            && self.forwarded(token).next().is_some()
+    }
+
+    /// Tells whether [`Self::recomputes`] can be true.
+    pub(crate) fn may_recompute(&self) -> bool {
+        self.providers.iter().any(|provider| provider.recompute_route)
     }
 
     /// The places of the request that held tokens, of providers that want them removed.

@@ -46,6 +46,8 @@ pub(crate) struct Provider {
     pub(crate) key_set: Box<str>,
     pub(crate) sources: Vec<TokenSource>,
     pub(crate) headers: Vec<ClaimHeader>,
+    /// Whether these headers select the route.
+    pub(crate) recompute_route: bool,
     pub(crate) require_expiration: bool,
     /// In seconds.
     pub(crate) max_lifetime: Option<u64>,
@@ -199,6 +201,10 @@ impl Provider {
             let message = told!("a token that may not live is never valid");
             return Err(error("maxLifetime", "zero-lifetime", message));
         }
+        if provider.recompute_route && provider.claim_to_headers.is_empty() {
+            let message = told!("without a header made of a claim no route can be selected by claims");
+            return Err(error("recomputeRoute", "recompute-without-claims", message));
+        }
         Ok(Self {
             name: provider.name.as_str().into(),
             issuer: provider.issuer.as_deref().map(Box::from),
@@ -210,6 +216,7 @@ impl Provider {
             key_set: provider.key_set.as_str().into(),
             sources: TokenSource::compile_all(at, provider.extract_from.as_ref())?,
             headers: compile_headers(at, &provider.claim_to_headers)?,
+            recompute_route: provider.recompute_route,
             require_expiration: provider.require_expiration || provider.max_lifetime.is_some(),
             max_lifetime: provider.max_lifetime,
             clock_skew,

@@ -13,8 +13,7 @@ use portcullis_engine::{
         jws::Jws,
         software,
     },
-    policy::{Policy, decode},
-    seal,
+    policy::Policy,
     transaction::{RequestHead, Transaction},
     worker::Worker,
 };
@@ -47,8 +46,7 @@ fn policy() -> Arc<Policy> {
     static COMPILED: OnceLock<Arc<Policy>> = OnceLock::new();
     let compile = || {
         let group = cases::parse(POLICY).unwrap().remove(0);
-        let (document, secrets) = (group.document_bytes().unwrap(), group.secrets_bytes().unwrap());
-        Arc::new(decode(&seal::hash(&document, &secrets), &document, &secrets).unwrap())
+        Arc::new(group.delivered().unwrap().decode().unwrap())
     };
     Arc::clone(COMPILED.get_or_init(compile))
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_cases::apply;
 use portcullis_engine::{
     document::KeySource,
-    step::RequestEdits,
+    step::{RequestEdits, apply},
     transaction::{ResponseHead, Transaction},
 };
 
