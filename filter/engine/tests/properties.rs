@@ -1,5 +1,10 @@
 //! What must hold for any bytes, for random ones and for every input that once broke it.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a check fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a check fails by panicking"
+)]
 
 mod checks;
 
