@@ -2,33 +2,46 @@
 
 use std::{fs, process::Command};
 
-use portcullis_e2e::envoy::Envoy;
+use portcullis_e2e::{envoy::Envoy, scratch::Scratch};
 
 use crate::scenarios::Scenario;
 
 /// Connections of the load: enough that a worker finds more than one request when it wakes.
 const CONNECTIONS: u32 = 64;
 
-/// Sends `requests` over keep-alive connections; gives Envoy's processor time for them in microseconds per request.
+/// Sends `requests` over keep-alive connections, or one for each of the `fresh` tokens over a single one; gives Envoy's processor
+/// time for them in microseconds per request.
 ///
 /// # Panics
 /// If a request fails: a number for refused requests would be a number for something else.
-pub(crate) fn measure(envoy: &Envoy, scenario: &Scenario, requests: u32) -> f64 {
+pub(crate) fn measure(envoy: &Envoy, scenario: &Scenario, requests: u32, fresh: &[String]) -> f64 {
+    let url = format!("http://{}{}", envoy.listener(), scenario.path());
+    let scratch = Scratch::new();
+    let file = scratch.join("urls");
+    let urls: String = fresh
+        .iter()
+        .map(|token| format!("{url}?access_token={token}\n"))
+        .collect();
+    fs::write(&file, urls).expect("the URLs can be written");
     let before = cpu_nanoseconds(envoy.pid());
     let mut command = Command::new("h2load");
     command.args(["--h1", "-t", "1", "-n", &requests.to_string()]);
-    command.args(["-c", &CONNECTIONS.min(requests).to_string()]);
+    // Every connection goes through the URLs from the first.
+    let connections = if fresh.is_empty() { CONNECTIONS.min(requests) } else { 1 };
+    command.args(["-c", &connections.to_string()]);
     command.args(["-H", &format!(":method: {}", scenario.method)]);
-    for (name, value) in &scenario.headers {
+    for (name, value) in scenario.headers.iter().filter(|_| fresh.is_empty()) {
         command.arg("-H").arg(format!("{name}: {value}"));
     }
     if scenario.method == "POST" {
         command.args(["-H", "content-length: 0"]);
     }
-    let output = command
-        .arg(format!("http://{}{}", envoy.listener(), scenario.path()))
-        .output()
-        .expect("h2load runs");
+    if fresh.is_empty() {
+        command.arg(url);
+    } else {
+        command.arg("-i").arg(file);
+    }
+    let output = command.output().expect("h2load runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let wanted = format!("{requests} succeeded, 0 failed, 0 errored");
     assert!(

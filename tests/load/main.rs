@@ -12,6 +12,7 @@ mod native;
 mod report;
 mod scenarios;
 mod spread;
+mod tokens;
 
 use std::{env, fs, path::PathBuf};
 
@@ -26,6 +27,8 @@ struct Size {
     first: (u32, u32),
     /// The same of the others.
     others: (u32, u32),
+    /// The same where each request has a token of its own, which takes a while to sign.
+    fresh: (u32, u32),
     /// Requests before the first round, so that every connection, cache and virtual machine is warm.
     warm_up: u32,
     /// Routes, starts and edits of the controller.
@@ -35,6 +38,7 @@ struct Size {
 const FULL: Size = Size {
     first: (11, 20_000),
     others: (7, 8_000),
+    fresh: (7, 2_000),
     warm_up: 1_000,
     control: (1_000, 3, 200),
 };
@@ -42,6 +46,7 @@ const FULL: Size = Size {
 const QUICK: Size = Size {
     first: (2, 1_000),
     others: (2, 1_000),
+    fresh: (2, 200),
     warm_up: 200,
     control: (100, 1, 20),
 };
@@ -109,13 +114,20 @@ fn decisions(size: &Size, upstream: &Envoy) -> Report {
     for scenario in &scenarios {
         for (chain, envoy) in measured(scenario) {
             chain.prove(scenario, envoy.listener());
-            measure(envoy, scenario, size.warm_up);
+            measure(envoy, scenario, size.warm_up, &Vec::new());
         }
     }
     let sized: Vec<_> = scenarios
         .iter()
         .enumerate()
-        .map(|(index, scenario)| (scenario.clone(), if index == 0 { size.first } else { size.others }))
+        .map(|(index, scenario)| {
+            let amount = match index {
+                0 => size.first,
+                _ if scenario.fresh => size.fresh,
+                _ => size.others,
+            };
+            (scenario.clone(), amount)
+        })
         .collect();
     let requests: Vec<_> = sized
         .iter()
@@ -127,10 +139,16 @@ fn decisions(size: &Size, upstream: &Envoy) -> Report {
         eprint!("\rround {} of {rounds}", round + 1);
         for (index, (scenario, (rounds, requests))) in sized.iter().enumerate() {
             if round < *rounds {
+                // Each chain has a cache of its own, so that what is new is new to all.
+                let fresh = if scenario.fresh {
+                    tokens::fresh(round, *requests)
+                } else {
+                    Vec::new()
+                };
                 let all = measured(scenario).into_iter();
                 report.add(
                     index,
-                    all.map(|(chain, envoy)| (*chain, measure(envoy, scenario, *requests)))
+                    all.map(|(chain, envoy)| (*chain, measure(envoy, scenario, *requests, &fresh)))
                         .collect(),
                 );
             }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::tokens;
+
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
 /// The header in which a backend learns the user's name.
@@ -21,13 +23,24 @@ pub(crate) fn chain() -> Vec<Value> {
     basic["typed_config"]["users"] = json!({"inline_string": "nobody:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"});
     // Only the filter itself has this field, its configuration of a route has not.
     basic["typed_config"]["forward_username_header"] = json!(USER_HEADER);
+    let mut jwt = filter("jwt_authn", "jwt_authn.v3.JwtAuthentication");
+    jwt["disabled"] = true.into();
+    jwt["typed_config"]["providers"] = json!({"idp": tokens::provider()});
+    jwt["typed_config"]["requirement_map"] = json!({"idp": {"provider_name": "idp"}});
     vec![
         filter("cors", "cors.v3.Cors"),
         csrf,
         api_key,
         basic,
+        jwt,
         filter("rbac", "rbac.v3.RBAC"),
     ]
+}
+
+/// `jwt_authn` with the chain's provider.
+pub(crate) fn jwt() -> (&'static str, Value) {
+    let policy = json!({"@type": format!("{FILTERS}.jwt_authn.v3.PerRouteConfig"), "requirement_name": "idp"});
+    ("jwt_authn", policy)
 }
 
 /// Puts filters' configurations on one route.
@@ -136,4 +149,56 @@ fn input(header: &str, value: &Value) -> Value {
 fn action(effect: &str) -> Value {
     json!({"action": {"name": effect, "typed_config": {
         "@type": "type.googleapis.com/envoy.config.rbac.v3.Action", "name": effect, "action": effect}}})
+}
+
+/// The claim of a provider's token is this.
+pub(crate) fn claim(provider: &str, name: &str, value: &str) -> Value {
+    json!({"single_predicate": {
+        "input": {"name": "claim", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+            "filter": "envoy.filters.http.jwt_authn", "path": [{"key": provider}, {"key": name}]}},
+        "custom_match": {"name": "claim", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+            "value": {"string_match": {"exact": value}}}},
+    }})
+}
+
+/// `rbac` that admits what an expression is true for.
+pub(crate) fn condition(expression: &Value) -> (&'static str, Value) {
+    let policy = json!({"permissions": [{"any": true}], "principals": [{"any": true}], "condition": expression});
+    let policy = json!({
+        "@type": format!("{FILTERS}.rbac.v3.RBACPerRoute"),
+        "rbac": {"rules": {"action": "ALLOW", "policies": {"allow": policy}}},
+    });
+    ("rbac", policy)
+}
+
+/// An expression: a name, then members of what stands before; `[` in front of a member for a key of a map.
+pub(crate) fn path(names: &[&str]) -> Value {
+    let (first, rest) = names.split_first().expect("a name");
+    rest.iter()
+        .fold(json!({"ident_expr": {"name": first}}), |operand, name| {
+            match name.strip_prefix('[') {
+                Some(key) => call("_[_]", &[operand, text(key)]),
+                None => json!({"select_expr": {"operand": operand, "field": name}}),
+            }
+        })
+}
+
+/// An expression: two are true.
+pub(crate) fn both(one: &Value, other: &Value) -> Value {
+    call("_&&_", &[one.clone(), other.clone()])
+}
+
+/// An expression: one has that value.
+pub(crate) fn equal(one: &Value, value: &str) -> Value {
+    call("_==_", &[one.clone(), text(value)])
+}
+
+fn text(value: &str) -> Value {
+    json!({"const_expr": {"string_value": value}})
+}
+
+fn call(function: &str, args: &[Value]) -> Value {
+    json!({"call_expr": {"function": function, "args": args}})
 }

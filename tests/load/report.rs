@@ -73,7 +73,7 @@ impl Report {
                 ratio(rounds, reference(scenario))
             );
         }
-        for (few, many) in SCALES {
+        for (few, many) in self.scales() {
             println!("{many} over {few}: {}", self.growth(few, many));
         }
     }
@@ -93,13 +93,19 @@ impl Report {
             });
             (scenario.key.to_owned(), value)
         });
-        let growth = SCALES
-            .iter()
+        let growth = self
+            .scales()
             .map(|(few, many)| (format!("{many}_to_{few}"), self.growth(few, many).json()));
         json!({
             "scenarios": scenarios.collect::<serde_json::Map<_, _>>(),
             "growth_of_portcullis_over_no_filter": growth.collect::<serde_json::Map<_, _>>(),
         })
+    }
+
+    /// The pairs of which both were measured.
+    fn scales(&self) -> impl Iterator<Item = &(&'static str, &'static str)> {
+        let measured = |key: &str| self.measured.iter().any(|(scenario, _, _)| scenario.key == key);
+        SCALES.iter().filter(move |(few, many)| measured(few) && measured(many))
     }
 
     /// What a larger policy costs over a smaller one of the same kind, both over no filter, in the same round.
@@ -116,8 +122,13 @@ impl Report {
     }
 }
 
-/// Pairs of scenarios that differ by their size alone: both should cost the same.
-const SCALES: &[(&str, &str)] = &[("ranges-10", "ranges-1000"), ("keys-10", "keys-2000")];
+/// Pairs of scenarios of which the second has more to decide: what that adds.
+const SCALES: &[(&str, &str)] = &[
+    ("ranges-10", "ranges-1000"),
+    ("keys-10", "keys-2000"),
+    ("jwt", "claims"),
+    ("jwt", "cel"),
+];
 
 fn reference(scenario: &Scenario) -> Chain {
     if scenario.native.is_some() {

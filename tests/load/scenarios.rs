@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_e2e::{client::Request, manifests};
 use serde_json::{Value, json};
 
-use crate::native;
+use crate::{native, tokens};
 
 /// The first scenario's origin.
 pub(crate) const ORIGIN: &str = "https://shop.example.com";
@@ -20,12 +20,14 @@ pub(crate) struct Scenario {
     pub(crate) method: &'static str,
     /// What its requests carry.
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// Whether each of its requests carries a token of its own in the query, in place of the headers.
+    pub(crate) fresh: bool,
     /// What a refused request carries instead, and the status it gets.
-    refused: (Vec<(&'static str, String)>, u16),
+    pub(crate) refused: (Vec<(&'static str, String)>, u16),
     /// `SecurityPolicy.spec` without its target.
-    spec: Value,
+    pub(crate) spec: Value,
     /// The Secret of the same name.
-    secret: Option<Vec<(String, String)>>,
+    pub(crate) secret: Option<Vec<(String, String)>>,
     /// `typed_per_filter_config` for Envoy's own filters; none if there is no such filter.
     pub(crate) native: Option<Value>,
 }
@@ -90,6 +92,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         keys("keys-10", "10 API keys", 10),
         keys("keys-2000", "2,000 API keys", 2_000),
     ]
+    .into_iter()
+    .chain(tokens::scenarios())
+    .collect()
 }
 
 fn api_key_cors_ranges() -> Scenario {
@@ -104,6 +109,7 @@ fn api_key_cors_ranges() -> Scenario {
         title: "API key of 32, CORS, 16 address ranges",
         method: "GET",
         headers: vec![("x-api-key", good), ("origin", ORIGIN.to_owned())],
+        fresh: false,
         refused: (vec![("origin", ORIGIN.to_owned())], 401),
         spec: json!({
             "cors": {"allowOrigins": [ORIGIN], "allowMethods": ["GET", "POST"], "allowHeaders": ["x-api-key"], "maxAge": "10m"},
@@ -140,6 +146,7 @@ fn basic(key: &'static str, title: &'static str, hash: &str) -> Scenario {
         title,
         method: "GET",
         headers: credentials(PASSWORD),
+        fresh: false,
         // Without credentials: a wrong password may have to wait for its turn at hashing.
         refused: (Vec::new(), 401),
         spec: json!({"basicAuth": {"users": {"name": key}, "forwardUsernameHeader": native::USER_HEADER}}),
@@ -155,6 +162,7 @@ fn csrf() -> Scenario {
         title: "CSRF, 4 further origins",
         method: "POST",
         headers: origin("app-3.example.com"),
+        fresh: false,
         refused: (origin("evil.example.net"), 403),
         spec: json!({"csrf": {"additionalOrigins": (0..4).map(|app| format!("https://app-{app}.example.com")).collect::<Vec<_>>()}}),
         native: Some(native::filters(&[native::csrf(
@@ -202,6 +210,7 @@ fn rules() -> Scenario {
         title: "8 rules of method, path and header",
         method: "GET",
         headers: vec![("x-tier", "gold".to_owned())],
+        fresh: false,
         refused: (Vec::new(), 403),
         spec: json!({"authorization": {"defaultAction": "Deny", "rules": list}}),
         native: Some(native::filters(&[native::rbac(&matchers)])),
@@ -225,6 +234,7 @@ fn ranges(key: &'static str, title: &'static str, count: usize) -> Scenario {
         title,
         method: "GET",
         headers: Vec::new(),
+        fresh: false,
         refused: (vec![("x-blocked", "yes".to_owned())], 403),
         spec,
         native: Some(native::filters(&[native::rbac(&[
@@ -243,6 +253,7 @@ fn keys(key: &'static str, title: &'static str, count: usize) -> Scenario {
         title,
         method: "GET",
         headers: vec![("x-api-key", keys[count / 2].1.clone())],
+        fresh: false,
         refused: (vec![("x-api-key", "guess".to_owned())], 401),
         spec: json!({"apiKeyAuth": manifests::api_key_auth(key)}),
         native: Some(native::filters(&[native::api_keys(&keys)])),
