@@ -38,6 +38,7 @@ const REQUEST_STREAM: u32 = 0;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const METRIC_COUNTER: u32 = 0;
+const METRIC_GAUGE: u32 = 1;
 /// Lets the proxy choose the gRPC status that fits the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
 
@@ -72,6 +73,7 @@ unsafe extern "C" {
         cas: *mut u32,
     ) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
@@ -166,10 +168,25 @@ pub(crate) fn reply(status: u16, details: &str, headers: &[(Vec<u8>, Vec<u8>)], 
 
 /// Defines a counter and returns its id. The proxy makes a new id at each call, even for the same name.
 pub(crate) fn define_counter(name: &str) -> Result<u32, HostError> {
+    define(METRIC_COUNTER, name)
+}
+
+/// Defines a gauge and returns its id, as [`define_counter`] does.
+pub(crate) fn define_gauge(name: &str) -> Result<u32, HostError> {
+    define(METRIC_GAUGE, name)
+}
+
+fn define(kind: u32, name: &str) -> Result<u32, HostError> {
     let mut id = 0;
     // SAFETY: the id leads to a live local, and the name is read only.
-    done(unsafe { proxy_define_metric(METRIC_COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    done(unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })?;
     Ok(id)
+}
+
+/// Sets a gauge.
+pub(crate) fn record(id: u32, value: u64) -> Result<(), HostError> {
+    // SAFETY: no pointer is passed.
+    done(unsafe { proxy_record_metric(id, value) })
 }
 
 /// Adds one to a counter.

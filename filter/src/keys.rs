@@ -4,10 +4,12 @@
 //! whose compare-and-swap sets the lock. A lock ends by itself, for its VM may die. Only the root context fetches: an answer
 //! to a request's own context would be lost with the request.
 
+mod metrics;
 mod record;
 
 use crate::host::{self, HostError, Map, Shared};
 use crate::http;
+use metrics::Metrics;
 use portcullis_engine::jwt::jwk::MAX_BYTES;
 use portcullis_engine::jwt::remote::{KeySource, Wait, Why};
 use portcullis_engine::seal::KEYS_NAMESPACE;
@@ -41,6 +43,7 @@ struct Watched {
     /// The fetch of this VM, if one is underway: its number, and when it began.
     fetch: Option<(u32, u64)>,
     waiting: Vec<Waiting>,
+    metrics: Metrics,
 }
 
 /// A request that waits.
@@ -191,6 +194,7 @@ fn entry<'w>(watched: &'w mut Vec<Watched>, source: &Arc<KeySource>) -> &'w mut 
             used: 0,
             fetch: None,
             waiting: Vec::new(),
+            metrics: Metrics::new(source),
         });
         // From now on the keys are renewed in their turn.
         let _ = host::set_tick_period(SLOW);
@@ -239,6 +243,7 @@ impl Watched {
             {
                 return false;
             }
+            self.metrics.note(record.fetched / SECOND);
         }
         if record.failed {
             worker.fail_keys(&self.source);
@@ -282,6 +287,7 @@ impl Watched {
     fn end(&mut self, worker: &mut Worker, began: u64, jwks: Option<Vec<u8>>, ready: &mut Vec<u32>) {
         let readable = |jwks: &Vec<u8>| worker.hold_keys(&self.source, jwks, began / SECOND).is_ok();
         let jwks = jwks.filter(readable);
+        self.metrics.count(jwks.is_some());
         // Another VM may write at the same time: what the controller sent along.
         for _ in 0..4 {
             let Ok((mut record, shared)) = read(&self.source) else {

@@ -209,7 +209,7 @@ fn without_any_keys_the_gateway_says_that_it_is_not_the_clients_fault() {
     let (backend, server, [one, ..]) = (Backend::start(), KeyServer::start(), keys());
     server.answer(PATH, Answer::failure());
     let scene = Scene::start(&backend, &[("orders", at(&server, "60s"))], &[], None);
-    let _envoy = scene.envoy();
+    let envoy = scene.envoy();
     let answer = once(scene.gateway, &request("/orders", &one));
     assert_eq!(
         (answer.status, answer.header("retry-after").as_deref()),
@@ -227,8 +227,30 @@ fn without_any_keys_the_gateway_says_that_it_is_not_the_clients_fault() {
         server.answer(PATH, answer);
         assert_eq!(once(scene.gateway, &request("/orders", &one)).status, 503);
     }
+    // No scrape of this is stale by more than a fetch: how old the keys are is for whoever watches to say.
+    assert_eq!(metric(&envoy, "portcullis_keys_fetched", &[]), None);
+    assert!(metric(&envoy, "portcullis_key_fetches", &["result=\"failed\""]).is_some_and(|count| count >= 1));
+    let before = clock::seconds();
     server.answer(PATH, set(&[&one]));
     scene.until(&request("/orders", &one), 200);
+    let labels = [format!("server=\"{}\"", server.address()), "source=\"".to_owned()];
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let fetched = metric(&envoy, "portcullis_keys_fetched", &labels).expect("a time");
+    assert!(
+        (before - 10..=clock::seconds()).contains(&fetched),
+        "{fetched} since {before}"
+    );
+}
+
+/// The value of the first line of a metric with these labels.
+fn metric(envoy: &Envoy, name: &str, labels: &[&str]) -> Option<u64> {
+    let stats = envoy.get("/stats/prometheus");
+    let is_it = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let value = stats.lines().find(is_it)?.rsplit(' ').next()?;
+    value.parse().ok()
 }
 
 #[test]

@@ -103,10 +103,12 @@ pub(crate) fn admin(address: &str, port: u16) -> Value {
     json!({ "address": { "socket_address": { "address": address, "port_value": port } } })
 }
 
-/// Turns the filter's counters into metrics with labels: `portcullis_decisions{policy,outcome,reason}` and
-/// `portcullis_shadow{policy,enforced,outcome,reason,rule}`.
+/// Turns the filter's counters into metrics with labels: `portcullis_decisions{policy,outcome,reason}`,
+/// `portcullis_shadow{policy,enforced,outcome,reason,rule}`, `portcullis_key_fetches{server,source,result}` and
+/// `portcullis_keys_fetched{server,source}`.
 pub(crate) fn stats() -> Value {
     const BOTH: &str = "(?:decisions|shadow)";
+    const KEYS: &str = "(?:key_fetches|keys_fetched)";
     let any = format!("{BOTH}.*?");
     let tag = |name: &str, counters: &str| {
         json!({
@@ -120,6 +122,9 @@ pub(crate) fn stats() -> Value {
         tag("outcome", &any),
         tag("reason", &any),
         tag("rule", "shadow.*?"),
+        tag("server", KEYS),
+        tag("source", &format!("{KEYS}.*?")),
+        tag("result", "key_fetches.*?"),
     ] })
 }
 

@@ -53,7 +53,7 @@ use crate::{
 };
 
 /// What the filter may call, and what Envoy calls in it; Envoy never enters a callback that is not here.
-const CAPABILITIES: [&str; 33] = [
+const CAPABILITIES: [&str; 34] = [
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
@@ -79,6 +79,7 @@ const CAPABILITIES: [&str; 33] = [
     "proxy_on_request_trailers",
     "proxy_on_response_headers",
     "proxy_on_tick",
+    "proxy_record_metric",
     "proxy_remove_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
