@@ -1,10 +1,11 @@
 //! What the authors of policies are told: conditions and findings.
 
+mod connections;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     claims::{Claims, Layer, Outcome},
-    connection::{Reading, no_shadow},
     document::Build,
     effective::Candidate,
     fault::{self, Fault, limited},
@@ -122,7 +123,7 @@ impl Ancestors {
         let status = self.of(ancestor);
         // What a policy comes to by itself does not matter where it is merged everywhere.
         let merged = outcomes.merges.contains_key(&index) && !outcomes.alone.contains(&index);
-        let unfit = unfit((layer, slot), candidate, merged);
+        let unfit = connections::unfit((layer, slot), candidate, merged);
         if !candidate.build.faults.is_empty() && !merged {
             let message = candidate.build.message(!slot.object.kind.is_route());
             status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
@@ -279,19 +280,6 @@ fn condition(r#type: &'static str, status: ConditionStatus, reason: &'static str
     }
 }
 
-/// Why a policy that is enforced by itself on a TCPRoute is invalid there, whole as it may be elsewhere.
-fn unfit((layer, slot): (Layer, Slot<'_>), candidate: &Candidate<'_>, merged: bool) -> Vec<Fault> {
-    if slot.object.kind != TargetKind::TcpRoute || merged || !candidate.build.faults.is_empty() {
-        return Vec::new();
-    }
-    let kind = candidate.object.kind;
-    let mut faults = Reading::of(&candidate.build.document).faults(kind);
-    if layer == Layer::Shadow {
-        faults.push(no_shadow(kind));
-    }
-    faults
-}
-
 /// Why places that the holder of a slot covers answer 500 although it is not at fault itself.
 fn refused(
     (layer, slot): (Layer, Slot<'_>),
@@ -391,35 +379,7 @@ pub(crate) fn findings<'a>(
             message: notice.message.clone(),
             fix: Some(notice.fix.clone()),
         }));
-        let merged = !own;
-        let mut of_connections: Vec<Fault> = Vec::new();
-        let of_targets = claims.hits(index).iter().flat_map(|hit| match &hit.outcome {
-            Outcome::Holds(slot, _) => unfit((hit.layer, *slot), candidate, merged),
-            _ => Vec::new(),
-        });
-        let of_merges = outcomes.unfit.get(&index).into_iter().flat_map(BTreeMap::values);
-        for fault in of_targets.chain(of_merges.flatten().cloned()) {
-            if !of_connections.contains(&fault) {
-                of_connections.push(fault);
-            }
-        }
-        findings.extend(of_connections.into_iter().map(|fault| Finding {
-            severity: Severity::Error,
-            code: fault.code,
-            object: candidate.object.clone(),
-            path: fault.path,
-            message: fault.message,
-            fix: fault.fix,
-        }));
-        let notices = outcomes.notices.get(&index).into_iter().flatten();
-        findings.extend(notices.map(|notice| Finding {
-            severity: Severity::Warning,
-            code: notice.code,
-            object: candidate.object.clone(),
-            path: notice.path.clone(),
-            message: notice.message.clone(),
-            fix: Some(notice.fix.clone()),
-        }));
+        findings.extend(connections::findings(index, candidate, !own, claims, outcomes));
         if candidate.single_target {
             findings.push(Finding {
                 severity: Severity::Warning,

@@ -296,3 +296,161 @@ fn specify(shares: &[(Option<&str>, u32)]) -> ClusterSpecifier {
         clusters: weighted.collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use envoy_types::pb::envoy::extensions::matching::input_matchers::ip::v3::Ip;
+    use portcullis_attachment::connection::ConnectionRule;
+
+    use super::*;
+
+    /// The chain that Envoy chooses for a client.
+    fn chosen(matcher: &Matcher, client: IpAddr) -> String {
+        let fits = |predicate: &Predicate| {
+            let Some(MatchType::SinglePredicate(SinglePredicate {
+                matcher: Some(single_predicate::Matcher::CustomMatch(ranges)),
+                ..
+            })) = &predicate.match_type
+            else {
+                panic!("{predicate:?}")
+            };
+            let ranges = Ip::decode(ranges.typed_config.as_ref().unwrap().value.as_slice()).unwrap();
+            ranges.cidr_ranges.iter().any(|range| {
+                let network = Network {
+                    address: range.address_prefix.parse().unwrap(),
+                    length: u8::try_from(range.prefix_len.unwrap().value).unwrap(),
+                };
+                network.contains(client)
+            })
+        };
+        let list = match &matcher.matcher_type {
+            Some(MatcherType::MatcherList(list)) => list.matchers.as_slice(),
+            None => &[],
+            other => panic!("{other:?}"),
+        };
+        let first = list.iter().find(|each| fits(each.predicate.as_ref().unwrap()));
+        let outcome = match first {
+            Some(first) => first.on_match.as_ref(),
+            None => matcher.on_no_match.as_deref(),
+        };
+        match outcome.unwrap().on_match.as_ref().unwrap() {
+            on_match::OnMatch::Matcher(nested) => chosen(nested, client),
+            on_match::OnMatch::Action(action) => {
+                let any = action.typed_config.as_ref().unwrap();
+                StringValue::decode(any.value.as_slice()).unwrap().value
+            }
+        }
+    }
+
+    fn network(text: &str) -> Network {
+        let (address, length) = text.split_once('/').unwrap();
+        Network {
+            address: address.parse().unwrap(),
+            length: length.parse().unwrap(),
+        }
+    }
+
+    fn layer(rules: &[(Action, Option<&str>)], default_action: Action) -> Admitting {
+        Admitting {
+            policy: "shop/p".to_owned(),
+            rules: rules
+                .iter()
+                .map(|(action, networks)| ConnectionRule {
+                    name: "r".to_owned(),
+                    action: *action,
+                    networks: networks.map(|networks| networks.split(' ').map(network).collect()),
+                })
+                .collect(),
+            default_action,
+        }
+    }
+
+    fn admit(layers: &[Admitting]) -> (Matcher, BTreeMap<String, FilterChain>) {
+        let mut chains = Chains {
+            stat_prefix: "tcp-1",
+            shares: vec![(Some("c"), 1)],
+            chains: BTreeMap::new(),
+            parts: 0,
+        };
+        let matcher = chains.admit(layers, "tcproute/shop/db".to_owned());
+        (matcher, chains.chains)
+    }
+
+    /// Every combination of a baseline and a policy of two rules each.
+    #[test]
+    fn the_chosen_chain_is_that_of_whom_the_policies_admit() {
+        let rules: Vec<(Action, Option<&str>)> = [Action::Allow, Action::Deny]
+            .into_iter()
+            .flat_map(|action| {
+                let networks = [None, Some("10.0.0.0/8"), Some("10.1.0.0/16 192.0.2.1/32"), Some("::/0")];
+                networks.map(|networks| (action, networks))
+            })
+            .collect();
+        let mut policies: Vec<Admitting> = Vec::new();
+        for default in [Action::Allow, Action::Deny] {
+            policies.push(layer(&[], default));
+            for first in &rules {
+                policies.extend(rules.iter().map(|second| layer(&[*first, *second], default)));
+            }
+        }
+        let clients = ["10.0.0.1", "10.1.0.1", "192.0.2.1", "192.0.2.2", "2001:db8::1"];
+        let clients = clients.map(|client| client.parse().unwrap());
+        for (index, policy) in policies.iter().enumerate() {
+            for baseline in policies.iter().skip(index % 7).step_by(7) {
+                let admission = Admission {
+                    layers: vec![baseline.clone(), policy.clone()],
+                    ..Admission::default()
+                };
+                let (matcher, chains) = admit(&admission.layers);
+                for client in clients {
+                    let chain = chosen(&matcher, client);
+                    assert_eq!(
+                        chains.contains_key(&chain),
+                        admission.admits(client),
+                        "{client} {admission:?}"
+                    );
+                    assert!(chain == REFUSED || chains.contains_key(&chain), "{chain}");
+                }
+            }
+        }
+    }
+
+    /// Connections go on as long as their chain is there.
+    #[test]
+    fn a_chain_stays_where_its_rule_and_those_that_deny_before_it_do() {
+        let (allow, deny) = (Action::Allow, Action::Deny);
+        let client = "10.0.0.1".parse().unwrap();
+        let chain = |rules: &[(Action, Option<&str>)]| chosen(&admit(&[layer(rules, deny)]).0, client);
+        let before = chain(&[(allow, Some("10.0.0.0/8"))]);
+        for same in [
+            &[(allow, Some("192.0.2.0/24")), (allow, Some("10.0.0.0/8"))][..],
+            &[(allow, Some("10.0.0.0/8")), (deny, Some("10.0.0.1/32"))],
+        ] {
+            assert_eq!(chain(same), before, "{same:?}");
+        }
+        for other in [
+            &[(deny, Some("10.0.0.2/32")), (allow, Some("10.0.0.0/8"))][..],
+            &[(allow, Some("10.0.0.0/9"))],
+            &[(allow, None)],
+        ] {
+            assert!(chain(other) != before && chain(other) != REFUSED, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn policies_that_multiply_beyond_measure_close_the_port() {
+        let rules: Vec<(Action, Option<&str>)> = (0..300).map(|_| (Action::Allow, Some("10.0.0.0/8"))).collect();
+        let many = layer(&rules, Action::Deny);
+        let mut chains = Chains {
+            stat_prefix: "tcp-1",
+            shares: vec![(Some("c"), 1)],
+            chains: BTreeMap::new(),
+            parts: 0,
+        };
+        chains.admit(&[many.clone(), many], String::new());
+        assert!(chains.parts > MAX_PARTS);
+        assert!(chains.chains.len() <= MAX_PARTS);
+    }
+}
