@@ -217,6 +217,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         http_routes,
         http_route_retries,
         grpc_routes,
+        tcp_routes,
         reference_grants,
         security_policies,
         access_policies,
@@ -236,6 +237,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     http_routes.retain(|object| kept(&object.metadata));
     http_route_retries.retain(|object| kept(&object.metadata));
     grpc_routes.retain(|object| kept(&object.metadata));
+    tcp_routes.retain(|object| kept(&object.metadata));
     reference_grants.retain(|object| kept(&object.metadata));
     security_policies.retain(|object| kept(&object.metadata));
     access_policies.retain(|object| kept(&object.metadata));

@@ -41,6 +41,27 @@ pub fn http_listener(name: &str, port: u16, hostname: Option<&str>) -> Value {
     listener
 }
 
+/// A listener of TCP that takes routes from everywhere.
+#[must_use]
+pub fn tcp_listener(name: &str, port: u16) -> Value {
+    let mut listener = http_listener(name, port, None);
+    listener["protocol"] = "TCP".into();
+    listener
+}
+
+/// A TCPRoute `shop/<name>` on the listener of the same name, to the `Backend` `shop/<to>`.
+#[must_use]
+pub fn tcp_route(name: &str, to: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "TCPRoute",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "public", "namespace": "edge", "sectionName": name}],
+            "rules": [{"backendRefs": [backend_ref(to)]}],
+        },
+    })
+}
+
 /// A TLS listener that takes routes from everywhere; its certificate is the Secret `edge/<secret>`.
 #[must_use]
 pub fn https_listener(name: &str, port: u16, hostname: Option<&str>, secret: &str) -> Value {

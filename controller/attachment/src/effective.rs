@@ -17,6 +17,7 @@ use sha2::Sha256;
 use crate::{
     binding::Bindings,
     claims::{Claims, Layer},
+    connection::Admission,
     cors_filter,
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
@@ -80,8 +81,10 @@ pub struct EffectivePolicy {
 /// Which policy applies where, and what the policies' authors are told.
 #[derive(Clone, Debug, Default)]
 pub struct Attachment {
-    /// The policy of every bound place; a place that no policy covers has the explicit `none` policy.
+    /// The policy of every bound place of HTTP and gRPC; a place that no policy covers has the explicit `none` policy.
     pub policies: BTreeMap<Place, Arc<EffectivePolicy>>,
+    /// Who may connect, at every bound place of a TCPRoute.
+    pub connections: BTreeMap<Place, Arc<Admission>>,
     /// The status of every policy that targets something of ours.
     pub statuses: Vec<ObjectStatus>,
     /// Faults of policies.
@@ -157,6 +160,7 @@ pub(crate) fn attach_by(
     let claims = Claims::new(&candidates, &targets);
     let mut composer = Composer::new(&candidates, &claims, &references, options, memory);
     let mut policies = BTreeMap::new();
+    let mut connections = BTreeMap::new();
     let filters = cors_filter::of_rules(snapshot);
     for parent in &bindings.parents {
         let Some(route) = Object::named(&parent.route) else {
@@ -166,13 +170,16 @@ pub(crate) fn attach_by(
         for (rule, name) in targets.sections(route).iter().enumerate() {
             let cors = filters.next().and_then(Option::as_ref);
             for bound in &parent.listeners {
-                let policy = composer.policy(route, *name, &bound.listener, cors);
                 let place = Place {
                     listener: bound.listener.clone(),
                     route: parent.route.clone(),
                     rule,
                 };
-                policies.insert(place, policy);
+                if route.kind == TargetKind::TcpRoute {
+                    connections.insert(place, composer.admission(route, *name, &bound.listener));
+                } else {
+                    policies.insert(place, composer.policy(route, *name, &bound.listener, cors));
+                }
             }
         }
     }
@@ -183,6 +190,7 @@ pub(crate) fn attach_by(
         statuses: policy_status::statuses(&candidates, &claims, &outcome),
         findings,
         policies,
+        connections,
     }
 }
 

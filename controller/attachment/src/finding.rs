@@ -88,6 +88,14 @@ pub const CODES: &[(&str, &str)] = &[
         "A ConfigMap that a policy refers to does not exist.",
     ),
     (
+        "connections-admitted",
+        "A policy without authorization admits every connection of a TCPRoute.",
+    ),
+    (
+        "connections-refused",
+        "A policy asks of connections what only requests can answer, so TCPRoutes that it covers refuse them.",
+    ),
+    (
         "cors-wildcard-credentials",
         "Credentials are asked for together with an origin that names no host, which never gets them.",
     ),
@@ -381,14 +389,26 @@ pub const CODES: &[(&str, &str)] = &[
         "A regular expression is too large once it is compiled.",
     ),
     (
+        "request-only-rule",
+        "A rule asks for what only requests have, so it allows no connection, or denies more of them.",
+    ),
+    (
         "reserved-header-name",
         "A header that frames requests or steers the proxy is named for something else.",
+    ),
+    (
+        "route-not-programmed",
+        "Another TCPRoute has the listener, so this one gets no connections.",
     ),
     ("scope-is-a-list", "A rule compares scopes as if they were one text."),
     ("secret-not-found", "A Secret that a policy refers to does not exist."),
     (
         "section-not-found",
         "A policy names a listener or a rule that its target does not have.",
+    ),
+    (
+        "shadow-of-connections",
+        "A shadow covers TCPRoutes, whose connections it is not evaluated for.",
     ),
     (
         "shared-policy-name",
@@ -429,6 +449,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A field asks for something that is not enforced yet.",
     ),
     ("unsupported-filter", "A filter is of a type that is not served."),
+    (
+        "unsupported-for-tcp",
+        "A policy of a TCPRoute asks of connections what only requests can answer.",
+    ),
     (
         "unsupported-parent-kind",
         "A route's parentRef is of a kind that is not served.",

@@ -2,6 +2,7 @@
 
 pub mod binding;
 mod claims;
+pub mod connection;
 pub mod cors_filter;
 mod document;
 pub mod effective;

@@ -109,7 +109,11 @@ pub fn gateways<'a>(snapshot: &'a Snapshot, controller_name: &str) -> Vec<Manage
             for listener in listeners.iter_mut().filter(|listener| listener.fault.is_none()) {
                 let host = (listener.spec.port, listener.hostname.clone());
                 if listener.reference.set.is_some() && ports.contested.contains(&host) {
-                    listener.fault = Some(Fault::HostnameConflict);
+                    listener.fault = Some(if listener.spec.protocol == "TCP" {
+                        Fault::PortConflict
+                    } else {
+                        Fault::HostnameConflict
+                    });
                 }
             }
             ManagedGateway {

@@ -12,7 +12,7 @@ use crate::{
     object::{GATEWAY_GROUP, ListenerRef},
 };
 
-pub use crate::route::ROUTE_KINDS;
+pub use crate::route::{ROUTE_KINDS, kinds_of};
 
 /// One listener of a Gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +37,11 @@ impl Listener<'_> {
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
         let allowed = self.spec.allowed_routes.as_ref();
         let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-        let http = matches!(self.spec.protocol.as_str(), "HTTP" | "HTTPS");
-        ROUTE_KINDS.into_iter().filter(move |served| {
+        kinds_of(&self.spec.protocol).iter().copied().filter(move |served| {
             let named = |kind: &GatewayListenersAllowedRoutesKinds| {
                 kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && kind.kind == *served
             };
-            http && (kinds.is_empty() || kinds.iter().any(named))
+            kinds.is_empty() || kinds.iter().any(named)
         })
     }
 }
@@ -50,7 +49,7 @@ impl Listener<'_> {
 /// Why a listener takes no routes; certificates are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// The protocol is neither HTTP nor HTTPS.
+    /// The protocol is neither HTTP, HTTPS nor TCP.
     UnsupportedProtocol,
     /// An HTTPS listener whose TLS is not terminated here.
     UnsupportedTlsMode,
@@ -62,6 +61,8 @@ pub enum Fault {
     ProtocolConflict,
     /// Another listener of the port has the same hostname.
     HostnameConflict,
+    /// Another listener of the port speaks TCP too: nothing tells their connections apart.
+    PortConflict,
     /// The Gateway with its older ListenerSets has as many listeners as it may have.
     TooMany,
 }
@@ -75,7 +76,7 @@ impl Fault {
             Self::UnsupportedTlsMode => "UnsupportedTLSMode",
             Self::InvalidPort => "PortUnavailable",
             Self::DuplicateName => "Invalid",
-            Self::ProtocolConflict => "ProtocolConflict",
+            Self::ProtocolConflict | Self::PortConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
             Self::TooMany => "TooManyListeners",
         }
@@ -85,12 +86,13 @@ impl Fault {
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
-            Self::UnsupportedProtocol => "Only the protocols HTTP and HTTPS are supported.",
+            Self::UnsupportedProtocol => "Only the protocols HTTP, HTTPS and TCP are supported.",
             Self::UnsupportedTlsMode => "Only the TLS mode Terminate is supported on HTTPS listeners.",
             Self::InvalidPort => "The port must be between 1 and 65535.",
             Self::DuplicateName => "Another listener of this Gateway has the same name.",
             Self::ProtocolConflict => "All listeners for a given port must use a compatible protocol.",
             Self::HostnameConflict => "All listeners for a given port must use a unique hostname.",
+            Self::PortConflict => "Only one TCP listener is allowed for a given port.",
             Self::TooMany => "The listeners of a Gateway and its ListenerSets must not be more than 256.",
         }
     }
@@ -100,7 +102,7 @@ impl Fault {
     pub const fn is_conflict(self) -> bool {
         matches!(
             self,
-            Self::DuplicateName | Self::ProtocolConflict | Self::HostnameConflict
+            Self::DuplicateName | Self::ProtocolConflict | Self::HostnameConflict | Self::PortConflict
         )
     }
 }
@@ -135,9 +137,11 @@ impl Ports {
         let mut listeners: Vec<Listener<'a>> = specs
             .enumerate()
             .map(|(index, spec)| {
-                let hostname = hostname::normalize(spec.hostname.as_deref());
+                // Nothing tells the connections of a port apart, whatever hostname stands there.
+                let named = spec.hostname.as_deref().filter(|_| spec.protocol != "TCP");
+                let hostname = hostname::normalize(named);
                 let lost = self.lost(&spec, &hostname);
-                if lost == Some(Fault::HostnameConflict) {
+                if matches!(lost, Some(Fault::HostnameConflict | Fault::PortConflict)) {
                     self.contest(spec.port, &hostname, author);
                 }
                 Listener {
@@ -167,7 +171,8 @@ impl Ports {
             let spec = &listener.spec;
             let shared = hosts.get(&(spec.port, listener.hostname.clone()));
             let families = self.families.get(&spec.port);
-            listener.fault = if !matches!(spec.protocol.as_str(), "HTTP" | "HTTPS") {
+            let tcp = Family::of(&spec.protocol) == Family::Tcp;
+            listener.fault = if kinds_of(&spec.protocol).is_empty() {
                 Some(Fault::UnsupportedProtocol)
             } else if !(1..=65535).contains(&spec.port) {
                 Some(Fault::InvalidPort)
@@ -180,7 +185,11 @@ impl Ports {
             } else if families.is_some_and(|families| families.len() > 1) {
                 Some(Fault::ProtocolConflict)
             } else if shared.is_some_and(|count| *count > 1) {
-                Some(Fault::HostnameConflict)
+                Some(if tcp {
+                    Fault::PortConflict
+                } else {
+                    Fault::HostnameConflict
+                })
             } else {
                 None
             };
@@ -210,7 +219,12 @@ impl Ports {
             Some(Fault::ProtocolConflict)
         } else {
             let host = (spec.port, hostname.to_owned());
-            self.hosts.contains_key(&host).then_some(Fault::HostnameConflict)
+            let fault = if family == Family::Tcp {
+                Fault::PortConflict
+            } else {
+                Fault::HostnameConflict
+            };
+            self.hosts.contains_key(&host).then_some(fault)
         }
     }
 }
@@ -226,6 +240,8 @@ enum Family {
     Http,
     /// Told apart by SNI.
     Tls,
+    /// One listener has the whole port.
+    Tcp,
     Udp,
     Other,
 }
@@ -235,6 +251,7 @@ impl Family {
         match protocol {
             "HTTP" => Self::Http,
             "HTTPS" | "TLS" => Self::Tls,
+            "TCP" => Self::Tcp,
             "UDP" => Self::Udp,
             _ => Self::Other,
         }
@@ -275,6 +292,7 @@ mod tests {
             (Fault::DuplicateName, "Invalid"),
             (Fault::ProtocolConflict, "ProtocolConflict"),
             (Fault::HostnameConflict, "HostnameConflict"),
+            (Fault::PortConflict, "ProtocolConflict"),
             (Fault::TooMany, "TooManyListeners"),
         ] {
             assert_eq!(fault.reason(), reason);
@@ -283,7 +301,7 @@ mod tests {
 
     #[test]
     fn tells_which_listeners_are_usable() {
-        let cases: [(&[&str], &[Option<Fault>]); 12] = [
+        let cases: [(&[&str], &[Option<Fault>]); 15] = [
             (
                 &[
                     "a HTTPS 443 a.com",
@@ -303,10 +321,13 @@ mod tests {
                 &["a HTTP 80 a.com", "b HTTPS 80 b.com"],
                 &[Some(Fault::ProtocolConflict); 2],
             ), // mixed port
+            (&["a HTTP 80", "b TCP 80"], &[Some(Fault::ProtocolConflict); 2]), // tcp on http
+            (&["a TCP 80", "b TCP 81"], &[None; 2]),     // tcp
+            (&["a TCP 80", "b TCP 80"], &[Some(Fault::PortConflict); 2]), // one port
             (
-                &["a HTTP 80", "b TCP 80"],
+                &["a TCP 443", "b TLS 443 b.com"],
                 &[Some(Fault::ProtocolConflict), Some(Fault::UnsupportedProtocol)],
-            ), // tcp on http
+            ), // tcp on tls
             (&["a HTTP 80", "b UDP 80"], &[None, Some(Fault::UnsupportedProtocol)]), // udp beside http
             (
                 &["a HTTPS 443 a.com", "b TLS 443 b.com"],

@@ -28,7 +28,7 @@ impl<'a> Overriding<'a> {
             self.sections.entry(object).or_default().insert(section);
         }
         match object.kind {
-            TargetKind::HttpRoute | TargetKind::GrpcRoute => self.add_route(object, targets),
+            TargetKind::HttpRoute | TargetKind::GrpcRoute | TargetKind::TcpRoute => self.add_route(object, targets),
             TargetKind::ListenerSet => {
                 if let Some(gateway) = targets.gateway(object) {
                     self.contained.entry(gateway).or_default().insert(object);

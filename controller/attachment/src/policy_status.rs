@@ -1,16 +1,18 @@
 //! What the authors of policies are told: conditions and findings.
 
+mod connections;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     claims::{Claims, Layer, Outcome},
     document::Build,
     effective::Candidate,
-    fault::{Fault, limited},
+    fault::{self, Fault, limited},
     finding::{self, Finding, Severity},
     recipe::Outcomes,
     status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus},
-    target::{Section, Slot, Targets},
+    target::{Section, Slot, TargetKind, Targets},
 };
 
 /// How many ancestors a status may have (Gateway API, `PolicyStatus.ancestors`).
@@ -121,8 +123,12 @@ impl Ancestors {
         let status = self.of(ancestor);
         // What a policy comes to by itself does not matter where it is merged everywhere.
         let merged = outcomes.merges.contains_key(&index) && !outcomes.alone.contains(&index);
+        let unfit = connections::unfit((layer, slot), candidate, merged);
         if !candidate.build.faults.is_empty() && !merged {
             let message = candidate.build.message(!slot.object.kind.is_route());
+            status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
+        } else if !unfit.is_empty() {
+            let message = fault::message(&unfit, false);
             status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
         } else if status.accepted.is_none() {
             let message = "Policy has been accepted.".to_owned();
@@ -156,6 +162,10 @@ impl Ancestors {
         status
             .warnings
             .extend(outcomes.warnings.get(&index).into_iter().flatten().cloned());
+        let of_connections = outcomes.notices.get(&index).into_iter().flatten();
+        status
+            .warnings
+            .extend(of_connections.filter_map(|notice| notice.condition.clone()));
         if let Some(message) = refused((layer, slot), candidate, judged.candidates, judged.claims) {
             status.warnings.insert(("RoutesRefused", message));
         }
@@ -172,7 +182,11 @@ impl Ancestors {
             for notice in &build.notices {
                 status.warnings.extend(notice.condition.clone());
             }
-            if build.faults.is_empty() {
+            let unfit = judged.outcomes.unfit.get(&index).and_then(|of| of.get(ancestor));
+            if let Some(unfit) = unfit {
+                let message = fault::message(unfit, false);
+                status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
+            } else if build.faults.is_empty() {
                 let message = format!("Merged with policy {}/{}", parent.object.namespace, parent.object.name);
                 status.merged = Some(message);
             } else {
@@ -285,11 +299,16 @@ fn refused(
         return None;
     }
     let others = candidate.others();
+    let closed = if slot.object.kind == TargetKind::TcpRoute {
+        "Connections that this policy covers are refused"
+    } else {
+        "Requests that this policy covers are answered with 500"
+    };
     if let Some((_, losers)) = claims.of(layer, slot).split_first()
         && !losers.is_empty()
     {
         return Some(format!(
-            "Requests that this policy covers are answered with 500 because other {others} target {} as well: [{}]",
+            "{closed} because other {others} target {} as well: [{}]",
             slot.describe(),
             names(losers)
         ));
@@ -305,7 +324,7 @@ fn refused(
     let lost = claims.of(layer, slot.object.slot(Section::Lost));
     (!lost.is_empty()).then(|| {
         format!(
-            "Requests that this policy covers are answered with 500 because other {others} target {sections} that {} does not have: [{}]",
+            "{closed} because other {others} target {sections} that {} does not have: [{}]",
             slot.describe(),
             names(lost)
         )
@@ -360,6 +379,7 @@ pub(crate) fn findings<'a>(
             message: notice.message.clone(),
             fix: Some(notice.fix.clone()),
         }));
+        findings.extend(connections::findings(index, candidate, !own, claims, outcomes));
         if candidate.single_target {
             findings.push(Finding {
                 severity: Severity::Warning,
@@ -410,6 +430,8 @@ pub(crate) fn findings<'a>(
                     let holder = candidates.get(*holder).map(|holder| holder.object.to_string());
                     let effect = if hit.layer == Layer::Shadow {
                         "this one is not evaluated there"
+                    } else if slot.object.kind == TargetKind::TcpRoute {
+                        "what both cover is refused"
                     } else {
                         "what both cover answers 500"
                     };
@@ -431,6 +453,8 @@ pub(crate) fn findings<'a>(
                     let names: Vec<&str> = targets.sections(slot.object).iter().flatten().copied().collect();
                     let effect = if hit.layer == Layer::Shadow {
                         "it is not evaluated there"
+                    } else if slot.object.kind == TargetKind::TcpRoute {
+                        "connections of the route are refused"
                     } else {
                         "what that may stand for answers 500"
                     };
@@ -453,7 +477,7 @@ pub(crate) fn findings<'a>(
                         "targets of kind {:?} of group {:?} are not served",
                         target.kind, target.group
                     );
-                    let fix = "target a Gateway, a ListenerSet, an HTTPRoute or a GRPCRoute".to_owned();
+                    let fix = "target a Gateway, a ListenerSet, an HTTPRoute, a GRPCRoute or a TCPRoute".to_owned();
                     (Severity::Error, "unsupported-target", ".kind", message, Some(fix))
                 }
                 Outcome::NotFound => {

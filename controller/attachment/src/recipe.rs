@@ -1,5 +1,7 @@
 //! Which policies make up the policy of a place, and what comes of putting them together.
 
+mod connections;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -9,8 +11,10 @@ use portcullis_engine::document::{self, Cors, Document};
 
 use crate::{
     claims::{Claims, Layer},
+    connection::Admission,
     document::{Build, Part, compose, merged},
     effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size, to_json},
+    fault::{Fault, Notice},
     key_server::KeyServer,
     memo::ByAddress,
     memory::{Ingredient, Memory, Merging},
@@ -111,6 +115,10 @@ pub(crate) struct Outcomes {
     pub(crate) builds: HashMap<(usize, usize), Arc<Build>>,
     /// Policies that are enforced by themselves somewhere although they are to be merged.
     pub(crate) alone: BTreeSet<usize>,
+    /// What of a merged policy connections cannot answer, by child and listener.
+    pub(crate) unfit: BTreeMap<usize, BTreeMap<ParentRef, Vec<Fault>>>,
+    /// What policies come to for connections that their authors must be told.
+    pub(crate) notices: BTreeMap<usize, Vec<Notice>>,
 }
 
 /// Makes the policies of all places, each once.
@@ -124,6 +132,7 @@ pub(crate) struct Composer<'c, 'a> {
     /// Their indexes, by what they say.
     filters: HashMap<String, usize>,
     made: HashMap<Recipe, Arc<EffectivePolicy>>,
+    admissions: HashMap<(Recipe, bool), Arc<Admission>>,
     outcomes: Outcomes,
     memory: &'c mut Memory,
 }
@@ -144,6 +153,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             cors: Vec::new(),
             filters: HashMap::new(),
             made: HashMap::new(),
+            admissions: HashMap::new(),
             outcomes: Outcomes::default(),
             memory,
         }
@@ -250,7 +260,9 @@ impl<'c, 'a> Composer<'c, 'a> {
                     if merges {
                         self.outcomes.alone.insert(*holder);
                     }
-                    self.is_whole(*holder)
+                    let of_route = self.holds(cover, recipe.enforced);
+                    let build = self.build(recipe.enforced).filter(|_| of_route);
+                    self.is_whole(*holder) && build.is_none_or(|build| self.unfit(route, *holder, build).is_empty())
                 }
             };
             if contested || !whole {
@@ -307,7 +319,13 @@ impl<'c, 'a> Composer<'c, 'a> {
                 merged(source, with, salt, references)
             })
         });
-        let whole = build.faults.is_empty();
+        let build = Arc::clone(build);
+        let unfit = if build.faults.is_empty() {
+            self.unfit(route, child, &build)
+        } else {
+            Vec::new()
+        };
+        let whole = build.faults.is_empty() && unfit.is_empty();
         let (kind, namespace, name) = match &listener.set {
             None => ("Gateway", &listener.namespace, &listener.gateway),
             Some(set) => ("ListenerSet", &set.namespace, &set.name),
@@ -320,6 +338,10 @@ impl<'c, 'a> Composer<'c, 'a> {
             section_name: Some(listener.listener.clone()),
             port: None,
         };
+        if !unfit.is_empty() {
+            let of_child = self.outcomes.unfit.entry(child).or_default();
+            of_child.insert(ancestor.clone(), unfit);
+        }
         self.outcomes.merges.entry(child).or_default().insert(ancestor, parent);
         if whole {
             let name = (route.kind, format!("{}/{}", route.namespace, route.name));

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gateway_api::{
-    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
-    httproutes::HttpRoute, listenersets::ListenerSet, referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, experimental::tcproutes::TcpRoute, gatewayclasses::GatewayClass,
+    gateways::Gateway, grpcroutes::GrpcRoute, httproutes::HttpRoute, listenersets::ListenerSet,
+    referencegrants::ReferenceGrant,
 };
 use k8s_openapi::{
     api::{
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub http_route_retries: Vec<Arc<RouteRetries>>,
     /// gRPC routes.
     pub grpc_routes: Vec<Arc<GrpcRoute>>,
+    /// TCP routes.
+    pub tcp_routes: Vec<Arc<TcpRoute>>,
     /// Grants for references that cross a namespace.
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
     /// Security policies.
@@ -79,6 +82,7 @@ impl Snapshot {
             http_routes,
             http_route_retries,
             grpc_routes,
+            tcp_routes,
             reference_grants,
             security_policies,
             access_policies,
@@ -100,6 +104,7 @@ impl Snapshot {
         self.http_routes.extend_from_slice(http_routes);
         self.http_route_retries.extend_from_slice(http_route_retries);
         self.grpc_routes.extend_from_slice(grpc_routes);
+        self.tcp_routes.extend_from_slice(tcp_routes);
         self.reference_grants.extend_from_slice(reference_grants);
         self.security_policies.extend_from_slice(security_policies);
         self.access_policies.extend_from_slice(access_policies);

@@ -12,7 +12,7 @@ use crate::{
     finding,
     listener_set::{ManagedGateway, gateways, parent},
     object::{self, GATEWAY_GROUP, ObjectRef},
-    route::{GRPC_ROUTE, HTTP_ROUTE, routes},
+    route::{GRPC_ROUTE, HTTP_ROUTE, TCP_ROUTE, routes},
     snapshot::Snapshot,
     status::ParentRef,
 };
@@ -22,17 +22,25 @@ use crate::{
 pub(crate) enum TargetKind {
     HttpRoute,
     GrpcRoute,
+    TcpRoute,
     ListenerSet,
     Gateway,
 }
 
 impl TargetKind {
-    pub(crate) const ALL: [Self; 4] = [Self::HttpRoute, Self::GrpcRoute, Self::ListenerSet, Self::Gateway];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TcpRoute,
+        Self::ListenerSet,
+        Self::Gateway,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::HttpRoute => HTTP_ROUTE,
             Self::GrpcRoute => GRPC_ROUTE,
+            Self::TcpRoute => TCP_ROUTE,
             Self::ListenerSet => "ListenerSet",
             Self::Gateway => "Gateway",
         }
@@ -44,7 +52,7 @@ impl TargetKind {
 
     /// Whether it is a route, whose sections are rules; sections of the others are listeners.
     pub(crate) const fn is_route(self) -> bool {
-        matches!(self, Self::HttpRoute | Self::GrpcRoute)
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TcpRoute)
     }
 }
 
@@ -126,7 +134,7 @@ impl Slot<'_> {
     pub(crate) fn pass(self) -> u8 {
         let whole = u8::from(self.section == Section::Whole);
         match self.object.kind {
-            TargetKind::HttpRoute | TargetKind::GrpcRoute => whole,
+            TargetKind::HttpRoute | TargetKind::GrpcRoute | TargetKind::TcpRoute => whole,
             TargetKind::ListenerSet => 2 + whole,
             TargetKind::Gateway => 4 + whole,
         }

@@ -243,6 +243,8 @@ impl Speaks {
     fn of(route: Kind, app_protocol: Option<&str>) -> Result<Self, &str> {
         match (app_protocol, route) {
             (Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc"), _) => Ok(Self::Http2),
+            // What the bytes of a connection mean is its two ends' business.
+            (_, Kind::Tcp) => Ok(Self::Http1),
             (Some(other @ "kubernetes.io/wss"), _) | (Some(other @ "kubernetes.io/ws"), Kind::Grpc) => Err(other),
             _ => Ok(Self::by_default(route)),
         }
@@ -250,7 +252,7 @@ impl Speaks {
 
     const fn by_default(route: Kind) -> Self {
         match route {
-            Kind::Http => Self::Http1,
+            Kind::Http | Kind::Tcp => Self::Http1,
             Kind::Grpc => Self::Grpc,
         }
     }

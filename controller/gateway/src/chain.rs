@@ -117,6 +117,19 @@ const ACCESS_LOG: [(&str, &str); 23] = [
     ("upstream", "%UPSTREAM_HOST%"),
 ];
 
+/// Fields of the log of a TCP listener: which chain admitted a connection says whether one did.
+const CONNECTION_LOG: [(&str, &str); 9] = [
+    ("chain", "%FILTER_CHAIN_NAME%"),
+    ("client", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+    ("details", "%RESPONSE_CODE_DETAILS%"),
+    ("duration", "%DURATION%"),
+    ("flags", "%RESPONSE_FLAGS%"),
+    ("received", "%BYTES_RECEIVED%"),
+    ("sent", "%BYTES_SENT%"),
+    ("start", "%START_TIME%"),
+    ("upstream", "%UPSTREAM_HOST%"),
+];
+
 /// The connection manager that serves one route table.
 pub(crate) fn connection_manager(
     stat_prefix: &str,
@@ -306,7 +319,16 @@ fn call(function: &str, args: Vec<Expr>) -> Expr {
     })))
 }
 
+/// One JSON object per connection of a TCP listener, refused or not.
+pub(crate) fn connection_log(path: &str) -> AccessLog {
+    file_log(path, &CONNECTION_LOG)
+}
+
 fn access_log(path: &str) -> AccessLog {
+    file_log(path, &ACCESS_LOG)
+}
+
+fn file_log(path: &str, fields: &[(&str, &str)]) -> AccessLog {
     let format = |format| SubstitutionFormatString {
         format: Some(Format::JsonFormat(format)),
         ..SubstitutionFormatString::default()
@@ -315,12 +337,12 @@ fn access_log(path: &str) -> AccessLog {
         path: path.to_owned(),
         access_log_format: None,
     };
-    let fields = ACCESS_LOG.map(|(name, value)| FileAccessLog {
+    let fields = fields.iter().map(|(name, value)| FileAccessLog {
         access_log_format: Some(AccessLogFormat::LogFormat(format(Struct {
             fields: HashMap::from([(
-                name.to_owned(),
+                (*name).to_owned(),
                 Value {
-                    kind: Some(Kind::StringValue(value.to_owned())),
+                    kind: Some(Kind::StringValue((*value).to_owned())),
                 },
             )]),
         }))),

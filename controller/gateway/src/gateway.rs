@@ -27,9 +27,10 @@ use crate::{
     listener,
     report::{Fault, ignored},
     route::rule::Place,
-    routes::Routes,
+    routes::{Read, Routes},
     sharing,
     table::{Policies, Served, Table, VirtualHosts},
+    tcp,
 };
 
 /// What everything of one translation shares.
@@ -73,8 +74,10 @@ pub(crate) fn translate(
         clients,
         &mut policies,
         known,
+        findings,
     );
     findings.extend(uncopied(&policies, world.routes));
+    findings.extend(crowded(&judged, world));
     let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
     let sets = managed.sets.iter();
     statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
@@ -122,6 +125,7 @@ fn configure(
     clients: &mut ClientPolicies<'_>,
     policies: &mut Policies,
     known: &mut VirtualHosts,
+    findings: &mut Vec<Finding>,
 ) -> Configuration {
     let mut ports: BTreeMap<u16, Vec<&Judged<'_>>> = BTreeMap::new();
     for each in judged.iter().filter(|each| each.down.is_none()) {
@@ -137,11 +141,16 @@ fn configure(
     };
     for (port, group) in ports {
         let bound = sharing::bound(port, world.options);
-        let https = group.iter().any(|each| each.listener.spec.protocol == "HTTPS");
+        let protocol = group
+            .first()
+            .map_or("HTTP", |each| each.listener.spec.protocol.as_str());
+        let https = protocol == "HTTPS";
         let mut serve = |table: &mut Table, each: &Judged<'_>| {
             serve(table, &each.listener, Place { https, port }, world, &mut clusters);
         };
-        if https {
+        if let ("TCP", [only]) = (protocol, group.as_slice()) {
+            keep(connect(only, (port, bound), world, &mut clusters, findings));
+        } else if https {
             for each in &group {
                 let mut table = Table::new(
                     listener::secure_table(port, &each.label()),
@@ -188,7 +197,7 @@ fn configure(
             listeners: group.iter().map(|each| each.label()).collect(),
             port,
             bound,
-            protocol: if https { "HTTPS" } else { "HTTP" }.to_owned(),
+            protocol: protocol.to_owned(),
             only_sets: group.iter().all(|each| each.listener.reference.set.is_some()),
         });
     }
@@ -202,6 +211,73 @@ fn configure(
         resources: resources.into_values().collect(),
         listeners: bound_ports,
     }
+}
+
+/// The routes that a TCP listener takes, oldest first: the first has all its connections.
+fn oldest<'a>(listener: &ListenerRef, routes: &'a Routes) -> Vec<&'a Read> {
+    let mut ages: Vec<usize> = routes.on(listener).iter().map(|(age, _)| *age).collect();
+    ages.sort_unstable();
+    ages.into_iter().filter_map(|age| routes.all.get(age)).collect()
+}
+
+/// The socket of a TCP listener.
+fn connect(
+    judged: &Judged<'_>,
+    (port, bound): (u16, u16),
+    world: &World<'_>,
+    clusters: &mut BTreeSet<String>,
+    findings: &mut Vec<Finding>,
+) -> Resource {
+    let listener = &judged.listener.reference;
+    let route = oldest(listener, world.routes).first().copied();
+    // A route with several rules is at fault, and so is every one of them.
+    let served = route.and_then(|route| {
+        let admission = world
+            .attachment
+            .connections
+            .get(&portcullis_attachment::effective::Place {
+                listener: listener.clone(),
+                route: route.object.clone(),
+                rule: 0,
+            })?;
+        Some(tcp::Served {
+            route: &route.name,
+            rule: route.rules.first()?,
+            admission,
+        })
+    });
+    clusters.extend(served.iter().flat_map(|served| served.rule.clusters.iter().cloned()));
+    let (resource, outcome) = tcp::listener(port, bound, served.as_ref(), world.options);
+    if let Err(why) = outcome {
+        let path = format!("spec.listeners[{}]", judged.listener.index);
+        let fault = Fault::new("too-many", path, format!("every connection is refused: {why}"));
+        let fault = fault.fix("write fewer rules in the baseline, or fewer networks in either");
+        findings.push(fault.finding(Severity::Error, &judged.owner()));
+    }
+    resource
+}
+
+/// TCPRoutes that get no connections, because an older one has the listener.
+fn crowded(judged: &[Judged<'_>], world: &World<'_>) -> Vec<Finding> {
+    let tcp = judged
+        .iter()
+        .filter(|each| each.down.is_none() && each.listener.spec.protocol == "TCP");
+    tcp.flat_map(|each| {
+        let routes = oldest(&each.listener.reference, world.routes);
+        let holder = routes.first().copied();
+        let listener = &each.listener.reference;
+        let told = routes.iter().skip(1).filter_map(|route| {
+            let message = format!(
+                "no connection of listener {listener} comes here: {} is older and has all of them",
+                holder?.object
+            );
+            let fault = Fault::new("route-not-programmed", "spec.parentRefs", message);
+            let fault = fault.fix("refer to a listener of another port");
+            Some(fault.finding(Severity::Warning, &route.object))
+        });
+        told.collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 /// Whether a listener keeps its hosts on a port from wider ones, served or not.

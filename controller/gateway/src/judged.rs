@@ -4,7 +4,7 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     finding::{Finding, Severity},
     hostname,
-    listeners::{Listener, ROUTE_KINDS},
+    listeners::{Listener, kinds_of},
     object::{GATEWAY_GROUP, ListenerRef, ObjectRef},
 };
 
@@ -76,16 +76,20 @@ pub(crate) fn judge<'a>(
         return judged;
     }
     let spec = judged.listener.spec.as_ref();
+    let served = kinds_of(&spec.protocol);
     let kinds = spec
         .allowed_routes
         .iter()
         .flat_map(|allowed| allowed.kinds.iter().flatten());
     for (index, kind) in kinds.enumerate() {
         let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
-        if group != GATEWAY_GROUP || !ROUTE_KINDS.contains(&kind.kind.as_str()) {
+        if group != GATEWAY_GROUP || !served.contains(&kind.kind.as_str()) {
             let message = format!("kind {:?} is not served by this listener", kind.kind);
             let at = format!("{path}.allowedRoutes.kinds[{index}]");
-            let fix = format!("write one of {}", ROUTE_KINDS.join(", "));
+            let fix = match served {
+                [only] => format!("write {only}"),
+                served => format!("write one of {}", served.join(", ")),
+            };
             tell(
                 Severity::Error,
                 Fault::new("invalid-route-kind", at, message.clone()).fix(fix),
@@ -93,11 +97,19 @@ pub(crate) fn judge<'a>(
             judged.unresolved = Some(("InvalidRouteKinds", message));
         }
     }
-    if spec.protocol == "HTTP" {
+    if spec.protocol == "TCP"
+        && let Some(why) = clients.hides_peers(&judged.listener.reference)
+    {
+        let message = format!("its ClientTrafficPolicy {why}");
+        tell(Severity::Error, Fault::new("unsupported-field", path, message.clone()));
+        judged.down = Some(("UnsupportedValue", message));
+        return judged;
+    }
+    if spec.protocol != "HTTPS" {
         if spec.tls.is_some() {
             tell(
                 Severity::Warning,
-                ignored(&format!("{path}.tls"), "the protocol is HTTP"),
+                ignored(&format!("{path}.tls"), &format!("the protocol is {}", spec.protocol)),
             );
         }
         return judged;

@@ -23,6 +23,7 @@ mod routes;
 mod sharing;
 mod show;
 mod table;
+mod tcp;
 mod wire;
 mod xds;
 
@@ -108,7 +109,7 @@ pub struct BoundPort {
     pub port: u16,
     /// The port that Envoy binds.
     pub bound: u16,
-    /// `HTTP` or `HTTPS`.
+    /// `HTTP`, `HTTPS` or `TCP`.
     pub protocol: String,
     /// Whether all its listeners stand in ListenerSets, whose port must not cost the Gateway its own.
     pub only_sets: bool,

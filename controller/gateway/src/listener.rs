@@ -111,7 +111,8 @@ fn chain_name(name: &str, peers: &Peers<'_>) -> String {
     format!("{name}{}", suffix.unwrap_or_default())
 }
 
-fn base(name: String, bound: u16) -> Listener {
+/// What every listener has.
+pub(crate) fn base(name: String, bound: u16) -> Listener {
     Listener {
         name,
         address: socket("0.0.0.0", bound.into()),

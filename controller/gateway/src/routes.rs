@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use gateway_api::{grpcroutes::GrpcRoute, httproutes::HttpRoute};
+use gateway_api::{experimental::tcproutes::TcpRoute, grpcroutes::GrpcRoute, httproutes::HttpRoute};
 use portcullis_api::http_route::HttpRouteRetry;
 use portcullis_attachment::{
     binding::Bindings,
@@ -34,7 +34,7 @@ pub(crate) struct Routes {
 /// One route.
 pub(crate) struct Read {
     pub(crate) object: ObjectRef,
-    /// `httproute/namespace/name` or `grpcroute/namespace/name`.
+    /// `httproute/namespace/name`, or the same with `grpcroute` or `tcproute`.
     pub(crate) name: Arc<str>,
     pub(crate) rules: Vec<Arc<Rule>>,
     generation: Option<i64>,
@@ -119,10 +119,11 @@ impl Routes {
 
 type Key<'a> = (&'a str, &'a str);
 
-/// Routes of both kinds, by namespace and name.
+/// Routes of all kinds, by namespace and name.
 struct Objects<'a> {
     http: HashMap<Key<'a>, &'a HttpRoute>,
     grpc: HashMap<Key<'a>, &'a GrpcRoute>,
+    tcp: HashMap<Key<'a>, &'a TcpRoute>,
     retries: HashMap<Key<'a>, &'a BTreeMap<usize, HttpRouteRetry>>,
 }
 
@@ -145,6 +146,7 @@ impl<'a> Objects<'a> {
         Self {
             http: by_name!(snapshot.http_routes, AsRef::as_ref),
             grpc: by_name!(snapshot.grpc_routes, AsRef::as_ref),
+            tcp: by_name!(snapshot.tcp_routes, AsRef::as_ref),
             retries: by_name!(snapshot.http_route_retries, |retries: &'a Arc<RouteRetries>| &retries
                 .rules),
         }
@@ -159,6 +161,12 @@ impl<'a> Objects<'a> {
             let rules = object.spec.rules.iter().flatten();
             let sources = rules.map(|rule| Source::grpc(rule, namespace)).collect();
             return Some((object.metadata.generation, Kind::Grpc, sources));
+        }
+        if route.kind == Kind::Tcp.name() {
+            let object = self.tcp.get(&key)?;
+            let rules = &object.spec.rules;
+            let sources = rules.iter().map(|rule| Source::tcp(rule, rules.len() == 1, namespace));
+            return Some((object.metadata.generation, Kind::Tcp, sources.collect()));
         }
         let object = self.http.get(&key)?;
         let retries = self.retries.get(&key);

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use gateway_api::{
-    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
-    httproutes::HttpRoute, listenersets::ListenerSet, referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, experimental::tcproutes::TcpRoute, gatewayclasses::GatewayClass,
+    gateways::Gateway, grpcroutes::GrpcRoute, httproutes::HttpRoute, listenersets::ListenerSet,
+    referencegrants::ReferenceGrant,
 };
 use k8s_openapi::{
     api::{
@@ -57,6 +58,7 @@ pub(crate) enum Which {
     Secret,
     SecurityPolicy,
     Service,
+    TcpRoute,
 }
 
 impl Kind {
@@ -221,6 +223,15 @@ pub(crate) static KINDS: &[Kind] = &[
         which: Which::Service,
         schema: &SERVICE,
     },
+    Kind {
+        name: "TCPRoute",
+        group: GATEWAY_API,
+        versions: &["v1", "v1alpha2", "v1alpha3"],
+        namespaced: true,
+        built_in: false,
+        which: Which::TcpRoute,
+        schema: &TCP_ROUTE,
+    },
 ];
 
 static ACCESS_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("AccessPolicy"));
@@ -248,6 +259,14 @@ static REFERENCE_GRANT: LazyLock<Schema> = LazyLock::new(|| limited(&ReferenceGr
 static SECRET: LazyLock<Schema> = LazyLock::new(built_in::<Secret>);
 static SECURITY_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("SecurityPolicy"));
 static SERVICE: LazyLock<Schema> = LazyLock::new(built_in::<Service>);
+static TCP_ROUTE: LazyLock<Schema> = LazyLock::new(|| {
+    let mut schema = limited(&TcpRoute::crd(), limits::TCP_ROUTE);
+    // Only the experimental channel has it, and it would attach the route to Gateways that it does not name.
+    if let Some(spec) = schema.at("spec") {
+        spec.properties.remove("useDefaultGateways");
+    }
+    schema
+});
 
 static METADATA: LazyLock<Json> = LazyLock::new(structural::<ObjectMeta>);
 

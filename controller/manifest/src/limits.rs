@@ -6,7 +6,7 @@ use crate::{
     rules::Rule,
     schema::{Pattern, Schema},
 };
-pub(crate) use route::{GRPC_ROUTE, HTTP_ROUTE};
+pub(crate) use route::{GRPC_ROUTE, HTTP_ROUTE, TCP_ROUTE};
 
 /// One limit on a field; of a list, `Length` counts entries.
 pub(crate) enum Limit {
@@ -229,7 +229,7 @@ pub(crate) fn apply(schema: &mut Schema, limits: &[(&str, Limit)]) {
 mod tests {
     use super::{
         BACKEND_TLS_POLICY, GATEWAY, GATEWAY_CLASS, GRPC_ROUTE, HTTP_ROUTE, LISTENER_SET, LISTENERS, Limit,
-        REFERENCE_GRANT,
+        REFERENCE_GRANT, TCP_ROUTE,
     };
     use crate::{kinds::KINDS, rules::Rule, schema::Pattern, schema::Schema};
 
@@ -262,6 +262,7 @@ mod tests {
             ("ListenerSet", LISTENER_SET),
             ("ListenerSet", LISTENERS),
             ("ReferenceGrant", REFERENCE_GRANT),
+            ("TCPRoute", TCP_ROUTE),
         ]
         .map(|(name, limits)| (name, "", limits));
         let parts = [("HTTPRoute", HTTP_ROUTE), ("GRPCRoute", GRPC_ROUTE)]

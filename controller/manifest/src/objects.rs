@@ -204,6 +204,7 @@ fn add(snapshot: &mut Snapshot, which: Which, json: Json) -> Result<(), String> 
         Which::Secret => snapshot.secrets.push(secret(json)?.into()),
         Which::SecurityPolicy => snapshot.security_policies.push(typed(json)?),
         Which::Service => snapshot.services.push(typed(json)?),
+        Which::TcpRoute => snapshot.tcp_routes.push(typed(json)?),
     }
     Ok(())
 }
@@ -325,7 +326,6 @@ const OTHERS: &[&str] = &[
     "EnvoyProxy",
     "HTTPRouteFilter",
     "Node",
-    "TCPRoute",
     "TLSRoute",
     "UDPRoute",
 ];

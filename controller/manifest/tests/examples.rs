@@ -58,7 +58,9 @@ fn nothing_is_wrong_with_the_examples() {
         assert_eq!(lines, Vec::<String>::new());
         let (attachment, lines) = attached(&loaded);
         assert_eq!(lines, Vec::<String>::new());
-        assert!(!attachment.policies.is_empty(), "{} serves nothing", folder.display());
+        let served = !attachment.policies.is_empty() || !attachment.connections.is_empty();
+        assert!(served, "{} serves nothing", folder.display());
+        assert!(attachment.connections.values().all(|admission| !admission.refuses));
         assert!(attachment.policies.values().all(|policy| !policy.refuses));
     }
     assert!(folders >= 5, "only {folders} examples were read");

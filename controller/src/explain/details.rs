@@ -12,7 +12,7 @@ pub(super) struct Details {
 const MALFORMED: &str = "400 with the body \"Bad Request\" or none; the connection is closed.";
 
 /// Every code that the proxies of this controller answer with, the seal's apart.
-pub(super) const ALL: [Details; 16] = [
+pub(super) const ALL: [Details; 17] = [
     Details {
         codes: &["direct_response"],
         cause: "The route table answered: 404 where no route takes the request, 400 for a host with characters that no host has, 421 for a host that another listener's certificate stands for, 500 for a rule whose filters or backends are at fault or a virtual host that Envoy did not take, or a redirect.",
@@ -123,10 +123,16 @@ pub(super) const ALL: [Details; 16] = [
         remedy: "See the route's timeouts and the client's network.",
     },
     Details {
-        codes: &["route_not_found", "filter_chain_not_found"],
+        codes: &["route_not_found"],
         cause: "Envoy has no route table yet that takes the request.",
         client: "404 without a body.",
         remedy: "See whether the controller runs and what `portcullis status` says of the listener.",
+    },
+    Details {
+        codes: &["filter_chain_not_found"],
+        cause: "Nothing takes the connection: on a TCP listener the policy refuses the client's address, or no route is there; on an HTTPS listener none has the name that the client asked for.",
+        client: "The connection is closed; of a TCP listener's backend nothing was heard.",
+        remedy: "`portcullis explain route` names the policy of a TCPRoute; `portcullis status` names what is at fault.",
     },
     Details {
         codes: &[

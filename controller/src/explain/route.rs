@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_attachment::{
+    connection::Admission,
     effective::{EffectivePolicy, Place},
     object::ObjectRef,
     status::{Condition, ConditionStatus, Scope},
@@ -52,14 +53,17 @@ pub(crate) fn route(args: &ExplainRouteArgs, style: &Style) -> Result<Answer, Fa
                 })?,
         ),
     };
-    let covered: Vec<Covered> = evaluation
-        .attachment
-        .policies
-        .iter()
-        .filter(|(place, _)| format!("{}/{}", place.route.namespace, place.route.name) == name)
-        .filter(|(place, _)| wanted.is_none_or(|rule: usize| rule == place.rule))
+    let asked = |place: &Place| {
+        format!("{}/{}", place.route.namespace, place.route.name) == name
+            && wanted.is_none_or(|rule: usize| rule == place.rule)
+    };
+    let attachment = &evaluation.attachment;
+    let requests = attachment.policies.iter().filter(|(place, _)| asked(place));
+    let connections = attachment.connections.iter().filter(|(place, _)| asked(place));
+    let mut covered: Vec<Covered> = requests
         .map(|(place, policy)| Covered::new(place, policy, &written))
         .collect();
+    covered.extend(connections.map(|(place, admission)| Covered::of_connections(place, admission, &written)));
     if covered.is_empty() {
         return Err(Failure::new(
             format!("no served Gateway has a rule {} of a route", args.route),
@@ -108,7 +112,7 @@ struct Covered {
     /// The policy that is evaluated beside it and changes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<String>,
-    /// Whether it answers 500 to every request.
+    /// Whether it answers 500 to every request, or refuses every connection.
     refuses: bool,
     enforces: Vec<Feature>,
 }
@@ -180,6 +184,15 @@ impl Written {
             let names = rules.map(|rule| rule.name.clone().unwrap_or_default());
             written.rules.insert("GRPCRoute", names.collect());
         }
+        for found in snapshot
+            .tcp_routes
+            .iter()
+            .filter(|found| full(&found.metadata) == route)
+        {
+            let names = found.spec.rules.iter();
+            let names = names.map(|rule| rule.name.clone().unwrap_or_default());
+            written.rules.insert("TCPRoute", names.collect());
+        }
         let fields = |spec: serde_json::Result<Value>| match spec {
             Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
             _ => BTreeSet::new(),
@@ -247,15 +260,62 @@ impl Covered {
             enforces,
         }
     }
+
+    fn of_connections(place: &Place, admission: &Admission, written: &Written) -> Self {
+        let mut enforces = Vec::new();
+        if admission.refuses {
+            enforces.push(Feature {
+                feature: "refuses every connection".to_owned(),
+                from: "what it asks cannot be asked of a connection, or it is invalid".to_owned(),
+                role: "policy",
+            });
+        }
+        let baseline = admission.baseline.as_ref();
+        let of_baseline = baseline.map(|object| format!("{}/{}", object.namespace, object.name));
+        enforces.extend(admission.layers.iter().map(|layer| {
+            let default = match layer.default_action {
+                Action::Allow => "Allow",
+                Action::Deny => "Deny",
+            };
+            let rules = counted(layer.rules.len(), "rule");
+            Feature {
+                feature: format!("authorization ({rules} on addresses, else {default})"),
+                from: layer.policy.clone(),
+                role: if of_baseline.as_ref() == Some(&layer.policy) {
+                    "baseline"
+                } else {
+                    "policy"
+                },
+            }
+        }));
+        let rules = written.rules.get(place.route.kind);
+        let rule_name = rules.and_then(|names| names.get(place.rule));
+        Self {
+            kind: place.route.kind,
+            gateway: format!("{}/{}", place.listener.namespace, place.listener.gateway),
+            listener: place.listener.to_string(),
+            rule: place.rule,
+            rule_name: rule_name.filter(|name| !name.is_empty()).cloned(),
+            policy: named_object(admission.enforced.as_ref()).unwrap_or_else(|| "none".to_owned()),
+            merged_with: named_object(admission.merged.as_ref()),
+            baseline: named_object(baseline),
+            shadow: None,
+            refuses: admission.refuses,
+            enforces,
+        }
+    }
 }
 
 fn named_object(object: Option<&ObjectRef>) -> Option<String> {
     object.map(ToString::to_string)
 }
 
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Adds what a document asks for; `origin` tells whose a feature is, where that is not the document's policy.
 fn features(document: &Document, role: &'static str, origin: impl Fn(&str) -> Option<String>, into: &mut Vec<Feature>) {
-    let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let mut add = |present: bool, field: &str, more: &str| {
         if present {
             let from = if document.policy == "none" {
@@ -348,6 +408,7 @@ fn text(covered: &[Covered], others: &[Other], style: &Style) -> Result<(), Fail
         print::line(&format!("{kind} rule {rule}{name}"))?;
         for place in places {
             let (tone, state) = match (place.refuses, place.policy.as_str()) {
+                (true, _) if kind == "TCPRoute" => (Tone::Bad, "refused by"),
                 (true, _) => (Tone::Bad, "answers 500 by"),
                 (false, "none") => (Tone::Warning, "open, policy"),
                 (false, _) => (Tone::Good, "decided by"),

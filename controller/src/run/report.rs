@@ -240,6 +240,8 @@ struct Reach<'a> {
     gateways: BTreeSet<String>,
     hashes: BTreeSet<&'a str>,
     refuses: bool,
+    /// Whether it refuses connections.
+    closes: bool,
     /// Whether it is evaluated there without effect.
     shadow: bool,
 }
@@ -262,6 +264,20 @@ fn reach(attachment: &Attachment) -> BTreeMap<&ObjectRef, Reach<'_>> {
             reach.hashes.insert(&policy.hash);
             reach.refuses |= policy.refuses && !shadow;
             reach.shadow |= shadow;
+        }
+    }
+    for (place, admission) in &attachment.connections {
+        let policies = [&admission.enforced, &admission.merged, &admission.baseline];
+        for object in policies.into_iter().flatten() {
+            let reach = all.entry(object).or_default();
+            reach
+                .routes
+                .insert(format!("{}/{}", place.route.namespace, place.route.name));
+            reach
+                .gateways
+                .insert(format!("{}/{}", place.listener.namespace, place.listener.gateway));
+            reach.hashes.insert(&admission.hash);
+            reach.closes |= admission.refuses;
         }
     }
     all
@@ -318,6 +334,8 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
     if let Some(bad) = condition("Accepted", ConditionStatus::False) {
         let consequence = if reach.refuses {
             format!("; 500 on {routes}")
+        } else if reach.closes {
+            format!("; no connection on {routes}")
         } else {
             String::new()
         };

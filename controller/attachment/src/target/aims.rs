@@ -94,7 +94,7 @@ impl Targets<'_> {
                     "targets of kind {:?} of group {:?} are not served",
                     selector.kind, selector.group
                 ),
-                fix: "select Gateways, ListenerSets, HTTPRoutes or GRPCRoutes".to_owned(),
+                fix: "select Gateways, ListenerSets, HTTPRoutes, GRPCRoutes or TCPRoutes".to_owned(),
             });
             return;
         };

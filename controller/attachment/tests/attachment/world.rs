@@ -7,7 +7,7 @@ use portcullis_attachment::{
     binding::{Bindings, bind},
     effective::{Attachment, EffectivePolicy, Options, attach, none},
     finding::{CODES, Severity},
-    object::PolicyKind,
+    object::{ObjectRef, PolicyKind},
     snapshot::{BrokenPolicy, PolicyTarget, Snapshot},
     status::{Condition, ParentRef, Scope},
 };
@@ -50,6 +50,7 @@ impl World {
         let mut text = String::new();
         self.parents(&mut text);
         self.policies(&mut text);
+        self.connections(&mut text);
         self.statuses(&mut text);
         self.findings(&mut text);
         text
@@ -58,12 +59,11 @@ impl World {
     fn parents(&self, text: &mut String) {
         text.push_str("parents:\n");
         for parent in &self.bindings.parents {
-            let grpc = if parent.route.kind == "GRPCRoute" {
-                " (GRPCRoute)"
-            } else {
-                ""
+            let kind = match parent.route.kind {
+                "HTTPRoute" => String::new(),
+                other => format!(" ({other})"),
             };
-            let route = format!("{}/{}{grpc}", parent.route.namespace, parent.route.name);
+            let route = format!("{}/{}{kind}", parent.route.namespace, parent.route.name);
             writeln!(text, "- route: {}", quoted(&route)).unwrap();
             writeln!(text, "  parent: {}", quoted(&reference(&parent.parent))).unwrap();
             writeln!(text, "  accepted: {}", quoted(&condition(&parent.accepted))).unwrap();
@@ -146,6 +146,52 @@ impl World {
             let secrets = secrets.filter(|(_, value)| value.as_object().is_none_or(|nested| !nested.is_empty()));
             for (field, value) in document.into_iter().map(bare).chain(secrets) {
                 writeln!(text, "    {field}: {value}").unwrap();
+            }
+        }
+    }
+
+    fn connections(&self, text: &mut String) {
+        if self.attachment.connections.is_empty() {
+            return;
+        }
+        text.push_str("connections:\n");
+        for (place, admission) in &self.attachment.connections {
+            let listener = &place.listener;
+            let at = match &listener.set {
+                None => format!("{}/{}", listener.gateway, listener.listener),
+                Some(set) => format!("{}/{}/{}", listener.gateway, set.name, listener.listener),
+            };
+            let name =
+                |object: Option<&ObjectRef>| object.map(|object| format!("{}/{}", object.namespace, object.name));
+            let mut by = name(admission.enforced.as_ref()).unwrap_or_else(|| "none".to_owned());
+            for (word, part) in [("beside", &admission.baseline), ("merged with", &admission.merged)] {
+                if let Some(part) = name(part.as_ref()) {
+                    write!(by, " {word} {part}").unwrap();
+                }
+            }
+            if admission.refuses {
+                by.push_str(" refuses");
+            }
+            writeln!(
+                text,
+                "  {at} {}/{} {}:",
+                place.route.namespace, place.route.name, place.rule
+            )
+            .unwrap();
+            writeln!(text, "    by: {by}").unwrap();
+            for layer in &admission.layers {
+                let rules = layer.rules.iter().map(|rule| {
+                    let networks = rule.networks.as_ref().map(|networks| {
+                        let networks = networks.iter();
+                        let networks = networks.map(|network| format!("{}/{}", network.address, network.length));
+                        networks.collect::<Vec<_>>().join(" ")
+                    });
+                    let networks = networks.unwrap_or_else(|| "everybody".to_owned());
+                    format!("{:?} {networks} by {}", rule.action, rule.name)
+                });
+                let mut rules: Vec<String> = rules.collect();
+                rules.push(format!("{:?} others", layer.default_action));
+                writeln!(text, "    {}: {}", layer.policy, serde_json::to_string(&rules).unwrap()).unwrap();
             }
         }
     }
@@ -247,7 +293,7 @@ fn condition(condition: &Condition) -> String {
 fn add(snapshot: &mut Snapshot, mut document: Value) {
     let kind = document["kind"].as_str().expect("a kind").to_owned();
     let version = match kind.as_str() {
-        "GatewayClass" | "Gateway" | "ListenerSet" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => {
+        "GatewayClass" | "Gateway" | "ListenerSet" | "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "ReferenceGrant" => {
             "gateway.networking.k8s.io/v1"
         }
         "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
@@ -260,6 +306,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "Gateway" => snapshot.gateways.push(Arc::new(read(document))),
         "ListenerSet" => snapshot.listener_sets.push(Arc::new(read(document))),
         "GRPCRoute" => snapshot.grpc_routes.push(Arc::new(read(document))),
+        "TCPRoute" => snapshot.tcp_routes.push(Arc::new(read(document))),
         "HTTPRoute" => snapshot.http_routes.push(Arc::new(read(document))),
         "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
         "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),

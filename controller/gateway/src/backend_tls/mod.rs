@@ -465,5 +465,17 @@ fn uses(snapshot: &Snapshot, bindings: &Bindings) -> Uses {
             );
         }
     }
+    for route in &snapshot.tcp_routes {
+        for to in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+            add(
+                "TCPRoute",
+                &route.metadata,
+                &to.group,
+                &to.kind,
+                &to.namespace,
+                &to.name,
+            );
+        }
+    }
     uses
 }

@@ -134,7 +134,7 @@ impl Backends<'_> {
             warnings.push(Fault::new(
                 "no-endpoints",
                 "name",
-                format!("Backend {namespace}/{name} has no endpoints: requests are answered 503"),
+                format!("Backend {namespace}/{name} has no endpoints: {}", route.unanswered()),
             ));
         }
         let unused = [

@@ -104,7 +104,8 @@ impl Backends<'_> {
                     "no-endpoints",
                     "name",
                     format!(
-                        "Service {namespace}/{name} has no ready endpoints on port {port}: requests are answered 503"
+                        "Service {namespace}/{name} has no ready endpoints on port {port}: {}",
+                        route.unanswered()
                     ),
                 )
                 .fix(format!("name an endpoint with --backend {namespace}/{name}=HOST:PORT")),

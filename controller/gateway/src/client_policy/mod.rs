@@ -333,6 +333,19 @@ impl<'a> ClientPolicies<'a> {
         })
     }
 
+    /// Why the peers of a TCP listener's connections are not its clients, or may not be.
+    pub(crate) fn hides_peers(&self, listener: &ListenerRef) -> Option<&'static str> {
+        let Ok(holder) = self.holder(listener) else {
+            return Some("is invalid or in conflict, so nobody can tell who its clients are");
+        };
+        let spec = self.policies.get(holder?)?.spec;
+        let Some(spec) = spec else {
+            return Some("cannot be read, so nobody can tell who its clients are");
+        };
+        let asked = spec.enable_proxy_protocol == Some(true) || spec.proxy_protocol.is_some();
+        asked.then_some("asks for the PROXY protocol, which is not supported yet")
+    }
+
     /// The status of every policy that targets something of ours, and what listeners at odds are told.
     pub(crate) fn statuses(&self, findings: &mut Vec<Finding>) -> Vec<ObjectStatus> {
         for (index, message) in &self.at_odds {

@@ -13,7 +13,10 @@ mod response;
 mod table;
 mod unclear;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use portcullis_engine::step::{Outcome, apply};
@@ -36,6 +39,7 @@ pub use self::{
 };
 use crate::{
     BoundPort, Configuration,
+    listener::socket_name,
     resource::{LISTENER, ROUTE_CONFIGURATION},
     route::rule::NO_CLUSTER,
 };
@@ -134,7 +138,13 @@ impl Proxy {
             sockets: Vec::new(),
             tables: BTreeMap::new(),
         };
+        // Connections without requests are nothing to answer.
+        let tcp = configuration.listeners.iter().filter(|port| port.protocol == "TCP");
+        let tcp: BTreeSet<String> = tcp.map(|port| socket_name(&port.protocol, port.port)).collect();
         for resource in &configuration.resources {
+            if resource.type_url == LISTENER && tcp.contains(&resource.name) {
+                continue;
+            }
             if resource.type_url == LISTENER {
                 proxy.sockets.push(Socket::read(resource)?);
             } else if resource.type_url == ROUTE_CONFIGURATION {
@@ -301,6 +311,16 @@ impl Proxy {
             (None, [only]) => Some(only),
             (None, _) => on(default),
         };
+        let takes_connections = |wanted: &u16| {
+            let mut ports = self.ports.iter().filter(|port| port.protocol == "TCP");
+            ports.any(|port| port.port == *wanted || port.bound == *wanted)
+        };
+        if let Some(wanted) = sent.port.filter(takes_connections).filter(|_| found.is_none()) {
+            return Err(Unclear::new(format!(
+                "port {wanted} of Gateway {} takes TCP connections, and what is said on them is not looked at",
+                self.gateway
+            )));
+        }
         found.map(|(port, socket)| (port.port, *socket)).ok_or_else(|| {
             let scheme = if sent.secure { "https" } else { "http" };
             let ports: Vec<String> = of_scheme.iter().map(|(port, _)| port.port.to_string()).collect();

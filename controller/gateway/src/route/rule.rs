@@ -211,6 +211,19 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// The clusters that connections go to, by weight; one that is absent closes its share of them. None closes all.
+    pub(crate) fn weights(&self) -> Vec<(Option<&str>, u32)> {
+        match &self.outcome {
+            Outcome::Forward { shares, .. } => shares
+                .iter()
+                .map(|share| (share.cluster.as_deref(), share.weight))
+                .collect(),
+            Outcome::Status(_) | Outcome::Redirect(_) => Vec::new(),
+        }
+    }
+}
+
 /// Answers without a backend and without a body.
 pub(crate) fn answer(status: u32) -> Action {
     Action::DirectResponse(DirectResponseAction {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use gateway_api::{
+    experimental::tcproutes::TcpRouteRules,
     grpcroutes::GrpcRouteRules,
     httproutes::{HttpRouteRules, HttpRouteRulesBackendRefs, HttpRouteRulesFilters, HttpRouteRulesTimeouts},
 };
@@ -17,6 +18,7 @@ use crate::report::Fault;
 pub(crate) enum Kind {
     Http,
     Grpc,
+    Tcp,
 }
 
 impl Kind {
@@ -25,6 +27,15 @@ impl Kind {
         match self {
             Self::Http => "HTTPRoute",
             Self::Grpc => "GRPCRoute",
+            Self::Tcp => "TCPRoute",
+        }
+    }
+
+    /// What becomes of what is sent to a backend without endpoints.
+    pub(crate) const fn unanswered(self) -> &'static str {
+        match self {
+            Self::Http | Self::Grpc => "requests are answered 503",
+            Self::Tcp => "connections are closed",
         }
     }
 }
@@ -78,6 +89,28 @@ impl<'a> Source<'a> {
                 .map(|(index, spec)| grpc::read(index, spec))
                 .collect(),
             filters: Cow::Owned(filters),
+            backend_refs: Cow::Owned(backend_refs),
+            timeouts: None,
+            retry: None,
+            fault,
+        }
+    }
+
+    /// The only rule of a TCPRoute, or one of several.
+    pub(crate) fn tcp(spec: &TcpRouteRules, alone: bool, namespace: &'a str) -> Self {
+        let mut fault = (!alone).then(|| {
+            let message = "a TCPRoute has one rule, for nothing tells its connections apart";
+            Fault::new("too-many", "", message).fix("write one rule, with all the backendRefs")
+        });
+        let backend_refs = alike(&spec.backend_refs).unwrap_or_else(|why| {
+            fault = Some(why.below("backendRefs"));
+            Vec::new()
+        });
+        Self {
+            kind: Kind::Tcp,
+            namespace,
+            matches: Vec::new(),
+            filters: Cow::Borrowed(&[]),
             backend_refs: Cow::Owned(backend_refs),
             timeouts: None,
             retry: None,

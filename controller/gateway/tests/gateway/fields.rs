@@ -1,8 +1,8 @@
-//! Every field of HTTPRoute and GRPCRoute is served, or using it is told: a field that Gateway API adds fails here.
+//! Every field of HTTPRoute, GRPCRoute and TCPRoute is served, or using it is told: a field that Gateway API adds fails here.
 
 use std::collections::BTreeSet;
 
-use gateway_api::{grpcroutes::GrpcRoute, httproutes::HttpRoute};
+use gateway_api::{experimental::tcproutes::TcpRoute, grpcroutes::GrpcRoute, httproutes::HttpRoute};
 use kube::CustomResourceExt;
 use portcullis_api::http_route::HttpRouteRetry;
 use schemars::JsonSchema;
@@ -156,6 +156,24 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// Fields of TCPRoute; the schema of manifests has no `useDefaultGateways`, which only the experimental channel knows.
+const TCP: &str = "
+spec.parentRefs[].group
+spec.parentRefs[].kind
+spec.parentRefs[].name
+spec.parentRefs[].namespace
+spec.parentRefs[].port
+spec.parentRefs[].sectionName
+spec.rules[].backendRefs[].group
+spec.rules[].backendRefs[].kind
+spec.rules[].backendRefs[].name
+spec.rules[].backendRefs[].namespace
+spec.rules[].backendRefs[].port
+spec.rules[].backendRefs[].weight
+spec.rules[].name
+spec.useDefaultGateways
+";
+
 fn lines(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter(|line| !line.is_empty())
@@ -225,6 +243,7 @@ fn every_field_is_served_or_refused() {
         let left: BTreeSet<String> = found.into_iter().filter(|path| !below(path)).collect();
         assert_listed(kind, &left, &[SHARED, served]);
     }
+    assert_listed("TCPRoute", &fields::<TcpRoute>(), &[TCP]);
 }
 
 #[test]

@@ -191,6 +191,7 @@ impl Remembered {
         let scratch = effective::attach(&loaded.snapshot, &bindings, &settings);
         let attachment = self.attachment.attach(&loaded.snapshot, &bindings, &settings);
         assert_eq!(attachment.policies, scratch.policies);
+        assert_eq!(attachment.connections, scratch.connections);
         assert_eq!(attachment.statuses, scratch.statuses);
         assert_eq!(attachment.findings, scratch.findings);
         let fresh = translate(&loaded.snapshot, &bindings, &scratch, &options);

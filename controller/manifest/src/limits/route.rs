@@ -1,4 +1,4 @@
-//! Limits of HTTPRoute and GRPCRoute, which share most of theirs.
+//! Limits of HTTPRoute and GRPCRoute, which share most of theirs, and of TCPRoute.
 
 use super::{
     Cel, DURATION, FIELD_NAME, GROUP, HOSTNAME, KIND, Keys, Length, Limit, NAME, NAMESPACE, OneOf, PORT,
@@ -24,6 +24,35 @@ pub(crate) const GRPC_ROUTE: &[Part] = &[
     ("", GRPC),
     ("spec.rules[].filters[]", FILTER),
     ("spec.rules[].backendRefs[].filters[]", FILTER),
+];
+
+/// TCPRoute.
+pub(crate) const TCP_ROUTE: &[(&str, Limit)] = &[
+    ("spec.parentRefs", Length(0, 32)),
+    ("spec.parentRefs[].group", GROUP),
+    ("spec.parentRefs[].kind", KIND),
+    ("spec.parentRefs[].name", NAME),
+    ("spec.parentRefs[].namespace", NAMESPACE),
+    ("spec.parentRefs[].sectionName", SECTION),
+    ("spec.parentRefs[].port", PORT),
+    ("spec.rules", Length(1, 16)),
+    (
+        "spec.rules",
+        Cel(
+            "self.all(l1, !has(l1.name) || self.exists_one(l2, has(l2.name) && l1.name == l2.name))",
+            "Rule name must be unique within the route",
+        ),
+    ),
+    ("spec.rules[].name", NAME),
+    ("spec.rules[].name", SECTION),
+    ("spec.rules[].backendRefs", Length(1, 16)),
+    ("spec.rules[].backendRefs[]", SERVICE_PORT),
+    ("spec.rules[].backendRefs[].group", GROUP),
+    ("spec.rules[].backendRefs[].kind", KIND),
+    ("spec.rules[].backendRefs[].name", NAME),
+    ("spec.rules[].backendRefs[].namespace", NAMESPACE),
+    ("spec.rules[].backendRefs[].port", PORT),
+    ("spec.rules[].backendRefs[].weight", Range(0, 1_000_000)),
 ];
 
 macro_rules! matches_of {

@@ -326,3 +326,33 @@ metadata:
     assert_eq!(loaded.snapshot.services.len(), 1);
     assert_eq!(loaded.snapshot.backends.len(), 1);
 }
+
+#[test]
+fn a_tcp_route_is_read_in_each_of_its_versions() {
+    let route = |version: &str, more: &str| {
+        file(&format!(
+            "\
+apiVersion: gateway.networking.k8s.io/{version}
+kind: TCPRoute
+metadata: {{name: db, namespace: shop}}
+spec:
+  parentRefs: [{{name: public, sectionName: db}}]
+  rules: [{{backendRefs: [{{name: db, port: 5432}}]}}]
+{more}"
+        ))
+    };
+    for version in ["v1", "v1alpha2", "v1alpha3"] {
+        let loaded = route(version, "");
+        assert_eq!(lines(&loaded), Vec::<String>::new(), "{version}");
+        assert_eq!(loaded.snapshot.tcp_routes.len(), 1, "{version}");
+    }
+    for (version, more) in [
+        ("v1beta1", ""),
+        ("v1", "  useDefaultGateways: All\n"),
+        ("v1", "  hostnames: [a.example.com]\n"),
+    ] {
+        let loaded = route(version, more);
+        assert_eq!(lines(&loaded).len(), 1, "{version} {more}");
+        assert_eq!(loaded.snapshot.tcp_routes.len(), 0, "{version} {more}");
+    }
+}
