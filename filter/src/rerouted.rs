@@ -55,10 +55,12 @@ pub(crate) fn take(hash: &str) -> Result<Option<Rerouted>, HostError> {
     REROUTED.with(|all| {
         let mut all = all.try_borrow_mut().map_err(|_| HostError)?;
         let waiting = all.get_mut(&id).ok_or(HostError)?;
-        if waiting.hash == hash {
-            return Ok(None);
+        if waiting.hash != hash {
+            return waiting.rerouted.take().map(Some).ok_or(HostError);
         }
-        waiting.rerouted.take().map(Some).ok_or(HostError)
+        // A stream may live for hours, and its head is large.
+        all.remove(&id);
+        Ok(None)
     })
 }
 
