@@ -72,8 +72,12 @@ pub const CODES: &[(&str, &str)] = &[
         "An expression compares or calls what does not fit together, or is no condition.",
     ),
     (
+        "certificate-never-verified",
+        "A policy has rules on certificates of clients where no listener verifies any.",
+    ),
+    (
         "certificate-not-found",
-        "A listener refers to a Secret that does not exist.",
+        "A listener refers to a Secret or a ConfigMap that does not exist.",
     ),
     (
         "claims-without-jwt",
@@ -309,6 +313,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("missing-kind", "An object does not say its kind."),
     ("missing-name", "An object has no name."),
     ("no-api-key", "No Secret holds an API key, so every request is refused."),
+    (
+        "no-client-ca",
+        "A listener is to verify certificates of clients, and trusts nobody to sign them.",
+    ),
     ("no-endpoints", "A backend has no endpoint that is ready."),
     ("no-gateway", "No Gateway belongs to this controller."),
     (

@@ -5,7 +5,7 @@ use std::{net::IpAddr, process::Output};
 use serde_json::Value;
 
 use super::Exchange;
-use crate::access_log::Entry;
+use crate::{access_log::Entry, certificate};
 
 /// How the access log names the seal's refusal.
 const SEALED: &str = "rbac_access_denied_matched_policy[none]";
@@ -25,6 +25,8 @@ pub struct Question {
     pub from: IpAddr,
     /// The Gateway, `namespace/name`, where one is meant.
     pub gateway: Option<String>,
+    /// Options that say which certificate the client shows.
+    pub certificate: Vec<String>,
 }
 
 impl Question {
@@ -50,7 +52,10 @@ impl Question {
             !framing.contains(&name.as_str()) && (whole.is_none() || name != "host")
         });
         let lines = lines.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
-        let named = exchange.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let named = exchange
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"));
         // The URL of a question always has a host: an empty line says that the request had none.
         let whole = whole.or_else(|| (!named).then_some(""));
         Self {
@@ -63,6 +68,11 @@ impl Question {
                 .collect(),
             from,
             gateway,
+            certificate: match (&exchange.server_name, &exchange.certificate) {
+                (None, _) => Vec::new(),
+                (_, None) => vec!["--no-client-cert".to_owned()],
+                (_, Some(file)) => certificate::options(file),
+            },
         }
     }
 
@@ -80,6 +90,7 @@ impl Question {
         ] {
             arguments.extend(values.iter().flat_map(|value| [option.to_owned(), value.clone()]));
         }
+        arguments.extend(self.certificate.iter().cloned());
         arguments.extend(more);
         arguments.extend(["--".to_owned(), self.method.clone(), self.url.clone()]);
         arguments

@@ -158,7 +158,15 @@ impl Builder<'_> {
         let path = format!("{rule}.principal.clientCertificate");
         // An API server drops it there; whoever gets it past one must not have it taken for nothing.
         if self.owners.rules.kind == PolicyKind::SecurityPolicy {
-            self.unsupported_field(Feature::Authorization, path, "principal.clientCertificate");
+            let message = "only an AccessPolicy can ask for certificates of clients";
+            self.fault(Fault {
+                feature: Feature::Authorization,
+                code: "unsupported-field",
+                condition: format!("{message} ({path})"),
+                path,
+                message: message.to_owned(),
+                fix: Some("write an AccessPolicy of portcullis.dev/v1alpha1".to_owned()),
+            });
             return None;
         }
         let mut uri_sans = Vec::with_capacity(asked.uri_sans.len());

@@ -19,6 +19,7 @@ use portcullis_engine::{
 };
 
 use super::{
+    certificate::ClientCertificate,
     forward::{Lines, edit},
     matching::is_opaque,
     table::Selected,
@@ -90,28 +91,55 @@ impl Decided {
     }
 }
 
+/// What is known of the connection that a request comes by.
+pub(crate) struct Connection<'a> {
+    pub(crate) client: IpAddr,
+    /// Of these any may be the client's port.
+    pub(crate) client_ports: &'a [u16],
+    /// The port of the Gateway.
+    pub(crate) port: u16,
+    /// The verified certificate, if there is one; nothing where that is not known.
+    pub(crate) certificate: Option<Option<&'a ClientCertificate>>,
+}
+
 /// The proxy of one request.
-struct Proxy {
-    client: IpAddr,
+struct Proxy<'a> {
+    connection: &'a Connection<'a>,
     client_port: u16,
-    port: u16,
     now: u64,
 }
 
-impl Host for Proxy {
+impl Host for Proxy<'_> {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
-        Ok(SocketAddr::new(self.client, self.client_port).to_string().into_bytes())
+        Ok(SocketAddr::new(self.connection.client, self.client_port)
+            .to_string()
+            .into_bytes())
     }
 
     fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
-        // What else there is only Envoy knows, and is refused before.
-        Ok((attribute == Attribute::RequestTime)
-            .then(|| self.now.try_into().ok().map(Fact::Number))
-            .flatten())
+        let certificate = self.connection.certificate.flatten();
+        let name = |name: fn(&ClientCertificate) -> &Option<String>| {
+            let name = certificate.and_then(|certificate| name(certificate).clone());
+            name.map(|name| Fact::Text(name.into_bytes()))
+        };
+        Ok(match attribute {
+            Attribute::RequestTime => self.now.try_into().ok().map(Fact::Number),
+            Attribute::Mtls => Some(Fact::Flag(certificate.is_some())),
+            Attribute::UriSanPeerCertificate => name(|certificate| &certificate.uri_san),
+            Attribute::DnsSanPeerCertificate => name(|certificate| &certificate.dns_san),
+            Attribute::SubjectPeerCertificate => name(|certificate| &certificate.subject),
+            // What else there is only Envoy knows, and is refused before.
+            _ => None,
+        })
+    }
+
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        // One that is not verified is none here.
+        Ok(true)
     }
 
     fn port(&self) -> Result<Option<u16>, Fault> {
-        Ok(Some(self.port))
+        Ok(Some(self.connection.port))
     }
 
     fn now(&self) -> Result<u64, Fault> {
@@ -128,8 +156,7 @@ impl Host for Proxy {
     }
 }
 
-/// Decides a request by the policy of its route; `now` in nanoseconds since 1970. Of the `client_ports` any may be the
-/// client's.
+/// Decides a request by the policy of its route; `now` in nanoseconds since 1970.
 ///
 /// # Errors
 ///
@@ -137,9 +164,7 @@ impl Host for Proxy {
 pub(crate) fn decide(
     selected: Selected<'_>,
     head: &RequestHead,
-    client: IpAddr,
-    client_ports: &[u16],
-    port: u16,
+    connection: &Connection<'_>,
     now: u64,
 ) -> Result<Decided, Unclear> {
     let Some(hash) = selected.hash() else {
@@ -154,13 +179,12 @@ pub(crate) fn decide(
         Err(reason) => return Ok(refused(reason, read)),
     };
     if let Some(document) = &read {
-        known(document)?;
+        known(document, connection)?;
     }
-    let decided = client_ports.iter().map(|client_port| {
+    let decided = connection.client_ports.iter().map(|client_port| {
         let proxy = Proxy {
-            client,
+            connection,
             client_port: *client_port,
-            port,
             now,
         };
         let mut transaction = Transaction::new(Arc::clone(&policy));
@@ -238,8 +262,9 @@ fn refused(reason: Reason, document: Option<Document>) -> Decided {
     }
 }
 
-/// Refuses a policy whose answer is a matter of chance, or of headers that Envoy makes up.
-fn known(document: &Document) -> Result<(), Unclear> {
+/// Refuses a policy whose answer is a matter of chance, of headers that Envoy makes up, or of what is not said of the
+/// connection.
+fn known(document: &Document, connection: &Connection<'_>) -> Result<(), Unclear> {
     let fraction = document.csrf.as_ref().and_then(|csrf| csrf.shadow_fraction.as_ref());
     if fraction.is_some_and(|fraction| fraction.numerator > 0 && fraction.numerator < fraction.denominator) {
         return Err(Unclear::new(format!(
@@ -252,7 +277,13 @@ fn known(document: &Document) -> Result<(), Unclear> {
         .iter()
         .flat_map(|authorization| &authorization.rules);
     for rule in rules.clone() {
-        expression(document, rule)?;
+        expression(document, rule, connection)?;
+        if rule.certificate.is_some() && connection.certificate.is_none() {
+            return Err(Unclear::new(format!(
+                "{} has rules on certificates, and the request does not say which one the client shows",
+                document.policy
+            )));
+        }
     }
     let mut headers = rules.flat_map(|rule| &rule.headers);
     if let Some(header) = headers.find(|header| is_opaque(&header.name.to_ascii_lowercase())) {
@@ -262,16 +293,35 @@ fn known(document: &Document) -> Result<(), Unclear> {
         )));
     }
     let nested = [document.baseline.as_deref(), document.shadow.as_deref()];
-    nested.into_iter().flatten().try_for_each(known)
+    nested
+        .into_iter()
+        .flatten()
+        .try_for_each(|nested| known(nested, connection))
 }
 
 /// Refuses an expression that reads what only Envoy knows.
-fn expression(document: &Document, rule: &Rule) -> Result<(), Unclear> {
+fn expression(document: &Document, rule: &Rule, connection: &Connection<'_>) -> Result<(), Unclear> {
     // One that cannot be compiled refuses every request.
     let Some(Ok(reads)) = rule.cel.as_ref().map(cel::reads) else {
         return Ok(());
     };
-    let told = |attribute: &&Attribute| **attribute != Attribute::RequestTime;
+    let said = |name: fn(&ClientCertificate) -> &Option<String>| {
+        let certificate = connection.certificate;
+        certificate.is_some_and(|certificate| certificate.is_none_or(|certificate| name(certificate).is_some()))
+    };
+    let told = |attribute: &&Attribute| {
+        !match attribute {
+            Attribute::RequestTime => true,
+            Attribute::Mtls => connection.certificate.is_some(),
+            Attribute::UriSanPeerCertificate => said(|certificate| &certificate.uri_san),
+            Attribute::DnsSanPeerCertificate => said(|certificate| &certificate.dns_san),
+            // Without a certificate Envoy has an empty one in TLS, and else none.
+            Attribute::SubjectPeerCertificate => {
+                connection.certificate.flatten().is_some() && said(|certificate| &certificate.subject)
+            }
+            _ => false,
+        }
+    };
     let unknown = match (
         reads.headers.iter().find(|name| is_opaque(name)),
         reads.attributes.iter().find(told),

@@ -2,6 +2,7 @@
 //!
 //! A field that is not understood is never passed over: the answer is then [`Unclear`].
 
+mod certificate;
 mod client;
 mod decision;
 mod forward;
@@ -19,7 +20,8 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use portcullis_engine::step::Outcome;
 
 use self::{
-    decision::{Decided, decide},
+    certificate::Connected,
+    decision::{Connection, Decided, decide},
     forward::{Lines, clusters, edit, modify, redirect, upstream},
     head::{Admitted, Received, admit},
     listener::{Chain, Socket},
@@ -28,6 +30,7 @@ use self::{
     table::{Selected, Table},
 };
 pub use self::{
+    certificate::{ClientCertificate, Shown},
     decision::{Decision, Shadow},
     forward::Upstream,
     head::Sent,
@@ -81,6 +84,8 @@ pub struct Answer {
 pub enum End {
     /// The connection is closed: no listener serves the server name.
     Closed,
+    /// The connection is closed: the client shows no certificate.
+    Uncertified,
     /// Answered before a route was looked for, and why.
     Early(&'static str),
     /// The policy refused it.
@@ -172,6 +177,13 @@ impl Proxy {
         };
         answer.chain = Some(chain.name.clone());
         answer.table = Some(chain.table.clone());
+        let certificate = match chain.validation.connect(&sent.certificate)? {
+            Connected::Stands(certificate) => certificate,
+            Connected::Refused => {
+                answer.end = End::Uncertified;
+                return Ok(answer);
+            }
+        };
         match admit(sent, chain)? {
             Admitted::Answered(status, location, why) => {
                 answer.end = End::Early(why);
@@ -179,11 +191,18 @@ impl Proxy {
                 answer.response = Response::new(Some(status), &location.map(line).into_iter().collect());
                 Ok(answer)
             }
-            Admitted::Goes(received) => self.route(chain, &received, now, answer),
+            Admitted::Goes(received) => self.route(chain, &received, certificate, now, answer),
         }
     }
 
-    fn route(&self, chain: &Chain, received: &Received, now: u64, mut answer: Answer) -> Result<Answer, Unclear> {
+    fn route(
+        &self,
+        chain: &Chain,
+        received: &Received,
+        certificate: Option<Option<&ClientCertificate>>,
+        now: u64,
+        mut answer: Answer,
+    ) -> Result<Answer, Unclear> {
         let Received { head, client } = received;
         let table = self
             .tables
@@ -196,7 +215,13 @@ impl Proxy {
         answer.client = *client;
         answer.host = Some(selected.host.name.clone());
         answer.route = Some(selected.route.name.clone());
-        let decided = decide(selected, head, *client, ports, answer.port, now)?;
+        let connection = Connection {
+            client: *client,
+            client_ports: ports,
+            port: answer.port,
+            certificate,
+        };
+        let decided = decide(selected, head, &connection, now)?;
         answer.decision = Some(decided.decision.clone());
         let grpc = is_grpc(head);
         if let Some(reply) = &decided.reply {
