@@ -12,7 +12,7 @@ use portcullis_engine::{
     document::{Document, Rule},
     transaction::Stage,
 };
-use portcullis_gateway::lookup::{Answer, Decision, Proxy, Sent, Unclear};
+use portcullis_gateway::lookup::{Answer, Decision, Proxy, Sent, Shown, Unclear};
 use serde::Serialize;
 
 pub(crate) use self::view::{BusyView, OF_PROXY, View};
@@ -43,8 +43,15 @@ impl Asked {
         url: &str,
         headers: Vec<(String, String)>,
         from: Option<IpAddr>,
+        certificate: Shown,
     ) -> Result<Self, String> {
-        let sent = Sent::parse(method, url, headers, from.unwrap_or(NOBODY))?;
+        let mut sent = Sent::parse(method, url, headers, from.unwrap_or(NOBODY))?;
+        if !sent.secure && matches!(certificate, Shown::Valid(_)) {
+            return Err(format!(
+                "{url:?} is not in TLS, where alone a client shows a certificate"
+            ));
+        }
+        sent.certificate = certificate;
         Ok(Self { sent, from })
     }
 

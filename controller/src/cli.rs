@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use portcullis_gateway::lookup::{ClientCertificate, Shown};
 
 /// The controller's name unless the command line says otherwise.
 pub(crate) const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";
@@ -229,6 +230,9 @@ pub(crate) struct ExplainRequestArgs {
     /// The address that the request comes from.
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<std::net::IpAddr>,
+    /// The certificate that the client shows.
+    #[command(flatten)]
+    pub certificate: CertificateArgs,
     /// The state folder of the `run` that serves the manifests: what its proxies did not take counts too.
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
@@ -238,6 +242,41 @@ pub(crate) struct ExplainRequestArgs {
     /// Which manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
+}
+
+/// The certificate that a client shows.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CertificateArgs {
+    /// The client shows a valid certificate whose first URI is this, such as a SPIFFE ID.
+    #[arg(long, value_name = "URI")]
+    pub client_cert_uri: Option<String>,
+    /// The client shows a valid certificate whose first DNS name is this.
+    #[arg(long, value_name = "NAME")]
+    pub client_cert_dns: Option<String>,
+    /// The client shows a valid certificate with this subject, such as CN=orders,O=shop.
+    #[arg(long, value_name = "SUBJECT")]
+    pub client_cert_subject: Option<String>,
+    /// The client shows no certificate.
+    #[arg(long, conflicts_with_all = ["client_cert_uri", "client_cert_dns", "client_cert_subject"])]
+    pub no_client_cert: bool,
+}
+
+impl CertificateArgs {
+    /// What is said of it.
+    pub(crate) fn shown(&self) -> Shown {
+        let certificate = ClientCertificate {
+            uri_san: self.client_cert_uri.clone(),
+            dns_san: self.client_cert_dns.clone(),
+            subject: self.client_cert_subject.clone(),
+        };
+        if self.no_client_cert {
+            Shown::Nothing
+        } else if certificate == ClientCertificate::default() {
+            Shown::Unsaid
+        } else {
+            Shown::Valid(certificate)
+        }
+    }
 }
 
 /// `explain reason`.

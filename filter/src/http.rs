@@ -8,7 +8,7 @@ use crate::policies::{self, Ready};
 use crate::rerouted;
 use crate::root::{Place, state};
 use portcullis_engine::denial::Reason;
-use portcullis_engine::host::{Attribute, Fact, Fault, Host, Signed};
+use portcullis_engine::host::{Attribute, CERTIFICATES_STATE, CERTIFICATES_VERIFIED, Fact, Fault, Host, Signed};
 use portcullis_engine::jwt::remote::Wait;
 use portcullis_engine::policy::Policy;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
@@ -99,6 +99,12 @@ impl Host for Envoy {
         let path = attribute.name().replacen('.', "\0", 1);
         let told = host::property(path.as_bytes()).map_err(|_| Fault)?;
         told.map(|bytes| attribute.read(bytes).ok_or(Fault)).transpose()
+    }
+
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        let path = format!("filter_state\0{CERTIFICATES_STATE}");
+        let told = host::property(path.as_bytes()).map_err(|_| Fault)?;
+        Ok(told.is_some_and(|told| told == CERTIFICATES_VERIFIED.as_bytes()))
     }
 
     fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {

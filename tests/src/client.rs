@@ -183,6 +183,7 @@ impl Connection {
             to: self.to,
             from: self.from,
             server_name: None,
+            certificate: None,
             method: words.next().unwrap_or_default(),
             target: words.next().unwrap_or_default(),
             headers,

@@ -1,6 +1,6 @@
 //! Running curl: for printed lines, TLS and HTTP/2, where a hand-written client would prove less.
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -78,14 +78,15 @@ fn answer(line: &str) -> Answer {
 /// If an argument is one whose meaning is not known here.
 #[must_use]
 pub fn exchange(arguments: &[String]) -> Exchange {
-    let (mut method, mut url, mut headers) = ("GET", None, Headers::new());
+    let (mut method, mut url, mut headers, mut certificate) = ("GET", None, Headers::new(), None);
     let mut rest = arguments.iter().map(String::as_str);
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().unwrap_or_else(|| panic!("no value of {argument}"));
         let mut line = |name: &str, value: &str| headers.push((name.to_owned(), value.as_bytes().to_vec()));
         match argument {
             "-i" | "-s" | "--silent" | "--http1.1" | "--http2" | "--http2-prior-knowledge" | "--path-as-is" => {}
-            "--cacert" | "--resolve" => drop(value()),
+            "--cacert" | "--key" | "--resolve" => drop(value()),
+            "--cert" => certificate = Some(PathBuf::from(value())),
             "-X" => method = value(),
             "-H" | "--header" => {
                 let (name, value) = value().split_once(':').expect("a header line");
@@ -109,6 +110,7 @@ pub fn exchange(arguments: &[String]) -> Exchange {
         to: SocketAddr::from(([127, 0, 0, 1], port)),
         from: [127, 0, 0, 1].into(),
         server_name: (scheme == "https").then(|| host.to_owned()),
+        certificate,
         method: method.to_owned(),
         target: if target.is_empty() {
             "/".to_owned()

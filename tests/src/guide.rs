@@ -171,7 +171,10 @@ pub fn assert_explained(island: &Island, manifests: &[String], command: &str, en
         return;
     }
     let command = &with_files(island, command);
-    let exchange = curl::exchange(&curl::words(command)[1..]);
+    let mut exchange = curl::exchange(&curl::words(command)[1..]);
+    exchange.certificate = exchange
+        .certificate
+        .map(|file| island.folder.join(&file.to_string_lossy()));
     let question = Question::of(&exchange, exchange.to.port(), exchange.from, None);
     let paths = manifests.iter().flat_map(|path| ["-f".to_owned(), path.clone()]);
     let mut portcullis = island.command("dist/portcullis");

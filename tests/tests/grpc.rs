@@ -152,6 +152,7 @@ impl Scene {
             to: self.gateway,
             from: self.gateway.ip(),
             server_name: None,
+            certificate: None,
             method: "POST".to_owned(),
             target: path.to_owned(),
             headers: lines.map(|(name, value)| (name.to_owned(), value.into())).collect(),

@@ -12,7 +12,7 @@ use crate::{
     status::PolicyStatus,
 };
 
-/// What a ClientTrafficPolicy asks for. Only `clientIPDetection` has an effect.
+/// What a ClientTrafficPolicy asks for. Only `clientIPDetection` and `tls.clientValidation` have an effect.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "gateway.envoyproxy.io",

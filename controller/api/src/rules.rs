@@ -2,6 +2,18 @@
 
 use kube::core::cel::Rule;
 
+/// A rule says whom it is about; [`PRINCIPAL_PRESENT`] where there are no certificates.
+pub(crate) fn principal_present() -> Rule {
+    Rule::new("has(self.clientCIDRs) || has(self.jwt) || has(self.headers) || has(self.clientIPGeoLocations) || has(self.clientCertificate)")
+        .message("at least one of clientCIDRs, jwt, headers, clientIPGeoLocations, or clientCertificate must be specified")
+}
+
+/// The rule and the message of a principal in Envoy Gateway's schema.
+pub(crate) const PRINCIPAL_PRESENT: (&str, &str) = (
+    "(has(self.clientCIDRs) || has(self.jwt) || has(self.headers) || has(self.clientIPGeoLocations))",
+    "at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified",
+);
+
 /// A backend is named.
 pub(crate) fn backends_present() -> Rule {
     Rule::new("has(self.backendRef) || (has(self.backendRefs) && self.backendRefs.size() > 0)")

@@ -78,6 +78,34 @@ pub struct EffectivePolicy {
     pub key_servers: Vec<Arc<KeyServer>>,
 }
 
+impl EffectivePolicy {
+    /// The policies in it that have rules on certificates of clients.
+    #[must_use]
+    pub fn asking_for_certificates(&self) -> Vec<ObjectRef> {
+        let asks = |document: &Document| {
+            let mut rules = document
+                .authorization
+                .iter()
+                .flat_map(|authorization| &authorization.rules);
+            rules.any(|rule| rule.certificate.is_some())
+        };
+        // Most say nothing of them, and reading a document takes its time.
+        if !self.document.contains("\"certificate\"") {
+            return Vec::new();
+        }
+        let Ok(document) = serde_json::from_str::<Document>(&self.document) else {
+            return Vec::new();
+        };
+        let parts = [
+            (Some(&document), &self.enforced),
+            (document.baseline.as_deref(), &self.baseline),
+            (document.shadow.as_deref(), &self.shadow),
+        ];
+        let asking = parts.into_iter().filter(|(document, _)| document.is_some_and(asks));
+        asking.filter_map(|(_, policy)| policy.clone()).collect()
+    }
+}
+
 /// Which policy applies where, and what the policies' authors are told.
 #[derive(Clone, Debug, Default)]
 pub struct Attachment {

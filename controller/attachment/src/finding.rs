@@ -72,8 +72,12 @@ pub const CODES: &[(&str, &str)] = &[
         "An expression compares or calls what does not fit together, or is no condition.",
     ),
     (
+        "certificate-never-verified",
+        "A policy has rules on certificates of clients where no listener verifies any.",
+    ),
+    (
         "certificate-not-found",
-        "A listener refers to a Secret that does not exist.",
+        "A listener refers to a Secret or a ConfigMap that does not exist.",
     ),
     (
         "claims-without-jwt",
@@ -127,6 +131,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("empty-api-key", "A client's API key is empty."),
     (
+        "empty-certificate-principal",
+        "A rule asks a client's certificate for no name.",
+    ),
+    (
         "empty-jwt-principal",
         "A rule asks a token for neither a claim nor a scope.",
     ),
@@ -173,6 +181,10 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-certificate-kind",
         "A listener refers to a kind that holds no certificate.",
     ),
+    (
+        "invalid-certificate-uri",
+        "A text is not a URI as certificates have it, or has nothing below it.",
+    ),
     ("invalid-cidr", "An address range is not in CIDR notation."),
     ("invalid-claim-name", "A claim's name is empty or too long."),
     (
@@ -185,6 +197,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-cookie-name",
         "A cookie's name has characters that no cookie name has.",
     ),
+    ("invalid-dns-name", "A text is not a DNS name as certificates have it."),
     (
         "invalid-duration",
         "A duration is not written as hours, minutes, seconds or milliseconds.",
@@ -259,6 +272,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A rule's name is empty, too long, or has control characters.",
     ),
     ("invalid-scope", "A scope is empty, too long, or has a space."),
+    ("invalid-subject", "A text is not the subject of a certificate."),
     ("invalid-time", "A text is not a moment in time."),
     ("invalid-uri", "A text is not an address that can be fetched."),
     ("invalid-user-name", "A line does not begin with the name of a user."),
@@ -307,6 +321,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("missing-kind", "An object does not say its kind."),
     ("missing-name", "An object has no name."),
     ("no-api-key", "No Secret holds an API key, so every request is refused."),
+    (
+        "no-client-ca",
+        "A listener is to verify certificates of clients, and trusts nobody to sign them.",
+    ),
     ("no-endpoints", "A backend has no endpoint that is ready."),
     ("no-gateway", "No Gateway belongs to this controller."),
     (
@@ -440,6 +458,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("unknown-value", "A value is not among those that are allowed."),
     ("unknown-variable", "An expression reads a variable that there is not."),
     ("unreadable-object", "An object fits its schema but cannot be read."),
+    (
+        "unseen-names",
+        "A rule denies names that a certificate may hold where they are not seen.",
+    ),
     (
         "unsupported-backend",
         "A backend asks for something that is not served.",

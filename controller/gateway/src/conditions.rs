@@ -1,5 +1,7 @@
 //! Conditions of Gateways, ListenerSets and their listeners.
 
+use std::collections::BTreeSet;
+
 use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     listener_set::AttachedSet,
@@ -24,8 +26,29 @@ pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Rout
     ObjectStatus {
         object: ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata)),
         observed_generation: metadata.generation,
-        scopes: scopes(vec![accepted, programmed], &own, routes),
+        scopes: scopes(
+            vec![accepted, programmed].into_iter().chain(insecure(judged)).collect(),
+            &own,
+            routes,
+        ),
     }
+}
+
+/// Tells that certificates of clients are taken which nobody can verify (Gateway API, `InsecureFrontendValidationMode`).
+fn insecure(judged: &[Judged<'_>]) -> Option<Condition> {
+    let lax = |each: &&Judged<'_>| {
+        each.validation
+            .as_ref()
+            .is_some_and(|validation| !validation.verifies())
+    };
+    let ports: BTreeSet<i32> = judged.iter().filter(lax).map(|each| each.listener.spec.port).collect();
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "Clients without a valid certificate are served on the ports {}: no rule on certificates matches there.",
+        ports.join(", ")
+    );
+    let condition = || condition("InsecureFrontendValidationMode", true, "ConfigurationChanged", message);
+    (!ports.is_empty()).then(condition)
 }
 
 /// The status of a ListenerSet.

@@ -20,6 +20,7 @@ use crate::{
     BoundPort, Configuration, Options, Resource,
     backends::Backends,
     certificate::Secrets,
+    client_certificates::{ConfigMaps, Validation},
     client_policy::ClientPolicies,
     conditions,
     grants::Grants,
@@ -37,6 +38,7 @@ use crate::{
 pub(crate) struct World<'a> {
     pub(crate) grants: &'a Grants<'a>,
     pub(crate) secrets: &'a Secrets<'a>,
+    pub(crate) config_maps: &'a ConfigMaps<'a>,
     pub(crate) attachment: &'a Attachment,
     pub(crate) options: &'a Options,
     pub(crate) routes: &'a Routes,
@@ -78,6 +80,7 @@ pub(crate) fn translate(
     );
     findings.extend(uncopied(&policies, world.routes));
     findings.extend(crowded(&judged, world));
+    findings.extend(unverified(&judged, world));
     let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
     let sets = managed.sets.iter();
     statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
@@ -114,6 +117,40 @@ fn uncopied(policies: &Policies, routes: &Routes) -> Vec<Finding> {
         );
         let fault = fault.fix("set sanitize in the policy's apiKeyAuth, or read the keys from a header");
         Some(fault.finding(Severity::Warning, &route.object))
+    });
+    told.collect()
+}
+
+/// Policies that ask for certificates where none is verified: they must not look as if somebody could match there.
+fn unverified(judged: &[Judged<'_>], world: &World<'_>) -> Vec<Finding> {
+    let serving = judged.iter().filter(|each| each.down.is_none());
+    let blind = serving.filter(|each| !each.validation.as_ref().is_some_and(Validation::verifies));
+    let mut told: BTreeMap<ObjectRef, BTreeSet<String>> = BTreeMap::new();
+    for each in blind {
+        for (age, _) in world.routes.on(&each.listener.reference) {
+            let Some(route) = world.routes.all.get(*age) else {
+                continue;
+            };
+            let places = (0..route.rules.len()).map(|rule| portcullis_attachment::effective::Place {
+                listener: each.listener.reference.clone(),
+                route: route.object.clone(),
+                rule,
+            });
+            let policies = places.filter_map(|place| world.attachment.policies.get(&place));
+            for policy in policies.flat_map(|policy| policy.asking_for_certificates()) {
+                told.entry(policy).or_default().insert(each.label());
+            }
+        }
+    }
+    let told = told.into_iter().map(|(policy, listeners)| {
+        let listeners: Vec<String> = listeners.into_iter().collect();
+        let message = format!(
+            "rules on certificates match nobody on listeners that verify none: {}",
+            listeners.join(", ")
+        );
+        let fault = Fault::new("certificate-never-verified", "spec.authorization.rules", message)
+            .fix("let the listener verify certificates (spec.tls.frontend of the Gateway, or spec.tls.clientValidation of a ClientTrafficPolicy)");
+        fault.finding(Severity::Warning, &policy)
     });
     told.collect()
 }
@@ -176,6 +213,7 @@ fn configure(
                     name: each.label(),
                     hostname: &each.listener.hostname,
                     certificates: each.certificates.iter().map(|secret| secret.name.clone()).collect(),
+                    validation: each.validation.as_ref(),
                     detection: clients.detection(&each.listener.reference),
                 })
                 .collect();

@@ -10,6 +10,7 @@ use portcullis_attachment::{
 
 use crate::{
     Resource, certificate,
+    client_certificates::{self, Validation},
     client_policy::ClientPolicies,
     gateway::World,
     report::{Fault, ignored},
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) struct Judged<'a> {
     pub(crate) listener: Listener<'a>,
     pub(crate) certificates: Vec<Resource>,
+    /// What it asks of the certificates of clients, if anything.
+    pub(crate) validation: Option<Validation>,
     /// A fault of its certificates or of its kinds, for `ResolvedRefs`.
     pub(crate) unresolved: Option<(&'static str, String)>,
     /// Why it serves nothing, if it does not.
@@ -58,6 +61,7 @@ pub(crate) fn judge<'a>(
     let path = format!("spec.listeners[{}]", listener.index);
     let mut judged = Judged {
         certificates: Vec::new(),
+        validation: None,
         unresolved: None,
         down: None,
         overlaps: None,
@@ -114,11 +118,24 @@ pub(crate) fn judge<'a>(
         }
         return judged;
     }
-    if let Some((at, message)) = client_certificates(gateway, &judged, clients) {
-        let at = if at.is_empty() { path } else { at.to_owned() };
-        tell(Severity::Error, Fault::new("unsupported-field", at, message.clone()));
-        judged.down = Some(("UnsupportedValue", message));
-        return judged;
+    let asked = client_certificates::of_listener(gateway, &judged.listener.reference, spec.port, &path, world, clients);
+    // Listeners of one Gateway share what is wrong with it.
+    for fault in asked.faults {
+        let finding = fault.finding(Severity::Error, &object);
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    let mut tell = |severity, fault: Fault| findings.push(fault.finding(severity, &object));
+    if asked.unresolved.is_some() {
+        judged.unresolved = asked.unresolved;
+    }
+    match asked.validation {
+        Ok(validation) => judged.validation = validation,
+        Err(refused) => {
+            judged.down = Some((refused.reason, refused.message));
+            return judged;
+        }
     }
     let tls = spec.tls.as_ref();
     if tls.is_some_and(|tls| tls.options.as_ref().is_some_and(|options| !options.is_empty())) {
@@ -158,32 +175,6 @@ pub(crate) fn judge<'a>(
     }
     judged.certificates = certificates;
     judged
-}
-
-/// Who asks for client certificates of an HTTPS listener: where, and the message. Serving without them is no fallback.
-fn client_certificates(
-    gateway: &Gateway,
-    judged: &Judged<'_>,
-    clients: &ClientPolicies<'_>,
-) -> Option<(&'static str, String)> {
-    if clients.asks_for_client_certificates(&judged.listener.reference) {
-        let message = "its ClientTrafficPolicy asks for client certificates (spec.tls.clientValidation), which are not supported yet";
-        return Some(("", message.to_owned()));
-    }
-    let frontend = gateway.spec.tls.as_ref()?.frontend.as_ref()?;
-    let validates = frontend.default.validation.is_some()
-        || frontend
-            .per_port
-            .iter()
-            .flatten()
-            .any(|port| port.tls.validation.is_some());
-    let at = if judged.listener.reference.set.is_none() {
-        "spec.tls.frontend"
-    } else {
-        ""
-    };
-    let message = "spec.tls.frontend of the Gateway asks for client certificates, which are not supported yet";
-    validates.then(|| (at, message.to_owned()))
 }
 
 /// Tells HTTPS listeners whose hosts one wildcard certificate may cover together.

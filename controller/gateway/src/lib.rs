@@ -5,6 +5,7 @@ mod backends;
 mod bootstrap;
 mod certificate;
 mod chain;
+mod client_certificates;
 mod client_policy;
 mod cluster;
 mod conditions;
@@ -184,6 +185,7 @@ fn translate_by(
     classes(snapshot, options, &mut translation);
     let grants = Grants::new(snapshot);
     let secrets = certificate::secrets(snapshot);
+    let config_maps = client_certificates::config_maps(snapshot);
     let tls = BackendTls::new(snapshot, &options.system_trust, &mut translation.findings);
     let mut backends = Backends::new(snapshot, &grants, &tls, &options.backend_overrides);
     let routes = Routes::read(snapshot, bindings, &mut backends, &mut translation.findings);
@@ -196,6 +198,7 @@ fn translate_by(
     let world = World {
         grants: &grants,
         secrets: &secrets,
+        config_maps: &config_maps,
         attachment,
         options,
         routes: &routes,

@@ -18,6 +18,7 @@ use prost::Message;
 use crate::{
     Options, Resource,
     chain::connection_manager,
+    client_certificates::Validation,
     detection::{Detection, Peers},
     resource::LISTENER,
     xds::{ads, any, number, socket},
@@ -30,6 +31,8 @@ pub(crate) struct Secure<'a> {
     pub(crate) hostname: &'a str,
     /// The names of its certificates' secrets.
     pub(crate) certificates: Vec<String>,
+    /// What it asks of the certificates of clients, if anything.
+    pub(crate) validation: Option<&'a Validation>,
     /// How it finds out the address of a client.
     pub(crate) detection: Detection,
 }
@@ -80,8 +83,13 @@ pub(crate) fn secure(port: u16, bound: u16, listeners: &[Secure<'_>], options: &
             };
             let name = &name;
             let chain = move |peers: Peers<'_>| FilterChain {
-                filters: vec![http(name, &secure_table(port, &listener.name), &peers, options)],
-                transport_socket: Some(terminate(&listener.certificates)),
+                filters: listener
+                    .validation
+                    .and_then(Validation::mark)
+                    .into_iter()
+                    .chain([http(name, &secure_table(port, &listener.name), &peers, options)])
+                    .collect(),
+                transport_socket: Some(terminate(&listener.certificates, listener.validation)),
                 name: chain_name(&listener.name, &peers),
                 filter_chain_match: Some(FilterChainMatch {
                     server_names: names.clone(),
@@ -137,8 +145,8 @@ fn http(stat_prefix: &str, table: &str, peers: &Peers<'_>, options: &Options) ->
     }
 }
 
-fn terminate(certificates: &[String]) -> TransportSocket {
-    let context = DownstreamTlsContext {
+fn terminate(certificates: &[String], validation: Option<&Validation>) -> TransportSocket {
+    let mut context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
                 tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
@@ -157,6 +165,9 @@ fn terminate(certificates: &[String]) -> TransportSocket {
         }),
         ..DownstreamTlsContext::default()
     };
+    if let Some(validation) = validation {
+        validation.apply(&mut context);
+    }
     TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),

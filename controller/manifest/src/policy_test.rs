@@ -55,12 +55,25 @@ pub struct Case {
     pub line: String,
     /// The address of the peer, if the case says one.
     pub from: Option<String>,
+    /// The valid certificate that the client shows, if it shows one.
+    pub certificate: Option<Certificate>,
     /// Header lines.
     pub headers: Vec<(String, String)>,
     /// The body, which no policy of this version reads.
     pub body: Option<String>,
     /// What is expected; at least one thing.
     pub expect: Expect,
+}
+
+/// The names in a client's certificate that a proxy sees: the first of each kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// The URI.
+    pub uri_san: Option<String>,
+    /// The DNS name.
+    pub dns_san: Option<String>,
+    /// The subject (RFC 2253).
+    pub subject: Option<String>,
 }
 
 /// What is expected of an answer; texts may hold `*` for any characters where it says so.
@@ -150,6 +163,15 @@ static REQUEST: LazyLock<Schema> = LazyLock::new(|| {
         "properties": {
             "line": {"type": "string", "minLength": 1},
             "from": {"type": "string"},
+            "clientCertificate": {
+                "type": "object",
+                "minProperties": 1,
+                "properties": {
+                    "uriSAN": {"type": "string", "minLength": 1},
+                    "dnsSAN": {"type": "string", "minLength": 1},
+                    "subject": {"type": "string", "minLength": 1},
+                },
+            },
             "headers": {},
             "body": {"type": "string"},
         },
@@ -291,6 +313,7 @@ impl Reader<'_> {
             name: text(value, "name")?,
             line: String::new(),
             from: None,
+            certificate: None,
             headers: Vec::new(),
             body: None,
             expect: Expect::default(),
@@ -314,6 +337,11 @@ impl Reader<'_> {
                     self.mentions(position, &field(at, "line"), &case.line);
                 }
                 case.from = text(&request, "from");
+                case.certificate = request.get("clientCertificate").map(|certificate| Certificate {
+                    uri_san: text(certificate, "uriSAN"),
+                    dns_san: text(certificate, "dnsSAN"),
+                    subject: text(certificate, "subject"),
+                });
                 case.body = text(&request, "body");
                 if let Some(headers) = entry.node.entry("headers") {
                     case.headers = self.request_headers(&headers.node, &field(at, "headers"));
@@ -324,7 +352,8 @@ impl Reader<'_> {
                 "wrong-type",
                 at,
                 "is neither a request line nor an object".to_owned(),
-                "write \"GET https://HOST/PATH\", or an object with line, from, headers and body".to_owned(),
+                "write \"GET https://HOST/PATH\", or an object with line, from, clientCertificate, headers and body"
+                    .to_owned(),
             ),
         }
         let expect = node.get("expect")?;

@@ -126,6 +126,9 @@ impl View {
         match &answer.end {
             End::Early(why) => notes.push((*why).to_owned()),
             End::Closed => notes.push("no listener has the server name: the connection is closed".to_owned()),
+            End::Uncertified => {
+                notes.push("the listener asks for a certificate and the client shows none: the connection is closed".to_owned());
+            }
             End::Sealed => notes.push(format!(
                 "without the identity headers that were removed another route takes the request, {}, under another policy",
                 answer.rerouted.as_deref().unwrap_or_default()
@@ -156,7 +159,7 @@ impl View {
             route: answer.route.as_deref().and_then(RouteName::parse),
             client: Some(answer.client).filter(|client| *client != NOBODY || asked.from.is_some()),
             end: match answer.end {
-                End::Closed => "closed",
+                End::Closed | End::Uncertified => "closed",
                 End::Early(_) | End::Status => "answered",
                 End::Denied | End::Sealed => "denied",
                 End::Preflight => "preflight",

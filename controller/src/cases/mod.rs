@@ -11,6 +11,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use portcullis_engine::{denial::Reason, jwt::algorithm::Algorithm};
+use portcullis_gateway::lookup::{ClientCertificate, Shown};
 use portcullis_manifest::policy_test::{Case, KIND, PolicyTest, Vocabulary, policy_tests};
 use regex::Regex;
 use serde::Serialize;
@@ -345,7 +346,15 @@ fn asked(case: &Case, tokens: &Tokens) -> Result<Asked, String> {
     };
     let headers = case.headers.iter();
     let headers = headers.map(|(name, value)| Ok::<_, String>((name.clone(), tokens.put(value)?)));
-    Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from)
+    // As for headers: what a case does not write is not shown.
+    let shown = case.certificate.as_ref().map_or(Shown::Nothing, |certificate| {
+        Shown::Valid(ClientCertificate {
+            uri_san: certificate.uri_san.clone(),
+            dns_san: certificate.dns_san.clone(),
+            subject: certificate.subject.clone(),
+        })
+    });
+    Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from, shown)
 }
 
 fn show(test: &PolicyTest, run: &Run, style: &Style) -> Result<(), Failure> {

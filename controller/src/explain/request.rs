@@ -30,8 +30,14 @@ const STAGES: [Stage; 6] = [
 /// Answers a request and says how the answer came about.
 pub(crate) fn request(args: &ExplainRequestArgs, style: &Style) -> Result<Answer, Failure> {
     let headers = args.headers.iter().map(|line| (line.name.clone(), line.value.clone()));
-    let asked =
-        Asked::new(&args.method, &args.url, headers.collect(), args.from).map_err(|why| Failure::new(why, ""))?;
+    let asked = Asked::new(
+        &args.method,
+        &args.url,
+        headers.collect(),
+        args.from,
+        args.certificate.shown(),
+    );
+    let asked = asked.map_err(|why| Failure::new(why, ""))?;
     let texts = check::read(&args.manifests)?;
     let kept = args.state_dir.as_deref().map(Kept::read).transpose()?;
     let salt_key = kept.as_ref().map_or([0; 32], |kept| kept.salt_key);

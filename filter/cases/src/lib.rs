@@ -60,6 +60,9 @@ pub struct Request {
     /// What else the proxy tells, by its name in Envoy: `connection.mtls`. A real proxy tells its own.
     #[serde(default)]
     pub attributes: BTreeMap<String, Told>,
+    /// Whether the proxy verified every certificate that the client can have shown.
+    #[serde(default)]
+    pub verifies_certificates: bool,
     /// The time, in nanoseconds since 1970. A real proxy has its own.
     #[serde(default = "in_2026")]
     pub now: Answer,

@@ -71,6 +71,10 @@ impl Host for CaseHost<'_> {
         }
     }
 
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        Ok(self.0.verifies_certificates)
+    }
+
     fn verify_signature(&self, signed: &Signed<'_>) -> Result<bool, Fault> {
         if self.0.verifies == Some(false) {
             return Err(Fault);

@@ -3,6 +3,7 @@
 //! Where a request can be read in several ways, a rule that denies matches if one of the readings does, and a rule that
 //! allows only as the request was sent.
 
+mod certificate;
 mod claims;
 mod header;
 mod path;
@@ -23,6 +24,7 @@ use crate::{
     request::Request,
     texts::Texts,
 };
+use certificate::CertificateRule;
 use claims::{Asked, ClaimRule};
 use header::{DeniedHeaders, Found, HeaderRule};
 use path::PathRule;
@@ -37,6 +39,8 @@ const MAX_METHODS: usize = 4096;
 const MAX_HEADERS: usize = 512;
 /// The most values of headers, and of claims, of one policy, over all its rules.
 const MAX_VALUES: usize = 4096;
+/// The most names of certificates of one policy, over all its rules.
+const MAX_CERTIFICATES: usize = 4096;
 /// The most conditions on claims and scopes of one policy, over all its rules.
 const MAX_CLAIMS: usize = 512;
 /// The most regular expressions of one policy, over all its rules.
@@ -67,6 +71,7 @@ struct Rule {
     methods: Vec<Box<[u8]>>,
     path: Option<PathRule>,
     clients: Option<NetworkSet>,
+    certificate: Option<CertificateRule>,
     headers: Vec<HeaderRule>,
     cel: Option<Condition>,
     token: Option<ClaimRule>,
@@ -118,6 +123,8 @@ impl Authorization {
         at_most(RULES, "rules", rules.len(), MAX_RULES)?;
         let sum = |count: fn(&document::Rule) -> usize| rules.iter().map(count).sum();
         at_most(RULES, "clientCIDRs", sum(|rule| rule.client_cidrs.len()), MAX_CIDRS)?;
+        let certificates = |rule: &document::Rule| rule.certificate.as_ref().map_or(0, certificate::names);
+        at_most(RULES, "names of certificates", sum(certificates), MAX_CERTIFICATES)?;
         at_most(RULES, "methods", sum(|rule| rule.methods.len()), MAX_METHODS)?;
         at_most(RULES, "headers", sum(|rule| rule.headers.len()), MAX_HEADERS)?;
         let values = |rule: &document::Rule| rule.headers.iter().map(|header| header.values.len()).sum();
@@ -236,6 +243,7 @@ impl Rule {
             !rule.methods.is_empty(),
             rule.path.is_some(),
             !rule.client_cidrs.is_empty(),
+            rule.certificate.is_some(),
             !rule.headers.is_empty(),
             rule.cel.is_some(),
             rule.jwt.is_some(),
@@ -262,6 +270,11 @@ impl Rule {
                 .map(|path| PathRule::compile(&at, rule.action, path))
                 .transpose()?,
             clients: compile_clients(&at, &rule.client_cidrs)?,
+            certificate: rule
+                .certificate
+                .as_ref()
+                .map(|asked| CertificateRule::compile(&told!("{at}.principal.clientCertificate"), rule.action, asked))
+                .transpose()?,
             headers: headers
                 .map(|(j, header)| {
                     let at = told!("{at}.principal.headers[{j}]");
@@ -304,6 +317,11 @@ impl Rule {
             if !held {
                 return Ok(Match::No);
             }
+        }
+        if let Some(certificate) = &self.certificate
+            && !certificate.matches(request)?
+        {
+            return Ok(Match::No);
         }
         let mut known = true;
         for header in &self.headers {

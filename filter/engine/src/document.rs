@@ -200,6 +200,9 @@ pub struct Rule {
     /// Client addresses, in CIDR notation; one of them must hold the client.
     #[serde(default, skip_serializing_if = "Texts::is_empty")]
     pub client_cidrs: Texts,
+    /// What the verified certificate of the client must say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificatePrincipal>,
     /// Methods, compared without case; one of them must be the request's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
@@ -215,6 +218,41 @@ pub struct Rule {
     /// What a verified token must say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtPrincipal>,
+}
+
+/// What a rule asks of the certificate of a client (`authorization.rules[].principal.clientCertificate`): one value of each
+/// kind that is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificatePrincipal {
+    /// URIs (RFC 5280 §4.2.1.6), such as SPIFFE IDs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uri_sans: Vec<UriMatch>,
+    /// DNS names, compared without case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_sans: Vec<String>,
+    /// Subjects as text (RFC 2253), such as `CN=orders,O=shop`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<String>,
+}
+
+/// A condition on a URI of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UriMatch {
+    /// How the value is read.
+    pub r#type: UriMatchType,
+    /// A URI, or its beginning.
+    pub value: String,
+}
+
+/// How the value of a [`UriMatch`] is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UriMatchType {
+    /// The URI itself.
+    Exact,
+    /// The URI and everything below it.
+    Prefix,
 }
 
 /// A condition on a request's path (`authorization.rules[].operation.path`).

@@ -1,5 +1,12 @@
 //! What the engine may ask of the proxy while it decides.
 
+/// The key of the connection's filter state that says what certificates of clients are worth. A listener's filter chain sets
+/// it, beside the TLS context that verifies them: no request can.
+pub const CERTIFICATES_STATE: &str = "portcullis.client_certificates";
+
+/// What stands under [`CERTIFICATES_STATE`] where every certificate that is shown was verified.
+pub const CERTIFICATES_VERIFIED: &str = "verified";
+
 /// The answers that the proxy gives at once. Everything is bytes: nothing that a client sent is known to be UTF-8.
 pub trait Host {
     /// The client's address as the proxy determined it, `ip:port` or a bare address.
@@ -37,6 +44,15 @@ pub trait Host {
     /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
     fn attribute(&self, _attribute: Attribute) -> Result<Option<Fact>, Fault> {
         Ok(None)
+    }
+
+    /// Tells whether the proxy verified every certificate that a client of this connection can have shown. Asked only when a
+    /// policy needs it, and a certificate was shown.
+    ///
+    /// # Errors
+    /// [`Fault`] when the proxy could not answer; the request is then refused with 503.
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        Ok(false)
     }
 
     /// Tells whether a signature of a message is right. Asked only when a policy needs it.
@@ -89,7 +105,7 @@ pub enum Attribute {
     DestinationAddress,
     /// The number of the connection.
     ConnectionId,
-    /// Whether the client showed a certificate that the proxy asked for.
+    /// Whether the client showed a certificate that the proxy asked for, verified or not.
     Mtls,
     /// The server name of the TLS handshake, empty for none.
     RequestedServerName,
@@ -130,6 +146,19 @@ impl Attribute {
         Self::DnsSanLocalCertificate,
         Self::Sha256PeerCertificateDigest,
     ];
+
+    /// Whether it says something of the client's certificate.
+    #[must_use]
+    pub const fn is_of_peer_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::Mtls
+                | Self::SubjectPeerCertificate
+                | Self::UriSanPeerCertificate
+                | Self::DnsSanPeerCertificate
+                | Self::Sha256PeerCertificateDigest
+        )
+    }
 
     /// The name in Envoy's attributes, its parts separated by a dot: `connection.mtls`.
     #[must_use]

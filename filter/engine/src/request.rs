@@ -19,6 +19,7 @@ pub(crate) struct Request<'a, H> {
     client: OnceCell<Option<ClientAddress>>,
     /// By the attribute's place in [`Attribute::ALL`].
     facts: OnceCell<[Told; Attribute::ALL.len()]>,
+    verifies: OnceCell<Result<bool, Fault>>,
     readings: OnceCell<Readings<'a>>,
     /// What is left of [`MATCHING`].
     matching: Cell<usize>,
@@ -42,6 +43,7 @@ impl<'a, H: Host> Request<'a, H> {
             address: OnceCell::new(),
             client: OnceCell::new(),
             facts: OnceCell::new(),
+            verifies: OnceCell::new(),
             readings: OnceCell::new(),
             matching: Cell::new(MATCHING),
             work: Cell::new(WORK),
@@ -60,8 +62,32 @@ impl<'a, H: Host> Request<'a, H> {
         Ok(*self.client.get_or_init(|| ClientAddress::read(told)))
     }
 
-    /// What the proxy knows of the request; `None` where there is no such thing.
+    /// What the proxy knows of the request; `None` where there is no such thing. A certificate that may not be verified was
+    /// never shown.
     pub(crate) fn fact(&self, attribute: Attribute) -> Result<Option<&Fact>, Fault> {
+        if attribute.is_of_peer_certificate()
+            && self.told(Attribute::Mtls)? == Some(&Fact::Flag(true))
+            && !self.verifies_certificates()?
+        {
+            return Ok((attribute == Attribute::Mtls).then_some(&Fact::Flag(false)));
+        }
+        self.told(attribute)
+    }
+
+    /// Whether the client has shown a certificate that the proxy verified.
+    pub(crate) fn has_certificate(&self) -> Result<bool, Fault> {
+        match self.fact(Attribute::Mtls)? {
+            None => Ok(false),
+            Some(Fact::Flag(shown)) => Ok(*shown),
+            Some(_) => Err(Fault),
+        }
+    }
+
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        *self.verifies.get_or_init(|| self.host.verifies_certificates())
+    }
+
+    fn told(&self, attribute: Attribute) -> Result<Option<&Fact>, Fault> {
         let facts = self.facts.get_or_init(Default::default);
         let place = Attribute::ALL.iter().position(|other| *other == attribute);
         let told = place.and_then(|place| facts.get(place)).ok_or(Fault)?;

@@ -66,6 +66,7 @@ fn plain() -> Request {
             "connection.tls_version": "TLSv1.3", "connection.id": 9,
             "connection.subject_peer_certificate": "CN=client",
         },
+        "verifies_certificates": true,
         // Saturday, 2026-11-28 18:30:15.250 UTC
         "now": 1_795_890_615_250_000_000_u64,
     }))

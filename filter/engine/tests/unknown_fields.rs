@@ -40,6 +40,9 @@ fn document() -> Value {
             "defaultAction": "Deny",
             "rules": [{
                 "name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"], "methods": ["GET"],
+                "certificate": {
+                    "uriSans": [{"type": "Exact", "value": "spiffe://a/b"}], "dnsSans": ["a.example"], "subjects": ["CN=a"],
+                },
                 "path": {"type": "Exact", "value": "/a", "invert": true},
                 "headers": [{"name": "x-a", "values": ["a"]}],
                 "cel": [
@@ -120,6 +123,8 @@ fn every_type_of_the_document() {
         "/authorization/rules/0/cel/3/has",
         "/authorization/rules/0/cel/4",
         "/authorization/rules/0/cel/4/each",
+        "/authorization/rules/0/certificate",
+        "/authorization/rules/0/certificate/uriSans/0",
         "/authorization/rules/0/headers/0",
         "/authorization/rules/0/jwt",
         "/authorization/rules/0/jwt/claims/0",
@@ -281,6 +286,7 @@ fn every_field_is_written_out_above() {
         name: _,
         action: _,
         client_cidrs: _,
+        certificate,
         methods: _,
         path,
         headers,
@@ -297,6 +303,15 @@ fn every_field_is_written_out_above() {
             panic!("a part is missing");
         };
         for portcullis_engine::document::HeaderMatch { name: _, values: _ } in headers {}
+        let Some(portcullis_engine::document::CertificatePrincipal {
+            uri_sans,
+            dns_sans: _,
+            subjects: _,
+        }) = certificate
+        else {
+            panic!("a part is missing");
+        };
+        for portcullis_engine::document::UriMatch { r#type: _, value: _ } in uri_sans {}
         let Some(portcullis_engine::document::JwtPrincipal {
             provider: _,
             claims,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, process::Output};
 use serde_json::Value;
 
 use super::Exchange;
-use crate::access_log::Entry;
+use crate::{access_log::Entry, certificate};
 
 /// How the access log names the seal's refusal.
 const SEALED: &str = "rbac_access_denied_matched_policy[none]";
@@ -25,6 +25,8 @@ pub struct Question {
     pub from: IpAddr,
     /// The Gateway, `namespace/name`, where one is meant.
     pub gateway: Option<String>,
+    /// Options that say which certificate the client shows.
+    pub certificate: Vec<String>,
 }
 
 impl Question {
@@ -66,6 +68,11 @@ impl Question {
                 .collect(),
             from,
             gateway,
+            certificate: match (&exchange.server_name, &exchange.certificate) {
+                (None, _) => Vec::new(),
+                (_, None) => vec!["--no-client-cert".to_owned()],
+                (_, Some(file)) => certificate::options(file),
+            },
         }
     }
 
@@ -83,6 +90,7 @@ impl Question {
         ] {
             arguments.extend(values.iter().flat_map(|value| [option.to_owned(), value.clone()]));
         }
+        arguments.extend(self.certificate.iter().cloned());
         arguments.extend(more);
         arguments.extend(["--".to_owned(), self.method.clone(), self.url.clone()]);
         arguments

@@ -39,6 +39,8 @@ pub struct Exchange {
     pub from: IpAddr,
     /// The server name of the TLS greeting; none without TLS.
     pub server_name: Option<String>,
+    /// The file of the certificate that the client showed.
+    pub certificate: Option<PathBuf>,
     /// The method.
     pub method: String,
     /// The path and query.

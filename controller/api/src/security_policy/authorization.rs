@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pattern::CIDR;
+use crate::{pattern::CIDR, rules::principal_present};
 
 /// Rules on who may do what; an empty object refuses every request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,8 +133,7 @@ pub enum PathMatchType {
 /// Who sends a request; all parts that are present must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.clientCIDRs) || has(self.jwt) || has(self.headers) || has(self.clientIPGeoLocations))")
-    .message("at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified"))]
+#[x_kube(validation = principal_present())]
 pub struct Principal {
     /// Address ranges of the client, any of them.
     #[serde(rename = "clientCIDRs", default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +155,56 @@ pub struct Principal {
     #[serde(rename = "clientIPGeoLocations", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub client_ip_geo_locations: Vec<ClientIpGeoLocation>,
+    /// The verified certificate of the client. Only an AccessPolicy has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificatePrincipal>,
+}
+
+/// Names in the verified certificate of a client: one of each kind that is listed. Of several names of a kind in a certificate
+/// only the first is seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.uriSANs) || has(self.dnsSANs) || has(self.subjects)")
+    .message("at least one of uriSANs, dnsSANs, or subjects must be specified"))]
+pub struct CertificatePrincipal {
+    /// URIs, such as SPIFFE IDs, any of them.
+    #[serde(rename = "uriSANs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 128))]
+    pub uri_sans: Vec<UriMatch>,
+    /// DNS names in any case, any of them; no wildcards. Not in rules that deny: the name may be one that is not seen.
+    #[serde(rename = "dnsSANs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 253)))]
+    pub dns_sans: Vec<String>,
+    /// Subjects as RFC 2253 writes them, such as `CN=orders,O=shop`, any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 1024)))]
+    pub subjects: Vec<String>,
+}
+
+/// A test on a URI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UriMatch {
+    /// How the URI is compared.
+    #[serde(default)]
+    pub r#type: UriMatchType,
+    /// What it is compared with, such as `spiffe://example.org/ns/shop/sa/orders`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub value: String,
+}
+
+/// How a URI is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UriMatchType {
+    /// The whole URI.
+    #[default]
+    Exact,
+    /// The authority and whole leading segments of the path: `spiffe://example.org` is a whole trust domain.
+    Prefix,
+    /// A value that this version does not know.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A request header with one of several values.

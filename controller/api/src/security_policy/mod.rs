@@ -18,8 +18,8 @@ pub use self::{
     api_key_auth::{ApiKeyAuth, ExtractFrom},
     authorization::{
         AnonymousMatch, Authorization, AuthorizationAction, AuthorizationHeaderMatch, AuthorizationRule,
-        ClientIpGeoLocation, HttpMethod, JwtClaim, JwtClaimValueType, JwtPrincipal, Operation, PathMatch,
-        PathMatchType, Principal,
+        CertificatePrincipal, ClientIpGeoLocation, HttpMethod, JwtClaim, JwtClaimValueType, JwtPrincipal, Operation,
+        PathMatch, PathMatchType, Principal, UriMatch, UriMatchType,
     },
     basic_auth::BasicAuth,
     cors::Cors,

@@ -1,8 +1,8 @@
 //! `spec.authorization`.
 
 use portcullis_api::security_policy::{
-    Authorization, AuthorizationAction, AuthorizationRule, HttpMethod, JwtClaimValueType, JwtPrincipal, Operation,
-    PathMatchType, Principal,
+    Authorization, AuthorizationAction, AuthorizationRule, CertificatePrincipal, HttpMethod, JwtClaimValueType,
+    JwtPrincipal, Operation, PathMatchType, Principal, UriMatchType,
 };
 use portcullis_engine::{
     cel::{
@@ -14,7 +14,10 @@ use portcullis_engine::{
 };
 
 use super::Builder;
-use crate::fault::{Fault, Feature, Notice};
+use crate::{
+    fault::{Fault, Feature, Notice},
+    object::PolicyKind,
+};
 
 impl Builder<'_> {
     pub(super) fn authorization(&mut self, authorization: &Authorization) {
@@ -88,11 +91,13 @@ impl Builder<'_> {
             client_cidrs,
             headers,
             jwt,
+            client_certificate,
             ..
         } = principal.unwrap_or(&empty);
         // In a document an absent part is no restriction: such a rule would match everybody.
         let only_cel = principal.is_none() && rule.cel.is_some();
-        let anybody = client_cidrs.is_empty() && headers.is_empty() && jwt.is_none() && !only_cel;
+        let nobody = client_cidrs.is_empty() && headers.is_empty() && jwt.is_none() && client_certificate.is_none();
+        let anybody = nobody && !only_cel;
         if anybody && self.build.faults.len() == before {
             let (path, message) = if principal.is_some() {
                 let message = "at least one of clientCIDRs, jwt, headers, or clientIPGeoLocations must be specified";
@@ -111,6 +116,9 @@ impl Builder<'_> {
         }
         let (methods, path_match) = self.operation(&path, rule.operation.as_ref());
         let jwt = jwt.as_ref().and_then(|jwt| self.token(&path, jwt));
+        let certificate = client_certificate
+            .as_ref()
+            .and_then(|asked| self.certificate(&path, asked));
         let cel = rule
             .cel
             .as_ref()
@@ -130,6 +138,7 @@ impl Builder<'_> {
                 Action::Deny
             },
             client_cidrs: client_cidrs.iter().collect(),
+            certificate,
             methods,
             path: path_match,
             headers: headers
@@ -141,6 +150,45 @@ impl Builder<'_> {
                 .collect(),
             cel,
             jwt,
+        })
+    }
+
+    /// What a rule asks of a certificate.
+    fn certificate(&mut self, rule: &str, asked: &CertificatePrincipal) -> Option<document::CertificatePrincipal> {
+        let path = format!("{rule}.principal.clientCertificate");
+        // An API server drops it there; whoever gets it past one must not have it taken for nothing.
+        if self.owners.rules.kind == PolicyKind::SecurityPolicy {
+            let message = "only an AccessPolicy can ask for certificates of clients";
+            self.fault(Fault {
+                feature: Feature::Authorization,
+                code: "unsupported-field",
+                condition: format!("{message} ({path})"),
+                path,
+                message: message.to_owned(),
+                fix: Some("write an AccessPolicy of portcullis.dev/v1alpha1".to_owned()),
+            });
+            return None;
+        }
+        let mut uri_sans = Vec::with_capacity(asked.uri_sans.len());
+        for (index, uri) in asked.uri_sans.iter().enumerate() {
+            let r#type = match uri.r#type {
+                UriMatchType::Exact => document::UriMatchType::Exact,
+                UriMatchType::Prefix => document::UriMatchType::Prefix,
+                UriMatchType::Unknown => {
+                    let path = format!("{path}.uriSANs[{index}].type");
+                    self.unsupported_field(Feature::Authorization, path, "this way to compare");
+                    return None;
+                }
+            };
+            uri_sans.push(document::UriMatch {
+                r#type,
+                value: uri.value.clone(),
+            });
+        }
+        Some(document::CertificatePrincipal {
+            uri_sans,
+            dns_sans: asked.dns_sans.clone(),
+            subjects: asked.subjects.clone(),
         })
     }
 

@@ -42,6 +42,12 @@ pub(crate) fn secrets(snapshot: &Snapshot) -> Secrets<'_> {
         .collect()
 }
 
+/// An entry of a Secret.
+pub(crate) fn entry(secret: &KubernetesSecret, key: &str) -> Option<Vec<u8>> {
+    let data = secret.data.as_ref().and_then(|data| Some(data.get(key)?.0.clone()));
+    data.or_else(|| Some(secret.string_data.as_ref()?.get(key)?.clone().into_bytes()))
+}
+
 /// Checks PEM text (RFC 7468) of authorities that are trusted.
 ///
 /// # Errors
@@ -105,13 +111,9 @@ pub(crate) fn resolve(
             format!("Secret {namespace}/{name} does not exist"),
         )));
     };
-    let entry = |key: &str| -> Option<Vec<u8>> {
-        let data = secret.data.as_ref().and_then(|data| Some(data.get(key)?.0.clone()));
-        data.or_else(|| Some(secret.string_data.as_ref()?.get(key)?.clone().into_bytes()))
-    };
     let (chain, key) = (
-        entry("tls.crt").unwrap_or_default(),
-        entry("tls.key").unwrap_or_default(),
+        entry(secret, "tls.crt").unwrap_or_default(),
+        entry(secret, "tls.key").unwrap_or_default(),
     );
     if let Err(why) = pair::check(&chain, &key) {
         return Err(invalid(Fault::new(

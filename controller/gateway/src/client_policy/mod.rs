@@ -20,6 +20,7 @@ use portcullis_attachment::{
     snapshot::{PolicyTarget, Snapshot},
     status::{Condition, ObjectStatus, ParentRef, Scope, ScopeStatus},
 };
+use serde_json::Value;
 
 use self::settings::{read, unused};
 use crate::{
@@ -54,6 +55,26 @@ struct Policy<'a> {
     /// What is wrong with it, for its condition.
     invalid: Option<String>,
     hits: Vec<Hit>,
+}
+
+/// What the policy of a listener says about certificates of clients.
+pub(crate) enum Holder<'a> {
+    /// Nothing.
+    Silent,
+    /// That they are to be verified, and how.
+    Asks {
+        namespace: &'a str,
+        name: &'a str,
+        settings: &'a Value,
+    },
+    /// That cannot be told, and why.
+    Unclear(String),
+}
+
+impl Policy<'_> {
+    fn client_validation(&self) -> Option<&Value> {
+        self.spec?.tls.as_ref()?.get("clientValidation")
+    }
 }
 
 /// One target of a policy.
@@ -322,15 +343,41 @@ impl<'a> ClientPolicies<'a> {
         found.pop().unwrap_or_default()
     }
 
-    /// Whether a listener's policy asks for the certificates of clients, which nothing here checks.
-    pub(crate) fn asks_for_client_certificates(&self, listener: &ListenerRef) -> bool {
-        let holder = self.holder(listener).ok().flatten();
-        let spec = holder.and_then(|holder| self.policies.get(holder)?.spec);
-        spec.is_some_and(|spec| {
-            spec.tls
-                .as_ref()
-                .is_some_and(|tls| tls.contains_key("clientValidation"))
-        })
+    /// What a listener's policy says about certificates of clients.
+    pub(crate) fn client_validation(&self, listener: &ListenerRef) -> Holder<'_> {
+        let asks = |policy: &Policy<'a>| policy.client_validation().is_some();
+        let Ok(holder) = self.holder(listener) else {
+            // The listener may be the one that was meant.
+            let lost = |policy: &&Policy<'_>| policy.hits.iter().any(|hit| hit.fate == Fate::SectionNotFound);
+            let mut lost = self.policies.iter().filter(lost);
+            return match lost.find(|policy| policy.spec.is_none() || asks(policy)) {
+                Some(policy) => Holder::Unclear(format!("{} names a listener that does not exist", policy.object)),
+                None => Holder::Silent,
+            };
+        };
+        let Some(policy) = holder.and_then(|holder| self.policies.get(holder)) else {
+            return Holder::Silent;
+        };
+        if policy.spec.is_none() {
+            return Holder::Unclear(format!("{} cannot be read", policy.object));
+        }
+        if let Some(settings) = policy.client_validation() {
+            return Holder::Asks {
+                namespace: object::namespace(policy.metadata),
+                name: object::name(policy.metadata),
+                settings,
+            };
+        }
+        // Whoever came too late for a target must not leave it more open than it asked for.
+        let of_holder = |hit: &Hit| {
+            let same = |other: &Hit| other.slot == hit.slot && other.fate == Fate::Holds;
+            hit.fate == Fate::Conflicted && policy.hits.iter().any(same)
+        };
+        let mut losers = self.policies.iter().filter(|other| other.hits.iter().any(of_holder));
+        match losers.find(|other| asks(other)) {
+            Some(other) => Holder::Unclear(format!("{} has lost its target to {}", other.object, policy.object)),
+            None => Holder::Silent,
+        }
     }
 
     /// Why the peers of a TCP listener's connections are not its clients, or may not be.

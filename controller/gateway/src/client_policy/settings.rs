@@ -66,7 +66,6 @@ pub(super) fn unused(spec: &ClientTrafficPolicySpec) -> Vec<Fault> {
         ("tcpKeepalive", spec.tcp_keepalive.is_some()),
         ("enableProxyProtocol", spec.enable_proxy_protocol.is_some()),
         ("proxyProtocol", spec.proxy_protocol.is_some()),
-        ("tls", spec.tls.is_some()),
         ("path", spec.path.is_some()),
         ("headers", spec.headers.is_some()),
         ("timeout", spec.timeout.is_some()),
@@ -78,8 +77,13 @@ pub(super) fn unused(spec: &ClientTrafficPolicySpec) -> Vec<Fault> {
         ("healthCheck", spec.health_check.is_some()),
         ("scheme", spec.scheme.is_some()),
     ];
-    set.into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| ignored(&format!("spec.{name}"), "only clientIPDetection is enforced"))
+    let of_tls = spec.tls.iter().flatten().map(|(name, _)| name.as_str());
+    let of_tls = of_tls
+        .filter(|name| *name != "clientValidation")
+        .map(|name| format!("spec.tls.{name}"));
+    let set = set.into_iter().filter(|(_, set)| *set);
+    set.map(|(name, _)| format!("spec.{name}"))
+        .chain(of_tls)
+        .map(|path| ignored(&path, "only clientIPDetection and tls.clientValidation are enforced"))
         .collect()
 }

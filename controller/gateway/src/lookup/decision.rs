@@ -18,7 +18,7 @@ use portcullis_engine::{
     worker::Worker,
 };
 
-use super::{forward::Lines, matching::is_opaque, table::Selected, unclear::Unclear};
+use super::{certificate::ClientCertificate, forward::Lines, matching::is_opaque, table::Selected, unclear::Unclear};
 
 /// What a policy decided, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,19 +76,6 @@ pub(crate) struct Decided {
     by: Option<(Arc<Policy>, Transaction)>,
 }
 
-/// What the proxy knows of a request beside its head.
-#[derive(Clone, Copy)]
-pub(crate) struct Around {
-    /// The client's address.
-    pub(crate) client: IpAddr,
-    /// Of these any may be the client's port.
-    pub(crate) client_ports: &'static [u16],
-    /// The port on which the request came.
-    pub(crate) port: u16,
-    /// In nanoseconds since 1970.
-    pub(crate) now: u64,
-}
-
 impl Decided {
     /// Writes the policy's headers into an answer.
     pub(crate) fn respond(&self, status: u16, lines: &mut Lines) {
@@ -98,32 +85,61 @@ impl Decided {
     }
 }
 
-/// The proxy of one request.
-struct Proxy {
-    client: IpAddr,
-    client_port: u16,
-    port: u16,
-    now: u64,
+/// What is known of a request beside its head.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) client: IpAddr,
+    /// Of these any may be the client's port.
+    pub(crate) client_ports: &'a [u16],
+    /// The port of the Gateway.
+    pub(crate) port: u16,
+    /// The verified certificate, if there is one; nothing where that is not known.
+    pub(crate) certificate: Option<Option<&'a ClientCertificate>>,
+    /// In nanoseconds since 1970.
+    pub(crate) now: u64,
 }
 
-impl Host for Proxy {
+/// The proxy of one request.
+struct Proxy<'a> {
+    around: Surroundings<'a>,
+    client_port: u16,
+}
+
+impl Host for Proxy<'_> {
     fn client_address(&self) -> Result<Vec<u8>, Fault> {
-        Ok(SocketAddr::new(self.client, self.client_port).to_string().into_bytes())
+        Ok(SocketAddr::new(self.around.client, self.client_port)
+            .to_string()
+            .into_bytes())
     }
 
     fn attribute(&self, attribute: Attribute) -> Result<Option<Fact>, Fault> {
-        // What else there is only Envoy knows, and is refused before.
-        Ok((attribute == Attribute::RequestTime)
-            .then(|| self.now.try_into().ok().map(Fact::Number))
-            .flatten())
+        let certificate = self.around.certificate.flatten();
+        let name = |name: fn(&ClientCertificate) -> &Option<String>| {
+            let name = certificate.and_then(|certificate| name(certificate).clone());
+            name.map(|name| Fact::Text(name.into_bytes()))
+        };
+        Ok(match attribute {
+            Attribute::RequestTime => self.around.now.try_into().ok().map(Fact::Number),
+            Attribute::Mtls => Some(Fact::Flag(certificate.is_some())),
+            Attribute::UriSanPeerCertificate => name(|certificate| &certificate.uri_san),
+            Attribute::DnsSanPeerCertificate => name(|certificate| &certificate.dns_san),
+            Attribute::SubjectPeerCertificate => name(|certificate| &certificate.subject),
+            // What else there is only Envoy knows, and is refused before.
+            _ => None,
+        })
+    }
+
+    fn verifies_certificates(&self) -> Result<bool, Fault> {
+        // One that is not verified is none here.
+        Ok(true)
     }
 
     fn port(&self) -> Result<Option<u16>, Fault> {
-        Ok(Some(self.port))
+        Ok(Some(self.around.port))
     }
 
     fn now(&self) -> Result<u64, Fault> {
-        Ok(self.now)
+        Ok(self.around.now)
     }
 
     fn random(&self) -> Result<u64, Fault> {
@@ -151,7 +167,12 @@ impl Decided {
     /// # Errors
     ///
     /// The policy depends on what only Envoy knows.
-    pub(crate) fn again(&self, selected: Selected<'_>, head: &RequestHead, around: Around) -> Result<Self, Unclear> {
+    pub(crate) fn again(
+        &self,
+        selected: Selected<'_>,
+        head: &RequestHead,
+        around: Surroundings<'_>,
+    ) -> Result<Self, Unclear> {
         match &self.by {
             None => Ok(refused(Reason::HostFault, None)),
             Some((_, first)) => start(selected, around, |policy| {
@@ -166,21 +187,15 @@ impl Decided {
 /// # Errors
 ///
 /// The policy depends on what only Envoy knows.
-pub(crate) fn decide(selected: Selected<'_>, head: &RequestHead, around: Around) -> Result<Decided, Unclear> {
+pub(crate) fn decide(selected: Selected<'_>, head: &RequestHead, around: Surroundings<'_>) -> Result<Decided, Unclear> {
     start(selected, around, |policy| (Transaction::new(policy), head.clone()))
 }
 
 fn start(
     selected: Selected<'_>,
-    around: Around,
+    around: Surroundings<'_>,
     begin: impl Fn(Arc<Policy>) -> (Transaction, RequestHead),
 ) -> Result<Decided, Unclear> {
-    let Around {
-        client,
-        client_ports,
-        port,
-        now,
-    } = around;
     let Some(hash) = selected.hash() else {
         return Ok(refused(Reason::PolicyMissing, None));
     };
@@ -193,14 +208,12 @@ fn start(
         Err(reason) => return Ok(refused(reason, read)),
     };
     if let Some(document) = &read {
-        known(document)?;
+        known(document, &around)?;
     }
-    let decided = client_ports.iter().map(|client_port| {
+    let decided = around.client_ports.iter().map(|client_port| {
         let proxy = Proxy {
-            client,
+            around,
             client_port: *client_port,
-            port,
-            now,
         };
         let (mut transaction, head) = begin(Arc::clone(&policy));
         let step = transaction.on_request(&head, &proxy, &mut Worker::default());
@@ -277,8 +290,9 @@ fn refused(reason: Reason, document: Option<Document>) -> Decided {
     }
 }
 
-/// Refuses a policy whose answer is a matter of chance, or of headers that Envoy makes up.
-fn known(document: &Document) -> Result<(), Unclear> {
+/// Refuses a policy whose answer is a matter of chance, of headers that Envoy makes up, or of what is not said of the
+/// connection.
+fn known(document: &Document, around: &Surroundings<'_>) -> Result<(), Unclear> {
     let fraction = document.csrf.as_ref().and_then(|csrf| csrf.shadow_fraction.as_ref());
     if fraction.is_some_and(|fraction| fraction.numerator > 0 && fraction.numerator < fraction.denominator) {
         return Err(Unclear::new(format!(
@@ -291,7 +305,13 @@ fn known(document: &Document) -> Result<(), Unclear> {
         .iter()
         .flat_map(|authorization| &authorization.rules);
     for rule in rules.clone() {
-        expression(document, rule)?;
+        expression(document, rule, around)?;
+        if rule.certificate.is_some() && around.certificate.is_none() {
+            return Err(Unclear::new(format!(
+                "{} has rules on certificates, and the request does not say which one the client shows",
+                document.policy
+            )));
+        }
     }
     let mut headers = rules.flat_map(|rule| &rule.headers);
     if let Some(header) = headers.find(|header| is_opaque(&header.name.to_ascii_lowercase())) {
@@ -301,16 +321,35 @@ fn known(document: &Document) -> Result<(), Unclear> {
         )));
     }
     let nested = [document.baseline.as_deref(), document.shadow.as_deref()];
-    nested.into_iter().flatten().try_for_each(known)
+    nested
+        .into_iter()
+        .flatten()
+        .try_for_each(|nested| known(nested, around))
 }
 
 /// Refuses an expression that reads what only Envoy knows.
-fn expression(document: &Document, rule: &Rule) -> Result<(), Unclear> {
+fn expression(document: &Document, rule: &Rule, around: &Surroundings<'_>) -> Result<(), Unclear> {
     // One that cannot be compiled refuses every request.
     let Some(Ok(reads)) = rule.cel.as_ref().map(cel::reads) else {
         return Ok(());
     };
-    let told = |attribute: &&Attribute| **attribute != Attribute::RequestTime;
+    let said = |name: fn(&ClientCertificate) -> &Option<String>| {
+        let certificate = around.certificate;
+        certificate.is_some_and(|certificate| certificate.is_none_or(|certificate| name(certificate).is_some()))
+    };
+    let told = |attribute: &&Attribute| {
+        !match attribute {
+            Attribute::RequestTime => true,
+            Attribute::Mtls => around.certificate.is_some(),
+            Attribute::UriSanPeerCertificate => said(|certificate| &certificate.uri_san),
+            Attribute::DnsSanPeerCertificate => said(|certificate| &certificate.dns_san),
+            // Without a certificate Envoy has an empty one in TLS, and else none.
+            Attribute::SubjectPeerCertificate => {
+                around.certificate.flatten().is_some() && said(|certificate| &certificate.subject)
+            }
+            _ => false,
+        }
+    };
     let unknown = match (
         reads.headers.iter().find(|name| is_opaque(name)),
         reads.attributes.iter().find(told),

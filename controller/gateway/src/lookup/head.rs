@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use portcullis_engine::http::RequestHead;
 
 use super::{
+    certificate::Shown,
     listener::Chain,
     path::{self, Normalized},
     unclear::Unclear,
@@ -83,6 +84,8 @@ pub struct Sent {
     pub headers: Vec<(String, String)>,
     /// The address of the peer.
     pub from: IpAddr,
+    /// The certificate that the client shows.
+    pub certificate: Shown,
 }
 
 impl Sent {
@@ -184,6 +187,7 @@ impl Sent {
             target,
             headers: lines,
             from,
+            certificate: Shown::default(),
         })
     }
 

@@ -18,10 +18,11 @@ use envoy_types::pb::envoy::{
 use prost::Message;
 
 use super::{
+    certificate::Validation,
     client::{Detection, Network},
     unclear::{Unclear, whole},
 };
-use crate::{Resource, chain::RECHECK};
+use crate::{Resource, chain::RECHECK, client_certificates::MARK};
 
 /// The HTTP filters of a connection manager that is understood.
 const FILTERS: [&str; 5] = ["portcullis", "refresh", RECHECK, "seal", "envoy.filters.http.router"];
@@ -38,6 +39,8 @@ pub(crate) struct Chain {
     /// In lower case; none takes every name.
     server_names: Vec<String>,
     pub(crate) secure: bool,
+    /// What is asked of certificates of clients.
+    pub(crate) validation: Validation,
     /// The name of the route table.
     pub(crate) table: String,
     /// The networks of the peers that it serves; none serves all others.
@@ -141,9 +144,12 @@ impl Chain {
             ..chain.clone()
         };
         whole(&format!("a filter chain of {what}"), &rest)?;
-        let [only] = chain.filters.as_slice() else {
-            return Err(Unclear::new(format!("a filter chain of {what} has several filters")));
+        let (marked, only) = match chain.filters.as_slice() {
+            [only] => (false, only),
+            [mark, only] if mark.name == MARK => (true, only),
+            _ => return Err(Unclear::new(format!("a filter chain of {what} has several filters"))),
         };
+        let validation = Validation::read(chain.transport_socket.as_ref(), marked, what)?;
         let manager = match &only.config_type {
             Some(filter::ConfigType::TypedConfig(any)) => HttpConnectionManager::decode(any.value.as_slice()).ok(),
             _ => None,
@@ -159,6 +165,7 @@ impl Chain {
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
             secure,
+            validation,
             table,
             peers: peers.collect::<Result<_, _>>()?,
             detection,

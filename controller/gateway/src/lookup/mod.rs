@@ -2,6 +2,7 @@
 //!
 //! A field that is not understood is never passed over: the answer is then [`Unclear`].
 
+mod certificate;
 mod client;
 mod decision;
 mod forward;
@@ -22,7 +23,8 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use portcullis_engine::step::{Outcome, apply};
 
 use self::{
-    decision::{Around, Decided, decide},
+    certificate::Connected,
+    decision::{Decided, Surroundings, decide},
     forward::{Lines, clusters, modify, redirect, upstream},
     head::{Admitted, Received, admit},
     listener::{Chain, Socket},
@@ -31,6 +33,7 @@ use self::{
     table::{Selected, Table},
 };
 pub use self::{
+    certificate::{ClientCertificate, Shown},
     decision::{Decision, Shadow},
     forward::Upstream,
     head::Sent,
@@ -87,6 +90,8 @@ pub struct Answer {
 pub enum End {
     /// The connection is closed: no listener serves the server name.
     Closed,
+    /// The connection is closed: the client shows no certificate.
+    Uncertified,
     /// Answered before a route was looked for, and why.
     Early(&'static str),
     /// The policy refused it.
@@ -185,6 +190,13 @@ impl Proxy {
         };
         answer.chain = Some(chain.name.clone());
         answer.table = Some(chain.table.clone());
+        let certificate = match chain.validation.connect(&sent.certificate)? {
+            Connected::Stands(certificate) => certificate,
+            Connected::Refused => {
+                answer.end = End::Uncertified;
+                return Ok(answer);
+            }
+        };
         match admit(sent, chain)? {
             Admitted::Answered(status, location, why) => {
                 answer.end = End::Early(why);
@@ -192,11 +204,18 @@ impl Proxy {
                 answer.response = Response::new(Some(status), &location.map(line).into_iter().collect());
                 Ok(answer)
             }
-            Admitted::Goes(received) => self.route(chain, &received, now, answer),
+            Admitted::Goes(received) => self.route(chain, &received, certificate, now, answer),
         }
     }
 
-    fn route(&self, chain: &Chain, received: &Received, now: u64, mut answer: Answer) -> Result<Answer, Unclear> {
+    fn route(
+        &self,
+        chain: &Chain,
+        received: &Received,
+        certificate: Option<Option<&ClientCertificate>>,
+        now: u64,
+        mut answer: Answer,
+    ) -> Result<Answer, Unclear> {
         let Received { head, client } = received;
         let table = self
             .tables
@@ -206,10 +225,11 @@ impl Proxy {
         let selected = table.select(head, None)?.ok_or_else(nowhere)?;
         // The client's own port is chosen by its system; an address that another proxy told has none.
         let client_ports: &[u16] = if answer.client == *client { &[1024, 65535] } else { &[0] };
-        let around = Around {
+        let around = Surroundings {
             client: *client,
             client_ports,
             port: answer.port,
+            certificate,
             now,
         };
         answer.client = *client;

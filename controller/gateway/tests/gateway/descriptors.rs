@@ -12,7 +12,7 @@ use prost_reflect::{
 };
 
 /// The files that define the messages that a configuration is made of.
-const ROOTS: [&str; 24] = [
+const ROOTS: [&str; 25] = [
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
     "envoy/config/listener/v3/listener.proto",
@@ -24,6 +24,7 @@ const ROOTS: [&str; 24] = [
     "envoy/extensions/filters/http/wasm/v3/wasm.proto",
     "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+    "envoy/extensions/filters/network/set_filter_state/v3/set_filter_state.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.proto",

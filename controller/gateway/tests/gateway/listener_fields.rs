@@ -34,6 +34,17 @@ spec.allowedListeners.namespaces.selector.matchExpressions[].operator
 spec.allowedListeners.namespaces.selector.matchExpressions[].values[]
 spec.allowedListeners.namespaces.selector.matchLabels
 spec.gatewayClassName
+spec.tls.frontend.perPort[].port
+spec.tls.frontend.default.validation.caCertificateRefs[].group
+spec.tls.frontend.default.validation.caCertificateRefs[].kind
+spec.tls.frontend.default.validation.caCertificateRefs[].name
+spec.tls.frontend.default.validation.caCertificateRefs[].namespace
+spec.tls.frontend.default.validation.mode
+spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].group
+spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].kind
+spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].name
+spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].namespace
+spec.tls.frontend.perPort[].tls.validation.mode
 ";
 
 const SET: &str = "
@@ -63,12 +74,6 @@ const TOLD: &[(&str, &str, &str, &str)] = &[
         "spec.tls.backend",
         "field-ignored",
         "tls: {backend: {clientCertificateRef: {name: a}}}",
-    ),
-    (
-        "spec.tls.frontend",
-        "spec.tls.frontend",
-        "unsupported-field",
-        "tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}",
     ),
     (
         "spec.listeners[].tls.options",

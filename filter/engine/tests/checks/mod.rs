@@ -129,6 +129,7 @@ pub(crate) fn condition(data: &[u8]) {
             name: "r".to_owned(),
             action,
             client_cidrs: Default::default(),
+            certificate: None,
             methods: Vec::new(),
             path: None,
             headers: Vec::new(),
