@@ -3,6 +3,7 @@
 mod view;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -53,6 +54,11 @@ impl Asked {
         }
         sent.certificate = certificate;
         Ok(Self { sent, from })
+    }
+
+    /// Has the servers of keys of these providers fail.
+    pub(crate) fn fail_keys(&mut self, providers: BTreeSet<String>) {
+        self.sent.callouts.failing_keys = providers;
     }
 
     /// The request.

@@ -157,7 +157,17 @@ fn test_files_at_fault_are_refused_with_place_and_fix() {
         ),
         (
             &format!("callouts: {{extAuth: {{status: 200}}}}\n{CASES}"),
-            "cases.yaml:5:1 error[unsupported-field] PolicyTest orders callouts: belongs to external authorization",
+            "cases.yaml:5:12 error[unsupported-field] PolicyTest orders callouts.extAuth: belongs to external authorization",
+        ),
+        (
+            &format!("callouts: {{remoteJWKS: {{corp: {{status: 200}}}}}}\n{CASES}"),
+            "cases.yaml:5:25 error[invalid-combination] PolicyTest orders callouts.remoteJWKS.corp: does not say which keys the server answers with; write keys with servesProvider: corp",
+        ),
+        (
+            &format!(
+                "keys: {{idp: {{alg: ES256, servesProvider: corp}}}}\ncallouts: {{remoteJWKS: {{corp: {{status: 503}}}}}}\n{CASES}"
+            ),
+            "error[invalid-combination] PolicyTest orders callouts.remoteJWKS.corp: fails, and keys serve the provider \"corp\" too",
         ),
         (
             &format!("keys: {{idp: {{alg: ES265}}}}\n{CASES}"),
@@ -262,6 +272,44 @@ fn keys_of_nobody_and_times_that_are_none_are_refused() {
         assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{to}");
         assert!(told.stderr.contains(expected), "{expected}\n{}", told.stderr);
     }
+}
+
+/// A server of keys that fails: nobody's token can be verified, and that is not the client's fault.
+const FAILING: &str = "keys:
+  foreign: {alg: ES256}
+tokens:
+  alice: {key: foreign, claims: {iss: https://idp.example.com, sub: alice, exp: now+60}}
+callouts:
+  remoteJWKS: {corp: {status: 503}}
+cases:
+- name: alice
+  request: {line: GET http://a.example.com/, headers: {authorization: 'Bearer ${alice}'}}
+  expect: {status: 503, reason: jwt_keys_unavailable, headers: {retry-after: '1'}}
+- name: nobody
+  request: GET http://a.example.com/
+  expect: {status: 401, reason: jwt_missing}
+";
+
+#[test]
+fn a_server_of_keys_answers_as_the_file_says_or_the_answer_cannot_be_told() {
+    let told = portcullis(folder_of_tokens(FAILING).path(), &["test", "cases.yaml"]);
+    assert_eq!(told.code, 0, "{}{}", told.stdout, told.stderr);
+
+    let silent = FAILING.replace("callouts:\n  remoteJWKS: {corp: {status: 503}}\n", "");
+    let told = portcullis(folder_of_tokens(&silent).path(), &["test", "cases.yaml"]);
+    assert_eq!(told.code, 2, "{}{}", told.stdout, told.stderr);
+    assert!(
+        told.stderr.contains("1 passed, 0 failed, 1 cannot be told"),
+        "{}",
+        told.stderr
+    );
+
+    let misspelt = FAILING.replace("{corp:", "{crop:");
+    let told = portcullis(folder_of_tokens(&misspelt).path(), &["test", "cases.yaml"]);
+    assert_eq!((told.code, told.stdout.as_str()), (2, ""));
+    let expected =
+        "cases.yaml:10: callouts.remoteJWKS: no policy has a provider \"crop\" with remoteJWKS; write \"corp\"";
+    assert!(told.stderr.contains(expected), "{}", told.stderr);
 }
 
 #[test]

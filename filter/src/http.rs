@@ -11,8 +11,9 @@ use portcullis_engine::denial::Reason;
 use portcullis_engine::host::{Attribute, CERTIFICATES_STATE, CERTIFICATES_VERIFIED, Fact, Fault, Host, Signed};
 use portcullis_engine::jwt::remote::Wait;
 use portcullis_engine::policy::Policy;
+use portcullis_engine::refusal;
 use portcullis_engine::step::{Facts, HeaderEdit, LocalReply, Outcome, RequestEdits, Step};
-use portcullis_engine::transaction::{self, RequestHead, ResponseHead, Transaction};
+use portcullis_engine::transaction::{RequestHead, ResponseHead, Transaction};
 use portcullis_engine::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -432,7 +433,7 @@ fn refuse(reason: Reason) {
         principal: None,
     };
     record(&facts, &counters::of(UNKNOWN_POLICY));
-    send(&transaction::refuse(reason));
+    send(&refusal::refuse(reason));
 }
 
 /// Answers the request. If Envoy does not take the answer the request stays where it is, without a seal, until its

@@ -189,7 +189,11 @@ impl Reading {
             (cel.is_some(), "cel", "CEL"),
             (jwt.is_some(), "principal.jwt", "JWT"),
             (!headers.is_empty(), "principal.headers", "headers"),
-            (certificate.is_some(), "principal.clientCertificate", "clientCertificate"),
+            (
+                certificate.is_some(),
+                "principal.clientCertificate",
+                "clientCertificate",
+            ),
             (!methods.is_empty() || path.is_some(), "operation", "operation"),
         ];
         let asks = asks.into_iter().filter(|(present, ..)| *present);

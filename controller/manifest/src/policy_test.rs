@@ -1,5 +1,6 @@
 //! `PolicyTest` files: requests to manifests, with the answers that they must get. Never part of a snapshot.
 
+mod callouts;
 mod tokens;
 
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -15,7 +16,10 @@ use crate::{
     validate::{Fault, Manner, validate},
 };
 
-pub use self::tokens::{Key, Token, put};
+pub use self::{
+    callouts::Callout,
+    tokens::{Key, Token, put},
+};
 
 /// The `apiVersion` of test files.
 pub const API_VERSION: &str = "portcullis.dev/v1alpha1";
@@ -40,6 +44,8 @@ pub struct PolicyTest {
     pub keys: Vec<Key>,
     /// The tokens that requests hold.
     pub tokens: Vec<Token>,
+    /// What fails of what policies have the proxy ask.
+    pub callouts: Vec<Callout>,
     /// The cases, in the order of the file.
     pub cases: Vec<Case>,
 }
@@ -117,8 +123,8 @@ pub struct Vocabulary<'a> {
     pub algorithms: &'a [&'a str],
 }
 
-/// The part of a test file that belongs to callouts.
-const LATER: &str = "callouts";
+/// The part of `callouts` that belongs to external authorization.
+const LATER: &str = "extAuth";
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let text = || json!({"type": "string"});
@@ -142,13 +148,16 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let properties = json!({"key": text(), "claims": claims});
     let token = json!({"type": "object", "required": ["key"], "properties": properties});
     let several = |of| json!({"type": "object", "additionalProperties": of});
+    let status = json!({"type": "integer", "minimum": 100, "maximum": 599});
+    let answer = json!({"type": "object", "required": ["status"], "properties": {"status": status}});
+    let callouts = json!({"type": "object", "properties": {(LATER): {}, "remoteJWKS": several(answer)}});
     let properties = json!({"name": name(), "request": {}, "expect": expect});
     let case = json!({"type": "object", "required": ["name", "request", "expect"], "properties": properties});
     let properties = json!({"name": name(), "labels": map(), "annotations": map()});
     let metadata = json!({"type": "object", "required": ["name"], "properties": properties});
     let properties = json!({
         "apiVersion": text(), "kind": text(), "metadata": metadata, "manifests": texts(), "gateway": text(), "now": text(),
-        "callouts": {}, "keys": several(key), "tokens": several(token),
+        "callouts": callouts, "keys": several(key), "tokens": several(token),
         "cases": {"type": "array", "minItems": 1, "items": case},
     });
     let required = ["apiVersion", "kind", "metadata", "cases"];
@@ -262,17 +271,18 @@ impl Reader<'_> {
                 format!("write {API_VERSION:?}"),
             );
         }
-        if let Some(entry) = root.entry(LATER) {
+        if let Some(entry) = root.get("callouts").and_then(|callouts| callouts.entry(LATER)) {
             self.fault(
                 entry.position,
                 "unsupported-field",
-                LATER,
+                &field("callouts", LATER),
                 "belongs to external authorization, which this version does not enforce".to_owned(),
                 "remove it".to_owned(),
             );
         }
         let keys = self.keys(file, root, &json);
         let tokens = self.tokens(file, root, &json, &keys);
+        let callouts = self.callouts(file, root, &json, &keys);
         let mut cases: Vec<Case> = Vec::new();
         let nodes = match root.get("cases").map(|node| &node.value) {
             Some(Value::Sequence(nodes)) => nodes.as_slice(),
@@ -303,6 +313,7 @@ impl Reader<'_> {
             now: text(&json, "now"),
             keys,
             tokens,
+            callouts,
             cases,
         })
     }

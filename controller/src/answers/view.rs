@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use portcullis_engine::{
-    denial::Reason,
-    document::Document,
-    step::Outcome,
-    transaction::{self, Stage},
-};
+use portcullis_engine::{denial::Reason, document::Document, refusal, step::Outcome, transaction::Stage};
 use portcullis_gateway::lookup::{Answer, Decision, End, Sent, Upstream};
 use serde::Serialize;
 
@@ -172,7 +167,11 @@ impl View {
             policy: decision.map(|decision| decision.policy.clone()),
             rule: decision.and_then(|decision| decision.rule.clone()),
             stage: stage(answer),
-            principal: decision.and_then(|decision| decision.principal.clone()),
+            // Whoever the first policy verified is known where the second asks nobody.
+            principal: [decision, answer.first.as_ref()]
+                .into_iter()
+                .flatten()
+                .find_map(|decision| decision.principal.clone()),
             headers,
             upstream,
             shadow: decision
@@ -221,7 +220,7 @@ fn may_be_busy(decision: &Decision, asked: &Asked) -> bool {
 impl BusyView {
     fn new() -> Self {
         Self {
-            status: transaction::refuse(Reason::BasicBusy).status,
+            status: refusal::refuse(Reason::BasicBusy).status,
             reason: Reason::BasicBusy.as_str(),
             stage: Stage::Authentication.to_string(),
         }

@@ -51,13 +51,14 @@ pub(crate) fn test(args: &TestArgs, style: &Style) -> Result<Answer, Failure> {
             "give another expression",
         ));
     }
-    let mut worlds: BTreeMap<(Vec<PathBuf>, Vec<Serves>), Proxies> = BTreeMap::new();
+    let mut worlds: BTreeMap<(Vec<PathBuf>, Vec<Serves>, Vec<String>), Proxies> = BTreeMap::new();
     let mut report = Report::default();
     for test in &tests {
         let keys = Keys::new(test)?;
-        let asked = (manifests(test, args)?, keys.serve());
+        let failing = test.callouts.iter().map(|callout| callout.provider.clone());
+        let asked = (manifests(test, args)?, keys.serve(), failing.collect());
         if !worlds.contains_key(&asked) {
-            let proxies = world(&asked.0, &keys, args, style)?;
+            let proxies = world(&asked.0, test, &keys, args, style)?;
             worlds.insert(asked.clone(), proxies);
         }
         let Some(proxies) = worlds.get(&asked) else { continue };
@@ -251,7 +252,13 @@ fn plain(path: &Path) -> PathBuf {
     }
 }
 
-fn world(paths: &[PathBuf], keys: &Keys, args: &TestArgs, style: &Style) -> Result<Proxies, Failure> {
+fn world(
+    paths: &[PathBuf],
+    test: &PolicyTest,
+    keys: &Keys,
+    args: &TestArgs,
+    style: &Style,
+) -> Result<Proxies, Failure> {
     let source = Source {
         paths: paths.to_vec(),
         recursive: args.manifests.recursive,
@@ -264,6 +271,7 @@ fn world(paths: &[PathBuf], keys: &Keys, args: &TestArgs, style: &Style) -> Resu
     let settings = Settings::new(&args.manifests, "portcullis.wasm".to_owned(), [0; 32]);
     let mut loaded = portcullis_manifest::load(&texts);
     keys.put_into(&mut loaded.snapshot)?;
+    tokens::are_asked(&test.callouts, &loaded.snapshot)?;
     let evaluation = load::translate(loaded, &settings, &Arc::default(), &mut load::Memory::default());
     if !evaluation.failed_files.is_empty() {
         for diagnostic in evaluation.unread() {
@@ -302,7 +310,7 @@ fn run(test: &PolicyTest, case: &Case, tokens: &Tokens, proxies: &Proxies, now: 
         why: String::new(),
         answer: None,
     };
-    let asked = match asked(case, tokens) {
+    let asked = match asked(test, case, tokens) {
         Ok(asked) => asked,
         Err(why) => {
             run.why = why;
@@ -331,7 +339,7 @@ fn run(test: &PolicyTest, case: &Case, tokens: &Tokens, proxies: &Proxies, now: 
     run
 }
 
-fn asked(case: &Case, tokens: &Tokens) -> Result<Asked, String> {
+fn asked(test: &PolicyTest, case: &Case, tokens: &Tokens) -> Result<Asked, String> {
     let line = tokens.put(&case.line)?;
     let (method, url) = line
         .trim()
@@ -354,7 +362,10 @@ fn asked(case: &Case, tokens: &Tokens) -> Result<Asked, String> {
             subject: certificate.subject.clone(),
         })
     });
-    Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from, shown)
+    let mut asked = Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from, shown)?;
+    let failing = test.callouts.iter().map(|callout| callout.provider.clone());
+    asked.fail_keys(failing.collect());
+    Ok(asked)
 }
 
 fn show(test: &PolicyTest, run: &Run, style: &Style) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use portcullis_attachment::snapshot::Snapshot;
 use portcullis_engine::jwt::{algorithm::Algorithm, signing::TestKey};
 use portcullis_manifest::{
     nearest,
-    policy_test::{Key, PolicyTest, put},
+    policy_test::{Callout, Key, PolicyTest, put},
 };
 use serde_json::{Value, json};
 
@@ -127,6 +127,37 @@ impl Keys {
         }
         Ok(Tokens(tokens))
     }
+}
+
+/// Finds out whether the proxy asks each of these servers.
+///
+/// # Errors
+///
+/// No policy has a provider of that name with keys from a server.
+pub(super) fn are_asked(callouts: &[Callout], snapshot: &Snapshot) -> Result<(), Failure> {
+    let security = snapshot.security_policies.iter().map(|policy| &policy.spec.jwt);
+    let access = snapshot.access_policies.iter().map(|policy| &policy.spec.policy.jwt);
+    let providers = security.chain(access).flatten().flat_map(|jwt| &jwt.providers);
+    let remote = providers.filter(|provider| provider.remote_jwks.is_some());
+    let names: Vec<&str> = remote.map(|provider| provider.name.as_str()).collect();
+    let Some(lost) = callouts
+        .iter()
+        .find(|callout| !names.contains(&callout.provider.as_str()))
+    else {
+        return Ok(());
+    };
+    let fix = nearest(&lost.provider, names.iter().copied()).map_or_else(
+        || "name a provider of the manifests with remoteJWKS".to_owned(),
+        |meant| format!("write {meant:?}"),
+    );
+    let (file, line) = (&lost.place.file, lost.place.line);
+    Err(Failure::new(
+        format!(
+            "{file}:{line}: callouts.remoteJWKS: no policy has a provider {:?} with remoteJWKS",
+            lost.provider
+        ),
+        fix,
+    ))
 }
 
 impl Tokens {

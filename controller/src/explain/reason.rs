@@ -1,6 +1,6 @@
 //! `portcullis explain reason`.
 
-use portcullis_engine::{denial::Reason, transaction};
+use portcullis_engine::{denial::Reason, refusal};
 use serde::Serialize;
 
 use super::details::{self, Details};
@@ -121,7 +121,7 @@ fn client(reason: Reason) -> String {
         return "What the route does: the backend's answer, a redirect, or 404 where no route takes the request."
             .to_owned();
     }
-    let reply = transaction::refuse(reason);
+    let reply = refusal::refuse(reason);
     let body = String::from_utf8_lossy(reply.body);
     let challenge = match (reply.status, reason) {
         (401, _) | (_, Reason::JwtAudience) => " and a WWW-Authenticate challenge",

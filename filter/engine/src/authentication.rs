@@ -11,9 +11,9 @@ use crate::{
     identity::{IdentityHeaders, Principal},
     jwt::{Jwt, KnownToken},
     policy::{PolicyError, told},
+    refusal::refuse,
     request::Request,
     step::LocalReply,
-    transaction::refuse,
     worker::{Hashing, Worker},
 };
 

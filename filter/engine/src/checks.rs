@@ -8,9 +8,9 @@ use crate::{
     identity::{Forwarded, IdentityHeaders, Principal},
     jwt::{Jwt, KnownToken},
     policy::Policy,
+    refusal::refuse,
     request::Request,
     step::{HeaderEdit, LocalReply},
-    transaction::refuse,
     worker::{Hashing, Worker},
 };
 

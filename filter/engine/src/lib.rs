@@ -18,6 +18,7 @@ pub mod http;
 pub mod identity;
 pub mod jwt;
 pub mod policy;
+pub mod refusal;
 mod request;
 pub mod rerouted;
 pub mod seal;

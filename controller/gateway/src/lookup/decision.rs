@@ -13,12 +13,16 @@ use portcullis_engine::{
     http::RequestHead,
     jwt::software,
     policy::{self, Policy},
+    refusal,
     step::{Facts, LocalReply, Outcome, RequestEdits, Step, apply},
-    transaction::{self, ResponseHead, Stage, Transaction},
+    transaction::{ResponseHead, Stage, Transaction},
     worker::Worker,
 };
 
-use super::{certificate::ClientCertificate, forward::Lines, matching::is_opaque, table::Selected, unclear::Unclear};
+use super::{
+    callouts::Callouts, certificate::ClientCertificate, forward::Lines, matching::is_opaque, table::Selected,
+    unclear::Unclear,
+};
 
 /// What a policy decided, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) port: u16,
     /// The verified certificate, if there is one; nothing where that is not known.
     pub(crate) certificate: Option<Option<&'a ClientCertificate>>,
+    pub(crate) callouts: &'a Callouts,
     /// In nanoseconds since 1970.
     pub(crate) now: u64,
 }
@@ -216,7 +221,16 @@ fn start(
             client_port: *client_port,
         };
         let (mut transaction, head) = begin(Arc::clone(&policy));
-        let step = transaction.on_request(&head, &proxy, &mut Worker::default());
+        let mut worker = Worker::default();
+        let mut step = transaction.on_request(&head, &proxy, &mut worker);
+        while let Step::Await(wait) = &step
+            && read
+                .as_ref()
+                .is_some_and(|read| around.callouts.fails(read, wait.source.id()))
+        {
+            worker.fail_keys(&wait.source);
+            step = transaction.on_keys(&head, &proxy, &mut worker);
+        }
         (transaction, step)
     });
     let mut decided: Vec<(Transaction, Step)> = decided.collect();
@@ -285,7 +299,7 @@ fn refused(reason: Reason, document: Option<Document>) -> Decided {
             shadow: None,
             edits: RequestEdits::default(),
         },
-        reply: Some(transaction::refuse(reason)),
+        reply: Some(refusal::refuse(reason)),
         by: None,
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use portcullis_engine::http::RequestHead;
 
 use super::{
+    callouts::Callouts,
     certificate::Shown,
     listener::Chain,
     path::{self, Normalized},
@@ -86,6 +87,8 @@ pub struct Sent {
     pub from: IpAddr,
     /// The certificate that the client shows.
     pub certificate: Shown,
+    /// What the servers answer that a policy may have the proxy ask.
+    pub callouts: Callouts,
 }
 
 impl Sent {
@@ -188,6 +191,7 @@ impl Sent {
             headers: lines,
             from,
             certificate: Shown::default(),
+            callouts: Callouts::default(),
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A field that is not understood is never passed over: the answer is then [`Unclear`].
 
+mod callouts;
 mod certificate;
 mod client;
 mod decision;
@@ -20,25 +21,29 @@ use std::{
 };
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use portcullis_engine::step::{Outcome, apply};
-
-use self::{
-    certificate::Connected,
-    decision::{Decided, Surroundings, decide},
-    forward::{Lines, clusters, modify, redirect, upstream},
-    head::{Admitted, Received, admit},
-    listener::{Chain, Socket},
-    matching::is_grpc,
-    response::local,
-    table::{Selected, Table},
+use portcullis_engine::{
+    http::RequestHead,
+    step::{Outcome, apply},
 };
+
 pub use self::{
+    callouts::Callouts,
     certificate::{ClientCertificate, Shown},
     decision::{Decision, Shadow},
     forward::Upstream,
     head::Sent,
     response::Response,
     unclear::Unclear,
+};
+use self::{
+    certificate::Connected,
+    decision::{Decided, Surroundings, decide},
+    forward::{Lines, clusters, modify, redirect, upstream},
+    head::{Admitted, admit},
+    listener::{Chain, Socket},
+    matching::is_grpc,
+    response::local,
+    table::{Selected, Table},
 };
 use crate::{
     BoundPort, Configuration,
@@ -204,35 +209,39 @@ impl Proxy {
                 answer.response = Response::new(Some(status), &location.map(line).into_iter().collect());
                 Ok(answer)
             }
-            Admitted::Goes(received) => self.route(chain, &received, certificate, now, answer),
+            Admitted::Goes(received) => {
+                let around = Surroundings {
+                    client: received.client,
+                    // The client's own port is chosen by its system; an address that another proxy told has none.
+                    client_ports: if received.client == sent.from {
+                        &[1024, 65535]
+                    } else {
+                        &[0]
+                    },
+                    port,
+                    certificate,
+                    callouts: &sent.callouts,
+                    now,
+                };
+                self.route(chain, &received.head, around, answer)
+            }
         }
     }
 
     fn route(
         &self,
         chain: &Chain,
-        received: &Received,
-        certificate: Option<Option<&ClientCertificate>>,
-        now: u64,
+        head: &RequestHead,
+        around: Surroundings<'_>,
         mut answer: Answer,
     ) -> Result<Answer, Unclear> {
-        let Received { head, client } = received;
         let table = self
             .tables
             .get(&chain.table)
             .ok_or_else(|| Unclear::new(format!("there is no route table {}", chain.table)))?;
         let nowhere = || Unclear::new("no route takes the request");
         let selected = table.select(head, None)?.ok_or_else(nowhere)?;
-        // The client's own port is chosen by its system; an address that another proxy told has none.
-        let client_ports: &[u16] = if answer.client == *client { &[1024, 65535] } else { &[0] };
-        let around = Surroundings {
-            client: *client,
-            client_ports,
-            port: answer.port,
-            certificate,
-            now,
-        };
-        answer.client = *client;
+        answer.client = around.client;
         answer.host = Some(selected.host.name.clone());
         answer.route = Some(selected.route.name.clone());
         let grpc = is_grpc(head);
