@@ -46,7 +46,10 @@ impl Envoy {
         let mut envoy = Self::launch(scratch, bootstrap, concurrency);
         wait::until("Envoy is live", PATIENCE, || {
             envoy.spawned.assert_running();
-            (client::once(envoy.admin, &Request::get("admin", "/ready")).status == 200).then_some(())
+            // While Envoy starts it may cut a connection.
+            let ready = Request::get("admin", "/ready");
+            let answer = Connection::try_open(envoy.admin).and_then(|mut admin| admin.try_send(&ready));
+            answer.is_ok_and(|answer| answer.status == 200).then_some(())
         });
         envoy
     }

@@ -270,6 +270,8 @@ async fn callers_get_the_status_that_their_library_knows() {
         "alice: hello"
     );
     assert_eq!(scene.calls.load(Ordering::Relaxed), 1);
+    // The first look at the log must not find this call's line either.
+    assert_eq!(scene.live.envoy.entry(0).reason().as_deref(), Some("allowed"));
     let refusals = [
         (None, Code::Unauthenticated, UNAUTHENTICATED, "api_key_missing"),
         (Some("guess"), Code::Unauthenticated, UNAUTHENTICATED, "api_key_unknown"),

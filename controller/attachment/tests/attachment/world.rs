@@ -147,6 +147,20 @@ impl World {
             for (field, value) in document.into_iter().map(bare).chain(secrets) {
                 writeln!(text, "    {field}: {value}").unwrap();
             }
+            let servers = policy.key_servers.iter().map(|server| {
+                let (host, port, path) = (&server.host, server.port, &server.path);
+                let over = if server.encrypted { "https" } else { "http" };
+                let backend = server
+                    .backend
+                    .as_ref()
+                    .map(|to| format!(" by {} {}/{}", to.kind, to.namespace, to.name))
+                    .unwrap_or_default();
+                format!("{over} {host} {port} {path}{backend}")
+            });
+            let servers: Vec<String> = servers.collect();
+            if !servers.is_empty() {
+                writeln!(text, "    fetches: {servers:?}").unwrap();
+            }
         }
     }
 
