@@ -288,16 +288,20 @@ pub(crate) fn resume(id: u32) {
     };
     let step = pending.step(Transaction::on_keys);
     let outcome = match step.and_then(|step| pending.advance(step)) {
-        Ok(Progress::Admitted) => parked::insert(id, pending)
-            .and_then(|()| host::continue_request())
-            .map_err(fault),
-        Ok(Progress::Answered) => parked::insert(id, pending).map_err(fault),
+        Ok(Progress::Admitted) => keep(id, pending).and_then(|()| host::continue_request()).map_err(fault),
+        Ok(Progress::Answered) => keep(id, pending).map_err(fault),
         Ok(Progress::Waits(wait)) => park(id, pending, &wait),
         Err(reason) => Err(reason),
     };
     if let Err(reason) = outcome {
         refuse(reason);
     }
+}
+
+/// Keeps what is known of a request that is decided; its head is not asked for any more, and a stream may live for hours.
+fn keep(id: u32, mut pending: Pending) -> Result<(), HostError> {
+    pending.head = RequestHead::default();
+    parked::insert(id, pending)
 }
 
 /// Lends the memory of this worker.

@@ -139,6 +139,30 @@ fn a_claim_leads_to_a_route_whose_policy_decides_too() {
 }
 
 #[test]
+fn a_policy_at_fault_opens_no_rule_that_its_claims_lead_to() {
+    let (everyone, tenant, client) = (Backend::start(), Backend::start(), Backend::start());
+    let key = key();
+    let port = controller::free_port();
+    let objects = objects(port, [&everyone, &tenant, &client], &key);
+    let whole = json!({"keys": [key.public()]}).to_string();
+    let whole = whole.replace('"', "\\\"");
+    for (right, wrong) in [
+        (&*whole, "no key set"),
+        ("\"recomputeRoute\": true", "\"recomputeRoute\": 7"),
+    ] {
+        let faulty = objects.replace(right, wrong);
+        assert_ne!(objects, faulty);
+        let _live = Live::start(&[("all.yaml", faulty)], &[port]);
+        let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)));
+        let spoofed = get().header("x-tenant", "acme").header("x-api-key", "k1");
+        assert_eq!(connection.send(&spoofed).status, 500, "{wrong}");
+        let spoofed = spoofed.header("x-client", "root");
+        assert_eq!(connection.send(&spoofed).status, 500, "{wrong}");
+    }
+    assert_eq!((everyone.count(), tenant.count(), client.count()), (0, 0, 0));
+}
+
+#[test]
 fn a_request_is_sent_on_once() {
     let (everyone, tenant, client) = (Backend::start(), Backend::start(), Backend::start());
     let key = key();

@@ -28,6 +28,7 @@ use crate::{
     policy_status,
     recipe::Composer,
     reference::References,
+    selecting::Selecting,
     snapshot::{BrokenPolicy, Snapshot},
     status::ObjectStatus,
     target::{Aims, Object, Reference, Section, Slot, TargetKind, Targets},
@@ -76,6 +77,8 @@ pub struct EffectivePolicy {
     pub shadow: Option<ObjectRef>,
     /// The servers of keys that the document names.
     pub key_servers: Vec<Arc<KeyServer>>,
+    /// What the policies in it say of the headers by which claims select routes.
+    pub selecting: Vec<Selecting>,
 }
 
 impl EffectivePolicy {
@@ -156,6 +159,23 @@ impl Candidate<'_> {
         } else {
             "policies"
         }
+    }
+
+    /// What it says of the headers by which claims select routes; nothing if none do.
+    pub(crate) fn selecting(&self) -> Option<Selecting> {
+        let headers = match self.source {
+            Ok(source) => Some(Selecting::headers(source.spec)?),
+            Err(_) => None,
+        };
+        let mut targets = self
+            .aims
+            .references
+            .iter()
+            .map(|reference| reference.target.kind.as_str());
+        Some(Selecting {
+            headers,
+            everywhere: targets.any(|kind| matches!(kind, "Gateway" | "ListenerSet")),
+        })
     }
 
     /// Whether it is to be merged with the policy above it.
@@ -491,6 +511,7 @@ pub(crate) fn deliver(document: &Document, secrets: &Secrets) -> EffectivePolicy
         baseline: None,
         shadow: None,
         key_servers: Vec::new(),
+        selecting: Vec::new(),
     }
 }
 

@@ -20,6 +20,7 @@ mod policy_status;
 mod recipe;
 mod reference;
 mod route;
+pub mod selecting;
 pub mod selector;
 pub mod snapshot;
 pub mod status;

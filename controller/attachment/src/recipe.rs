@@ -68,6 +68,8 @@ struct Recipe {
     parent: Option<usize>,
     baseline: Option<usize>,
     shadow: Option<usize>,
+    /// One that lost its target to the enforced one, and whose claims would have selected routes.
+    rival: Option<usize>,
     /// Whether every request is refused in the name of the enforced policy, or of the baseline where that one is whole.
     refused: Option<Layer>,
     /// The CORS filter of the route's rule, by the index among those that were met.
@@ -81,6 +83,7 @@ pub(crate) struct Ingredients {
     parent: Option<Ingredient>,
     baseline: Option<Ingredient>,
     shadow: Option<Ingredient>,
+    rival: Option<Ingredient>,
     refused: Option<Layer>,
     /// As it is written.
     cors: Option<String>,
@@ -212,6 +215,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             parent: own(self.build(recipe.parent)),
             baseline: own(self.build(recipe.baseline)),
             shadow: own(self.build(recipe.shadow)),
+            rival: own(self.build(recipe.rival)),
             refused: recipe.refused,
             cors: recipe.cors.and_then(|index| self.cors.get(index)).map(to_json),
         }
@@ -242,6 +246,12 @@ impl<'c, 'a> Composer<'c, 'a> {
         if let Some((slot, [holder, others @ ..])) = claimed.next() {
             recipe.enforced = Some(*holder);
             let contested = slot.is_lost() || !others.is_empty();
+            let selects = |index: &usize| {
+                self.candidates
+                    .get(*index)
+                    .is_some_and(|other| other.selecting().is_some())
+            };
+            recipe.rival = others.iter().copied().find(selects);
             let merges = self.candidates.get(*holder).is_some_and(Candidate::merges);
             let above = cover.slots.iter().skip(cover.of_route);
             let above = above.map(|slot| (slot, claims.of(Layer::Enforced, *slot)));
@@ -463,6 +473,10 @@ impl<'c, 'a> Composer<'c, 'a> {
         policy.merged = object(recipe.parent);
         policy.baseline = object(recipe.baseline);
         policy.shadow = object(recipe.shadow);
+        let judging = [recipe.enforced, recipe.parent, recipe.baseline, recipe.rival];
+        let judging = judging.into_iter().flatten();
+        let judging = judging.filter_map(|index| self.candidates.get(index));
+        policy.selecting = judging.filter_map(Candidate::selecting).collect();
         policy
     }
 }

@@ -1,5 +1,6 @@
 //! Route tables: which policy and which rule a request gets, by host and path. Every route carries a policy.
 
+mod guard;
 mod host;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -7,8 +8,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use portcullis_attachment::{effective::EffectivePolicy, hostname, memo::Memo};
 use prost::Message;
 
-pub(crate) use self::host::{CLAIMS, Policies, Served, everything};
 use self::host::{Host, VirtualHost};
+pub(crate) use self::{
+    guard::CLAIMS,
+    host::{Policies, Served, everything},
+};
 use crate::{Resource, key_servers::KeySets, resource::ROUTE_CONFIGURATION, wire, xds::no};
 
 /// One route table in the making.

@@ -66,6 +66,15 @@ impl Withheld {
         withheld
     }
 
+    /// What the requests under either of two policies may carry.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.headers.extend_from_slice(&other.headers);
+        self.headers.sort();
+        self.headers.dedup();
+        self.query |= other.query;
+        self
+    }
+
     /// Whether no copy may be made: Envoy cannot change the path of one.
     pub(crate) const fn everything(&self) -> bool {
         self.query

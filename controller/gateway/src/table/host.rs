@@ -14,18 +14,18 @@ use envoy_types::pb::{
             },
         },
         extensions::transport_sockets::tls::v3::GenericSecret,
-        r#type::matcher::v3::{FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern},
+        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
     },
     google::protobuf::{Struct, Value, value::Kind},
 };
 use portcullis_attachment::{effective::EffectivePolicy, memo::same};
 use portcullis_engine::{
     document::Document,
-    policy::{self, Policy},
     seal::{KEYS_NAMESPACE, METADATA_NAMESPACE, SECRETS_KEY_PREFIX},
 };
 use prost::{Message, bytes::Bytes};
 
+use super::guard::Guards;
 use crate::{
     chain::rechecked,
     key_servers::{KeySets, of_policy},
@@ -42,9 +42,6 @@ use crate::{
 ///
 /// Anything else never equals a host of the table but may end in one, so it would fall through to a wider virtual host.
 const AUTHORITY: &str = r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*|\[[0-9A-Fa-f:.]+\]";
-
-/// Where the filter notes the headers that it made, in the state of the request.
-pub(crate) const CLAIMS: &str = "wasm.portcullis.claims";
 
 /// A rule as it is served on one listener.
 #[derive(Clone)]
@@ -151,8 +148,8 @@ pub(crate) struct Policies {
 struct Known {
     /// Whether the filter answers preflights.
     cors: bool,
-    /// The headers that it sets and no client can, if its tokens may select another route: in lower case and with `-` for `_`.
-    claims: Vec<String>,
+    /// Whether its tokens may send requests to another route.
+    recomputes: bool,
     withheld: Withheld,
 }
 
@@ -164,10 +161,7 @@ impl Policies {
         let document = serde_json::from_str::<Document>(&policy.document).ok();
         let known = Arc::new(Known {
             cors: !policy.refuses && document.as_ref().is_some_and(|document| document.cors.is_some()),
-            claims: document
-                .as_ref()
-                .map(|document| claims(policy, document))
-                .unwrap_or_default(),
+            recomputes: !policy.refuses && document.as_ref().is_some_and(recomputes),
             withheld: Withheld::of(document.as_ref()),
         });
         self.known.insert(policy.hash.clone(), Arc::clone(&known));
@@ -175,38 +169,15 @@ impl Policies {
     }
 }
 
-fn claims(policy: &EffectivePolicy, document: &Document) -> Vec<String> {
+/// Whether tokens of a policy may send requests to another route.
+fn recomputes(document: &Document) -> bool {
     let documents = [Some(document), document.baseline.as_deref()];
     let mut providers = documents
         .into_iter()
         .flatten()
         .filter_map(|document| document.jwt.as_ref())
         .flat_map(|jwt| &jwt.providers);
-    if policy.refuses || !providers.any(|provider| provider.recompute_route) {
-        return Vec::new();
-    }
-    let compiled = policy::decode(&policy.hash, policy.document.as_bytes(), policy.secrets.as_bytes());
-    let names = compiled.iter().flat_map(Policy::verified_headers);
-    names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
-}
-
-/// Lets a route that matches one of these headers take no request whose header was not made by a policy.
-fn verified_only(condition: &mut RouteMatch, claims: &BTreeSet<String>) {
-    let names = condition
-        .headers
-        .iter()
-        .map(|matcher| matcher.name.to_ascii_lowercase().replace('_', "-"));
-    let names: BTreeSet<String> = names.filter(|name| claims.contains(name)).collect();
-    condition.filter_state = names
-        .into_iter()
-        .map(|name| FilterStateMatcher {
-            key: CLAIMS.to_owned(),
-            matcher: Some(filter_state_matcher::Matcher::StringMatch(StringMatcher {
-                match_pattern: Some(MatchPattern::Contains(format!(",{name},"))),
-                ..StringMatcher::default()
-            })),
-        })
-        .collect();
+    providers.any(|provider| provider.recompute_route)
 }
 
 impl Host {
@@ -230,8 +201,13 @@ impl Host {
 
     /// Routes in order, then the answer where none matches; each policy's body once.
     pub(super) fn build(&self, host: &str, known: &mut Policies) -> VirtualHost {
+        let guards = Guards::of(&self.served);
+        // A request may come to any rule with the credentials that the policy before asked for.
         let policies = self.served.iter().filter_map(|served| served.policy.as_deref());
-        let claims: BTreeSet<String> = policies.flat_map(|policy| known.know(policy).claims.clone()).collect();
+        let recomputing = policies
+            .map(|policy| known.know(policy))
+            .filter(|policy| policy.recomputes);
+        let carried: Vec<Arc<Known>> = recomputing.collect();
         let mut uncopied = Vec::new();
         let mut entries = Vec::new();
         let mut place = 0;
@@ -242,12 +218,15 @@ impl Host {
             place += usize::from(!again);
             before = Some(served);
             let before = entries.len();
-            if self.enter(host, served, place, known, &mut entries) {
+            if self.enter(host, served, place, (known, &carried), &mut entries) {
                 uncopied.push(position);
             }
-            for entry in entries.iter_mut().skip(before) {
+            for entry in entries.iter_mut().skip(before).filter(|_| !guards.is_empty()) {
                 if let Some(condition) = &mut entry.route.r#match {
-                    verified_only(condition, &claims);
+                    guards.guard(served, condition);
+                    if guards.shuts(served, condition) {
+                        entry.route.action = Some(answer(500));
+                    }
                 }
             }
         }
@@ -282,7 +261,7 @@ impl Host {
         host: &str,
         served: &'a Served,
         place: usize,
-        policies: &mut Policies,
+        (policies, carried): (&mut Policies, &[Arc<Known>]),
         entries: &mut Vec<Entry<'a>>,
     ) -> bool {
         // A place without a policy is a fault of ours: it stays shut.
@@ -295,6 +274,9 @@ impl Host {
             None => (&self.none, true),
         };
         let known = policies.know(policy);
+        let withheld = carried
+            .iter()
+            .fold(known.withheld.clone(), |all, before| all.and(&before.withheld));
         for matched in &served.rule.matches {
             let name = route_name(served, matched, host);
             let order = (place, matched.index);
@@ -304,11 +286,11 @@ impl Host {
                     ..Route::default()
                 }
             } else {
-                served.rule.route(matched, served.place, &known.withheld)
+                served.rule.route(matched, served.place, &withheld)
             };
             route.r#match = Some(matched.condition());
             route.metadata = Some(route_metadata(policy));
-            if !known.claims.is_empty() {
+            if known.recomputes {
                 route.typed_per_filter_config = rechecked();
             }
             if let Some(condition) = matched.preflight().filter(|_| known.cors) {
@@ -335,7 +317,7 @@ impl Host {
                 policy,
             });
         }
-        served.rule.copies() && known.withheld.everything()
+        served.rule.copies() && withheld.everything()
     }
 }
 
