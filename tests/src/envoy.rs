@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     access_log::Entry,
-    artefacts, client,
-    client::Request,
+    artefacts,
+    client::{self, Connection, Request},
     denials::{Summary, Watched},
     scratch::Scratch,
     spawned::Spawned,
