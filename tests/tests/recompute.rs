@@ -175,7 +175,9 @@ fn a_policy_at_fault_opens_no_rule_that_its_claims_lead_to() {
         &it.concat().replace("\"recomputeRoute\": true", "\"recomputeRoute\": 7"),
     );
     refused();
-    let _ = live.envoy.beside_manifests("no command takes a file that cannot be read");
+    let _ = live
+        .envoy
+        .beside_manifests("no command takes a file that cannot be read");
 }
 
 #[test]

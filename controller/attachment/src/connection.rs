@@ -383,7 +383,10 @@ mod tests {
         }
     }
 
-    fn admission(layers: &[(&[(Action, Option<&str>)], Action)]) -> Admission {
+    /// The rules of a policy, each with the network that it names, and its default action.
+    type Rules<'a> = (&'a [(Action, Option<&'a str>)], Action);
+
+    fn admission(layers: &[Rules<'_>]) -> Admission {
         let layer = |(rules, default_action): &(&[(Action, Option<&str>)], Action)| Admitting {
             policy: "shop/p".to_owned(),
             rules: rules
@@ -406,7 +409,7 @@ mod tests {
     fn the_first_rule_that_fits_decides_and_every_layer_must_admit() {
         use Action::{Allow, Deny};
         let client = "10.0.0.1".parse().unwrap();
-        let cases: [(&[(&[(Action, Option<&str>)], Action)], bool); 8] = [
+        let cases: [(&[Rules<'_>], bool); 8] = [
             (&[], true),
             (&[(&[], Deny)], false),
             (&[(&[], Allow)], true),

@@ -90,7 +90,7 @@ pub(crate) fn listener(
     if let Some(served) = served.filter(|served| !served.admission.refuses) {
         chains.shares = served.rule.weights();
         if !chains.shares.is_empty() {
-            matcher = chains.admit(&served.admission.layers, served.route.to_owned());
+            matcher = chains.admit(&served.admission.layers, served.route);
         }
         if chains.parts > MAX_PARTS {
             let parts = chains.parts;
@@ -144,9 +144,9 @@ struct Chains<'a> {
 
 impl Chains<'_> {
     /// What decides by the given policies; `path` is all that admits to them.
-    fn admit(&mut self, layers: &[Admitting], path: String) -> Matcher {
+    fn admit(&mut self, layers: &[Admitting], path: &str) -> Matcher {
         let Some((layer, below)) = layers.split_first() else {
-            let chain = self.chain(&path);
+            let chain = self.chain(path);
             return Matcher {
                 on_no_match: Some(Box::new(to(&chain))),
                 matcher_type: None,
@@ -168,7 +168,7 @@ impl Chains<'_> {
                     denied.extend(networks.unwrap_or_default());
                     to(REFUSED)
                 }
-                Action::Allow => self.below(below, admitted(&path, &denied, networks)),
+                Action::Allow => self.below(below, &admitted(path, &denied, networks)),
             };
             match networks {
                 Some(networks) => matchers.push(FieldMatcher {
@@ -184,18 +184,18 @@ impl Chains<'_> {
         let otherwise = match (otherwise, layer.default_action) {
             (Some(outcome), _) => outcome,
             (None, Action::Deny) => to(REFUSED),
-            (None, Action::Allow) => self.below(below, admitted(&path, &denied, None)),
+            (None, Action::Allow) => self.below(below, &admitted(path, &denied, None)),
         };
         Matcher {
             on_no_match: Some(Box::new(otherwise)),
-            matcher_type: (!matchers.is_empty()).then(|| MatcherType::MatcherList(MatcherList { matchers })),
+            matcher_type: (!matchers.is_empty()).then_some(MatcherType::MatcherList(MatcherList { matchers })),
         }
     }
 
     /// What becomes of connections that a policy admits.
-    fn below(&mut self, layers: &[Admitting], path: String) -> OnMatch {
+    fn below(&mut self, layers: &[Admitting], path: &str) -> OnMatch {
         if layers.is_empty() {
-            let chain = self.chain(&path);
+            let chain = self.chain(path);
             return to(&chain);
         }
         OnMatch {
@@ -374,7 +374,7 @@ mod tests {
             chains: BTreeMap::new(),
             parts: 0,
         };
-        let matcher = chains.admit(layers, "tcproute/shop/db".to_owned());
+        let matcher = chains.admit(layers, "tcproute/shop/db");
         (matcher, chains.chains)
     }
 
@@ -449,7 +449,7 @@ mod tests {
             chains: BTreeMap::new(),
             parts: 0,
         };
-        chains.admit(&[many.clone(), many], String::new());
+        chains.admit(&[many.clone(), many], "");
         assert!(chains.parts > MAX_PARTS);
         assert!(chains.chains.len() <= MAX_PARTS);
     }

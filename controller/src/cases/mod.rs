@@ -31,6 +31,10 @@ use crate::{
     source::{self, Source},
 };
 
+/// What the answers of a test rest on beside its requests: its manifests, whom its keys serve, and the providers whose servers of
+/// keys fail.
+type World = (Vec<PathBuf>, Vec<Serves>, Vec<String>);
+
 /// Runs every case and prints how it went.
 pub(crate) fn test(args: &TestArgs, style: &Style) -> Result<Answer, Failure> {
     let Ok(wanted) = args.run.as_deref().map(Regex::new).transpose() else {
@@ -51,7 +55,7 @@ pub(crate) fn test(args: &TestArgs, style: &Style) -> Result<Answer, Failure> {
             "give another expression",
         ));
     }
-    let mut worlds: BTreeMap<(Vec<PathBuf>, Vec<Serves>, Vec<String>), Proxies> = BTreeMap::new();
+    let mut worlds: BTreeMap<World, Proxies> = BTreeMap::new();
     let mut report = Report::default();
     for test in &tests {
         let keys = Keys::new(test)?;

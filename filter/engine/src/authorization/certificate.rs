@@ -139,7 +139,7 @@ impl Uri {
         };
         // What is not hierarchical has nothing below it, and a prefix without an authority would be every one.
         let authority = value.split_once("://").map(|(_, rest)| rest.split('/').next());
-        if uri.r#type == UriMatchType::Prefix && !authority.flatten().is_some_and(|authority| !authority.is_empty()) {
+        if uri.r#type == UriMatchType::Prefix && authority.flatten().is_none_or(str::is_empty) {
             return invalid(told!("a prefix names an authority: {:?} does not", uri.value));
         }
         Ok(Self {
