@@ -215,10 +215,7 @@ fn resolved(
     let mut unresolved = None;
     for (index, reference) in references.iter().enumerate() {
         match authorities::resolve(world, owner, reference) {
-            Ok(pem) => {
-                validation.authorities.extend(pem);
-                validation.authorities.push(b'\n');
-            }
+            Ok(pem) => validation.authorities.extend(pem),
             Err((reason, fault)) => {
                 unresolved.get_or_insert_with(|| (reason, fault.message.clone()));
                 // Of another object only the message means something.
