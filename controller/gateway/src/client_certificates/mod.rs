@@ -35,6 +35,7 @@ use portcullis_engine::host::{CERTIFICATES_STATE, CERTIFICATES_VERIFIED};
 
 pub(crate) use self::authorities::{ConfigMaps, config_maps};
 use self::authorities::{Owner, Reference};
+pub(crate) use self::settings::not_optional;
 use crate::{
     client_policy::{ClientPolicies, Holder},
     gateway::World,
