@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 const ORDERS: &str = "spiffe://example.org/ns/shop/sa/orders";
 
-/// On one port `strict.example.com` wants a certificate, `optional.example.com` takes one and `open.example.com` asks for
-/// none; a port of its own takes any. Behind each the same rules decide.
+/// On one port `strict.example.com` wants a certificate, `optional.example.com` takes one, `named.example.com` too, but only
+/// of one name, and `open.example.com` asks for none; a port of its own takes any. Behind each the same rules decide.
 struct Scene {
     backend: Backend,
     port: u16,
@@ -47,7 +47,12 @@ impl Scene {
         let uri = format!("URI:{ORDERS}");
         let backend = Backend::named("shop");
         let (port, fallback) = (controller::free_port(), controller::free_port());
-        let hosts = ["strict.example.com", "optional.example.com", "open.example.com"];
+        let hosts = [
+            "strict.example.com",
+            "optional.example.com",
+            "named.example.com",
+            "open.example.com",
+        ];
         let mut listeners: Vec<Value> = hosts
             .iter()
             .map(|host| manifests::https_listener(host.split('.').next().unwrap_or_default(), port, Some(host), "wild"))
@@ -79,6 +84,8 @@ impl Scene {
                 },
             })
         };
+        let mut named = clients("named", true);
+        named["spec"]["tls"]["clientValidation"]["subjectAltNames"] = json!({"uris": [{"value": ORDERS}]});
         let mut policy = manifests::policy(
             "shop",
             json!({"authorization": {"rules": [
@@ -101,6 +108,7 @@ impl Scene {
             }),
             clients("strict", false),
             clients("optional", true),
+            named,
             manifests::backend("shop", backend.address()),
             manifests::route("shop", &[], "/", "shop"),
             policy,
@@ -162,17 +170,19 @@ fn only_verified_certificates_are_identities() {
     assert_eq!(statuses("strict"), [0, 200, 403, 403, 0, 0]);
     // None is taken for nobody; one that is wrong is not.
     assert_eq!(statuses("optional"), [403, 200, 403, 403, 0, 0]);
+    // One of another name is wrong, and so is none: nothing is optional beside a list of names.
+    assert_eq!(statuses("named"), [0, 200, 0, 403, 0, 0]);
     // Nobody asked for one, or nobody verified it.
     assert_eq!(statuses("open"), [403; 6]);
     assert_eq!(statuses("fallback"), [403; 6]);
-    assert_eq!(scene.backend.count(), 2);
+    assert_eq!(scene.backend.count(), 3);
 
     // Expressions see the same.
     let cel = ["--http1.1"];
     let statuses = |host| all.map(|certificate| scene.ask(host, certificate, &cel).status);
     assert_eq!(statuses("optional"), [403, 200, 403, 403, 0, 0]);
     assert_eq!(statuses("fallback"), [403; 6]);
-    assert_eq!(scene.backend.count(), 3);
+    assert_eq!(scene.backend.count(), 4);
     drop(scene.live);
 }
 

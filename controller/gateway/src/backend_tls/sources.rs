@@ -148,16 +148,12 @@ impl Sources<'_> {
             let checked = match text {
                 None => Err(("certificate-not-found", format!("{what} does not exist"))),
                 Some(None) => Err(("invalid-certificate", format!("{what} has no entry \"ca.crt\""))),
-                Some(Some(text)) => match certificate::check_authorities(&text) {
-                    Ok(()) => Ok(text),
-                    Err(why) => Err(("invalid-certificate", format!("{what}: {why}"))),
-                },
+                Some(Some(text)) => {
+                    certificate::authorities(&text).map_err(|why| ("invalid-certificate", format!("{what}: {why}")))
+                }
             };
             match checked {
-                Ok(text) => {
-                    pem.extend(text);
-                    pem.push(b'\n');
-                }
+                Ok(text) => pem.extend(text),
                 Err((code, message)) => {
                     tell(
                         "InvalidCACertificateRef",

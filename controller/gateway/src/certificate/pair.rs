@@ -47,20 +47,9 @@ pub(super) fn check(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// Checks PEM text of certificates that are trusted.
-pub(super) fn authorities(pem: &[u8]) -> Result<(), &'static str> {
-    let blocks = blocks(pem).ok_or("is not PEM")?;
-    let mut certificates = blocks.iter().filter(|(label, _)| label == "CERTIFICATE").peekable();
-    certificates.peek().ok_or("holds no certificate")?;
-    if certificates.any(|(_, der)| public_key(der).is_none()) {
-        return Err("holds a certificate that cannot be read");
-    }
-    Ok(())
-}
-
 /// As much of a public key as identifies it.
 #[derive(Debug, PartialEq, Eq)]
-enum Public<'a> {
+pub(super) enum Public<'a> {
     Rsa {
         modulus: &'a [u8],
     },
@@ -78,7 +67,7 @@ fn significant(integer: &[u8]) -> usize {
 }
 
 /// Labels and contents of all blocks; `None` if one is cut off or not base64.
-fn blocks(pem: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+pub(super) fn blocks(pem: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut rest = std::str::from_utf8(pem).ok()?;
     let mut blocks = Vec::new();
     while let Some((_, after)) = rest.split_once("-----BEGIN ") {
@@ -94,12 +83,12 @@ fn blocks(pem: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     Some(blocks)
 }
 
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-const TAGGED_0: u8 = 0xa0;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const TAGGED_0: u8 = 0xa0;
 const TAGGED_1: u8 = 0xa1;
 
 /// `rsaEncryption`, 1.2.840.113549.1.1.1.
@@ -118,14 +107,17 @@ const CURVES: [&[u8]; 3] = [
 /// `id-Ed25519`, 1.3.101.112.
 const ED25519: [u8; 3] = [0x2b, 0x65, 0x70];
 
-/// Reads one element: its tag, its content, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
+/// Reads one element: its tag, which has one byte, its content, and what follows. Lengths have their shortest form.
+pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first().filter(|(tag, _)| **tag & 0x1f != 0x1f)?;
     let (length, rest) = rest.split_first()?;
     let (length, rest) = match length {
         0..=0x7f => (usize::from(*length), rest),
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            length
+                .first()
+                .filter(|first| **first >= if length.len() == 1 { 0x80 } else { 1 })?;
             let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             (length, rest)
         }
@@ -136,21 +128,21 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// Reads an element that must have a tag.
-fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     element(der)
         .filter(|(found, _, _)| *found == tag)
         .map(|(_, content, rest)| (content, rest))
 }
 
 /// Reads an element that must be all there is.
-fn whole(der: &[u8], tag: u8) -> Option<&[u8]> {
+pub(super) fn whole(der: &[u8], tag: u8) -> Option<&[u8]> {
     expect(der, tag)
         .filter(|(_, rest)| rest.is_empty())
         .map(|(content, _)| content)
 }
 
 /// The public key of a certificate (RFC 5280, `Certificate`).
-fn public_key(der: &[u8]) -> Option<Public<'_>> {
+pub(super) fn public_key(der: &[u8]) -> Option<Public<'_>> {
     let (mut fields, _) = expect(whole(der, SEQUENCE)?, SEQUENCE)?;
     if let Some((_, rest)) = expect(fields, TAGGED_0) {
         fields = rest;

@@ -96,9 +96,8 @@ pub(super) fn resolve(
     match found {
         None => invalid("certificate-not-found", format!("{what} does not exist")),
         Some(None) => invalid("invalid-certificate", format!("{what} has no entry {ENTRY:?}")),
-        Some(Some(pem)) => match certificate::check_authorities(&pem) {
-            Ok(()) => Ok(pem),
-            Err(why) => invalid("invalid-certificate", format!("{what}: {why}")),
-        },
+        Some(Some(pem)) => {
+            certificate::authorities(&pem).or_else(|why| invalid("invalid-certificate", format!("{what}: {why}")))
+        }
     }
 }

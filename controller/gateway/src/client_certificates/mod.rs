@@ -35,6 +35,7 @@ use portcullis_engine::host::{CERTIFICATES_STATE, CERTIFICATES_VERIFIED};
 
 pub(crate) use self::authorities::{ConfigMaps, config_maps};
 use self::authorities::{Owner, Reference};
+pub(crate) use self::settings::not_optional;
 use crate::{
     client_policy::{ClientPolicies, Holder},
     gateway::World,
@@ -215,10 +216,7 @@ fn resolved(
     let mut unresolved = None;
     for (index, reference) in references.iter().enumerate() {
         match authorities::resolve(world, owner, reference) {
-            Ok(pem) => {
-                validation.authorities.extend(pem);
-                validation.authorities.push(b'\n');
-            }
+            Ok(pem) => validation.authorities.extend(pem),
             Err((reason, fault)) => {
                 unresolved.get_or_insert_with(|| (reason, fault.message.clone()));
                 // Of another object only the message means something.

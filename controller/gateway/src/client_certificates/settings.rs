@@ -13,6 +13,16 @@ use crate::report::{Fault, join};
 /// The path of the settings.
 const PATH: &str = "spec.tls.clientValidation";
 
+/// The fields by which only some certificates of the authorities are taken.
+const LISTS: [&str; 3] = ["spkiHashes", "certificateHashes", "subjectAltNames"];
+
+/// The field that makes these settings ask every client for a certificate, though they say that it is optional.
+pub(crate) fn not_optional(written: &Value) -> Option<&'static str> {
+    let optional = written.get("optional").and_then(Value::as_bool) == Some(true);
+    let list = LISTS.into_iter().find(|list| written.get(list).is_some());
+    list.filter(|_| optional)
+}
+
 /// Reads the settings: all but the authorities, and where those stand.
 ///
 /// # Errors
@@ -61,6 +71,10 @@ pub(super) fn read(written: &Value) -> Result<(Validation, Vec<Reference>), Faul
     if references.is_empty() {
         let path = join(PATH, "caCertificateRefs");
         return Err(wrong(&path, "names no CA certificate: any certificate would do"));
+    }
+    // Envoy looks for what is listed in every connection: with a list it serves nobody without a certificate.
+    if LISTS.iter().any(|list| written.get(list).is_some()) {
+        validation.mode = Mode::Required;
     }
     Ok((validation, references))
 }
@@ -201,7 +215,7 @@ mod tests {
         let hash = "ab".repeat(32);
         let colons = vec!["AB"; 32].join(":");
         let full = json!({
-            "spkiHashes": [STANDARD.encode([7; 32])], "certificateHashes": [hash, colons],
+            "spkiHashes": [STANDARD.encode([7; 32])], "certificateHashes": [&hash, &colons],
             "subjectAltNames": {"uris": [{"type": "Prefix", "value": "spiffe://a/"}], "dnsNames": [{"value": "a.example"}]},
         });
         let (validation, references) = with(full).unwrap();
@@ -209,6 +223,14 @@ mod tests {
             (validation.certificates.len(), validation.names.len(), references.len()),
             (2, 2, 1)
         );
+        for list in [
+            json!({"optional": true, "spkiHashes": [STANDARD.encode([7; 32])]}),
+            json!({"optional": true, "certificateHashes": [hash]}),
+            json!({"optional": true, "subjectAltNames": {"uris": [{"value": "spiffe://a/b"}]}}),
+        ] {
+            assert_eq!(with(list.clone()).unwrap().0.mode, Mode::Required);
+            assert!(not_optional(&list).is_some());
+        }
         for (more, path) in [
             (json!({"mode": "Request"}), "mode"),
             (json!({"crl": {"refs": [{"name": "a"}]}}), "crl"),

@@ -4,10 +4,17 @@
 //! whose settings are wrong, or that names a listener which does not exist leaves no address known where it would have
 //! applied: rules that deny addresses match there, rules that allow them do not.
 
+mod certificates;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+pub(crate) use self::certificates::Holder;
+use self::settings::{read, unused};
+use crate::{
+    detection::Detection,
+    report::{Fault, condition, sentence},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_api::{
     client_traffic_policy::ClientTrafficPolicySpec,
@@ -19,13 +26,6 @@ use portcullis_attachment::{
     selector,
     snapshot::{PolicyTarget, Snapshot},
     status::{Condition, ObjectStatus, ParentRef, Scope, ScopeStatus},
-};
-use serde_json::Value;
-
-use self::settings::{read, unused};
-use crate::{
-    detection::Detection,
-    report::{Fault, condition, sentence},
 };
 
 /// A Gateway or a ListenerSet, or one of its listeners.
@@ -55,26 +55,6 @@ struct Policy<'a> {
     /// What is wrong with it, for its condition.
     invalid: Option<String>,
     hits: Vec<Hit>,
-}
-
-/// What the policy of a listener says about certificates of clients.
-pub(crate) enum Holder<'a> {
-    /// Nothing.
-    Silent,
-    /// That they are to be verified, and how.
-    Asks {
-        namespace: &'a str,
-        name: &'a str,
-        settings: &'a Value,
-    },
-    /// That cannot be told, and why.
-    Unclear(String),
-}
-
-impl Policy<'_> {
-    fn client_validation(&self) -> Option<&Value> {
-        self.spec?.tls.as_ref()?.get("clientValidation")
-    }
 }
 
 /// One target of a policy.
@@ -268,29 +248,10 @@ impl<'a> ClientPolicies<'a> {
         });
     }
 
-    /// The policy of a listener: the most specific one.
+    /// The policy of a listener: the most specific one. None can be told where a narrower one may have meant it.
     fn holder(&self, listener: &ListenerRef) -> Result<Option<usize>, ()> {
-        let gateway = Slot {
-            kind: "Gateway",
-            namespace: listener.namespace.clone(),
-            name: listener.gateway.clone(),
-            section: None,
-        };
-        let set = listener.set.as_ref().map(|set| Slot {
-            kind: "ListenerSet",
-            namespace: set.namespace.clone(),
-            name: set.name.clone(),
-            section: None,
-        });
-        // The listeners of a set are the Gateway's, but none of those that its policies name.
-        let of_set = set.is_some();
-        let objects = [set, Some(gateway)];
-        for object in objects.into_iter().flatten() {
-            if object.kind == "ListenerSet" || !of_set {
-                let section = Slot {
-                    section: Some(listener.listener.clone()),
-                    ..object.clone()
-                };
+        for Place { object, section } in places(listener) {
+            if let Some(section) = section {
                 if let Some(holder) = self.slots.get(&section) {
                     return Ok(Some(*holder));
                 }
@@ -341,43 +302,6 @@ impl<'a> ClientPolicies<'a> {
             return Detection::Unknown;
         }
         found.pop().unwrap_or_default()
-    }
-
-    /// What a listener's policy says about certificates of clients.
-    pub(crate) fn client_validation(&self, listener: &ListenerRef) -> Holder<'_> {
-        let asks = |policy: &Policy<'a>| policy.client_validation().is_some();
-        let Ok(holder) = self.holder(listener) else {
-            // The listener may be the one that was meant.
-            let lost = |policy: &&Policy<'_>| policy.hits.iter().any(|hit| hit.fate == Fate::SectionNotFound);
-            let mut lost = self.policies.iter().filter(lost);
-            return match lost.find(|policy| policy.spec.is_none() || asks(policy)) {
-                Some(policy) => Holder::Unclear(format!("{} names a listener that does not exist", policy.object)),
-                None => Holder::Silent,
-            };
-        };
-        let Some(policy) = holder.and_then(|holder| self.policies.get(holder)) else {
-            return Holder::Silent;
-        };
-        if policy.spec.is_none() {
-            return Holder::Unclear(format!("{} cannot be read", policy.object));
-        }
-        if let Some(settings) = policy.client_validation() {
-            return Holder::Asks {
-                namespace: object::namespace(policy.metadata),
-                name: object::name(policy.metadata),
-                settings,
-            };
-        }
-        // Whoever came too late for a target must not leave it more open than it asked for.
-        let of_holder = |hit: &Hit| {
-            let same = |other: &Hit| other.slot == hit.slot && other.fate == Fate::Holds;
-            hit.fate == Fate::Conflicted && policy.hits.iter().any(same)
-        };
-        let mut losers = self.policies.iter().filter(|other| other.hits.iter().any(of_holder));
-        match losers.find(|other| asks(other)) {
-            Some(other) => Holder::Unclear(format!("{} has lost its target to {}", other.object, policy.object)),
-            None => Holder::Silent,
-        }
     }
 
     /// Why the peers of a TCP listener's connections are not its clients, or may not be.
@@ -505,6 +429,39 @@ fn slot(target: &Target<'_>, section: Option<&str>) -> Slot {
         name: object::name(target.metadata).to_owned(),
         section: section.map(str::to_owned),
     }
+}
+
+/// An object that has a listener.
+struct Place {
+    object: Slot,
+    /// The listener in it, where policies of the object can name it.
+    section: Option<Slot>,
+}
+
+/// Where policies of a listener can be, the most specific place first.
+fn places(listener: &ListenerRef) -> impl Iterator<Item = Place> {
+    let gateway = Slot {
+        kind: "Gateway",
+        namespace: listener.namespace.clone(),
+        name: listener.gateway.clone(),
+        section: None,
+    };
+    let set = listener.set.as_ref().map(|set| Slot {
+        kind: "ListenerSet",
+        namespace: set.namespace.clone(),
+        name: set.name.clone(),
+        section: None,
+    });
+    // The listeners of a set are the Gateway's, but none of those that its policies name.
+    let of_set = set.is_some();
+    let section = Some(listener.listener.clone());
+    [set, Some(gateway)].into_iter().flatten().map(move |object| Place {
+        section: (object.kind == "ListenerSet" || !of_set).then(|| Slot {
+            section: section.clone(),
+            ..object.clone()
+        }),
+        object,
+    })
 }
 
 fn describe(slot: &Slot) -> String {

@@ -4,6 +4,7 @@ use portcullis_api::client_traffic_policy::{ClientIpDetection, ClientTrafficPoli
 use portcullis_engine::address::parse_network;
 
 use crate::{
+    client_certificates::not_optional,
     detection::Detection,
     report::{Fault, ignored},
 };
@@ -81,9 +82,15 @@ pub(super) fn unused(spec: &ClientTrafficPolicySpec) -> Vec<Fault> {
     let of_tls = of_tls
         .filter(|name| *name != "clientValidation")
         .map(|name| format!("spec.tls.{name}"));
+    let validation = spec.tls.as_ref().and_then(|tls| tls.get("clientValidation"));
+    let optional = validation.and_then(not_optional).map(|list| {
+        let why = format!("with {list} Envoy serves no client without a certificate");
+        ignored("spec.tls.clientValidation.optional", &why)
+    });
     let set = set.into_iter().filter(|(_, set)| *set);
     set.map(|(name, _)| format!("spec.{name}"))
         .chain(of_tls)
         .map(|path| ignored(&path, "only clientIPDetection and tls.clientValidation are enforced"))
+        .chain(optional)
         .collect()
 }

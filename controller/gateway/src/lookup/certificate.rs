@@ -88,12 +88,14 @@ impl Validation {
         if checks != marked || required && !checks {
             return Err(unclear());
         }
+        let restricted = !validation.verify_certificate_spki.is_empty()
+            || !validation.verify_certificate_hash.is_empty()
+            || !validation.match_typed_subject_alt_names.is_empty();
         Ok(Self {
-            required,
+            // Envoy finds none of what it looks for where no certificate is shown.
+            required: required || checks && restricted,
             verifies: checks,
-            restricted: !validation.verify_certificate_spki.is_empty()
-                || !validation.verify_certificate_hash.is_empty()
-                || !validation.match_typed_subject_alt_names.is_empty(),
+            restricted,
         })
     }
 
@@ -115,6 +117,66 @@ impl Validation {
                 "the listener takes only some certificates of its authorities: those of certain names, keys or digests",
             )),
             Shown::Valid(certificate) => Ok(Connected::Stands(Some(Some(certificate)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher,
+    };
+
+    use super::*;
+    use crate::xds::{any, inline};
+
+    #[test]
+    fn a_certificate_is_optional_only_where_any_of_the_authorities_will_do() {
+        let listed = CertificateValidationContext {
+            trusted_ca: inline(b"some".to_vec()),
+            ..CertificateValidationContext::default()
+        };
+        let lists = [
+            (listed.clone(), false),
+            (
+                CertificateValidationContext {
+                    verify_certificate_spki: vec!["some".to_owned()],
+                    ..listed.clone()
+                },
+                true,
+            ),
+            (
+                CertificateValidationContext {
+                    verify_certificate_hash: vec!["some".to_owned()],
+                    ..listed.clone()
+                },
+                true,
+            ),
+            (
+                CertificateValidationContext {
+                    match_typed_subject_alt_names: vec![SubjectAltNameMatcher::default()],
+                    ..listed
+                },
+                true,
+            ),
+        ];
+        for (validation, refused) in lists {
+            let context = DownstreamTlsContext {
+                common_tls_context: Some(CommonTlsContext {
+                    validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+                    ..CommonTlsContext::default()
+                }),
+                ..DownstreamTlsContext::default()
+            };
+            let socket = TransportSocket {
+                config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
+                ..TransportSocket::default()
+            };
+            let Ok(read) = Validation::read(Some(&socket), true, "it") else {
+                panic!("it cannot be read");
+            };
+            let connected = read.connect(&Shown::Nothing);
+            assert_eq!(matches!(connected, Ok(Connected::Refused)), refused);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Drop for Scratch {
     }
 }
 
-fn validate(scratch: &Scratch, name: &str, configuration: &serde_json::Value) -> Result<(), String> {
+pub(crate) fn validate(scratch: &Scratch, name: &str, configuration: &serde_json::Value) -> Result<(), String> {
     let file = scratch.0.join(format!("{name}.json"));
     std::fs::write(&file, configuration.to_string()).expect("the configuration can be written");
     let output = Command::new(envoy())

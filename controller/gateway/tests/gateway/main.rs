@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always set here; it tells Clippy that helpers may panic like the tests themselves.
 #[cfg(test)]
+mod authorities;
+#[cfg(test)]
 mod descriptors;
 #[cfg(test)]
 mod envoy;
