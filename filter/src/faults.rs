@@ -9,8 +9,8 @@
 //!
 //! A module in which the text [`CONFIGURE`] reads `on ` instead of `off` also fails `on_configure` in every worker's VM,
 //! and only there: a test makes one by replacing these bytes in the .wasm file, where they stand once. Envoy configures a
-//! first VM to try the module, then one on its main thread, then one per worker; the first two calls of the process
-//! succeed.
+//! first VM to try the module, then one on its main thread, both for each of the two instances of the filter, then one per
+//! worker; the first four calls of the process succeed.
 
 use std::cell::Cell;
 
@@ -60,7 +60,7 @@ fn exhaust_memory() {
 /// The switch for [`configure_fails`].
 static CONFIGURE: &[u8; 31] = b"portcullis-faults-configure=off";
 
-/// Whether `on_configure` must fail: if the module says so, from the third call of the process on.
+/// Whether `on_configure` must fail: if the module says so, from the fifth call of the process on.
 pub(crate) fn configure_fails() -> bool {
     const CALLS: &str = "portcullis.faults.configured";
     if std::hint::black_box(CONFIGURE).ends_with(b"off") {
@@ -73,5 +73,5 @@ pub(crate) fn configure_fails() -> bool {
         .value
         .len();
     let _ = crate::host::set_shared_data(CALLS, &vec![0; calls + 1], 0);
-    calls >= 2
+    calls >= 4
 }
