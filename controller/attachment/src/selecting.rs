@@ -35,6 +35,12 @@ impl Selecting {
             .as_ref()
             .and_then(|auth| auth.forward_username_header.as_ref());
         let names = claims.map(|claim| &claim.header).chain(client).chain(user);
-        Some(names.map(|name| name.to_ascii_lowercase().replace('_', "-")).collect())
+        Some(names.map(|name| backend_name(name)).collect())
     }
+}
+
+/// Returns the name of a header as a backend may read it: in lower case, and with `-` for `_`.
+#[must_use]
+pub fn backend_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
 }

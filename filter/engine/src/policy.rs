@@ -12,7 +12,6 @@ use crate::{
     denial::Reason,
     document::{self, Document, Refuse, Secrets, read::read},
     identity::IdentityHeaders,
-    jwt::Jwt,
     seal,
 };
 
@@ -173,17 +172,6 @@ impl Policy {
     #[must_use]
     pub fn guards_trailers(&self) -> bool {
         !self.identity_headers.is_empty()
-    }
-
-    /// Tells whether edits of this policy's requests may say [`crate::step::RequestEdits::recompute`].
-    #[must_use]
-    pub fn may_recompute(&self) -> bool {
-        let policies = [self.baseline.as_deref(), Some(self)];
-        let mut jwt = policies
-            .iter()
-            .flatten()
-            .filter_map(|policy| policy.authentication.jwt());
-        jwt.any(Jwt::may_recompute)
     }
 
     /// Iterates over the names of the headers that only this policy sets and no client can, in lower case and with `-` for `_`.

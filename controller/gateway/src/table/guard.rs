@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::{
     config::route::v3::RouteMatch,
     r#type::matcher::v3::{FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern},
 };
-use portcullis_attachment::selecting::Selecting;
+use portcullis_attachment::selecting::{Selecting, backend_name};
 
 use super::host::Served;
 
@@ -47,10 +47,7 @@ impl<'a> Guards<'a> {
             .flatten()
             .map(String::as_str)
             .collect();
-        let names = condition
-            .headers
-            .iter()
-            .map(|matcher| matcher.name.to_ascii_lowercase().replace('_', "-"));
+        let names = condition.headers.iter().map(|matcher| backend_name(&matcher.name));
         let names: BTreeSet<String> = names.filter(|name| set.contains(name.as_str())).collect();
         condition.filter_state = names
             .into_iter()

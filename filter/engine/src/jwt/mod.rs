@@ -172,11 +172,6 @@ impl Jwt {
             && self.forwarded(token).next().is_some()
     }
 
-    /// Tells whether [`Self::recomputes`] can be true.
-    pub(crate) fn may_recompute(&self) -> bool {
-        self.providers.iter().any(|provider| provider.recompute_route)
-    }
-
     /// The places of the request that held tokens, of providers that want them removed.
     pub(crate) fn stripped<'a>(&'a self, head: &'a RequestHead) -> impl Iterator<Item = &'a Source> + Clone {
         let providers = self.providers.iter().filter(|provider| provider.strip_token);
