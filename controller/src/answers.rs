@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use portcullis_engine::geography::{Field, Geography};
 use portcullis_engine::{
     cel,
     document::{Document, Rule},
@@ -54,6 +55,18 @@ impl Asked {
         }
         sent.certificate = certificate;
         Ok(Self { sent, from })
+    }
+
+    /// Says what databases tell of the client's place, by [`Field::name`].
+    pub(crate) fn placed<'a>(mut self, told: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut geography = Geography::new(Field::ALL.to_vec());
+        for (name, value) in told {
+            if let Some(field) = Field::ALL.into_iter().find(|field| field.name() == name) {
+                geography.set(field, value.as_bytes().to_vec());
+            }
+        }
+        self.sent.geography = Some(geography);
+        self
     }
 
     /// Has the servers of keys of these providers fail.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use portcullis_engine::geography::Field;
 use portcullis_gateway::lookup::{ClientCertificate, Shown};
 
 /// The controller's name unless the command line says otherwise.
@@ -230,6 +231,10 @@ pub(crate) struct ExplainRequestArgs {
     /// The address that the request comes from.
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<std::net::IpAddr>,
+    /// What the proxy's databases say of that address, as country=US; may be repeated: country, region, city, asn, isp, and true
+    /// or false for anonymous, vpn, hosting, tor, proxy. 'none' for an address that no database holds.
+    #[arg(long = "geo", value_name = "NAME=VALUE")]
+    pub geo: Vec<Told>,
     /// The certificate that the client shows.
     #[command(flatten)]
     pub certificate: CertificateArgs,
@@ -306,6 +311,27 @@ pub(crate) struct HeaderLine {
     pub name: String,
     /// The value.
     pub value: String,
+}
+
+/// Something that a database says of an address; nothing if none holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(pub Option<(Field, String)>);
+
+impl FromStr for Told {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+        let field = Field::ALL.into_iter().find(|field| field.name() == name);
+        let field = field.ok_or_else(|| {
+            let names = Field::ALL.map(Field::name);
+            format!("{name:?} is none of {}", names.join(", "))
+        })?;
+        Ok(Self(Some((field, value.to_owned()))))
+    }
 }
 
 impl FromStr for HeaderLine {

@@ -224,6 +224,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         broken_policies,
         client_traffic_policies,
         broken_client_traffic_policies,
+        envoy_proxies,
         backends,
         backend_tls_policies,
         broken_backend_tls_policies,
@@ -244,6 +245,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     broken_policies.retain(|object| kept(&object.metadata));
     client_traffic_policies.retain(|object| kept(&object.metadata));
     broken_client_traffic_policies.retain(|object| kept(&object.metadata));
+    envoy_proxies.retain(|object| kept(&object.metadata));
     backends.retain(|object| kept(&object.metadata));
     backend_tls_policies.retain(|object| kept(&object.metadata));
     broken_backend_tls_policies.retain(|object| kept(&object.metadata));

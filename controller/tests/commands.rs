@@ -197,7 +197,7 @@ fn warnings_are_errors_only_with_strict() {
 fn crds_are_printed_for_kubectl() {
     let output = portcullis(&["crds"]);
     assert_eq!(code(&output), 0);
-    assert_eq!(stdout(&output).matches("\nkind: CustomResourceDefinition\n").count(), 4);
+    assert_eq!(stdout(&output).matches("\nkind: CustomResourceDefinition\n").count(), 5);
     assert!(stdout(&output).starts_with("---\n"));
     let output = portcullis(&["crds", "-o", "json"]);
     let names: Vec<_> = json(&output)["items"]
@@ -212,6 +212,7 @@ fn crds_are_printed_for_kubectl() {
             "accesspolicies.portcullis.dev",
             "backends.gateway.envoyproxy.io",
             "clienttrafficpolicies.gateway.envoyproxy.io",
+            "envoyproxies.gateway.envoyproxy.io",
             "securitypolicies.gateway.envoyproxy.io"
         ]
     );

@@ -8,6 +8,7 @@ use crate::policies::{self, Ready};
 use crate::rerouted;
 use crate::root::{Place, state};
 use portcullis_engine::denial::Reason;
+use portcullis_engine::geography::{Field, Geography};
 use portcullis_engine::host::{Attribute, CERTIFICATES_STATE, CERTIFICATES_VERIFIED, Fact, Fault, Host, Signed};
 use portcullis_engine::jwt::remote::Wait;
 use portcullis_engine::policy::Policy;
@@ -29,6 +30,8 @@ const UNKNOWN_POLICY: &str = "unknown";
 pub(crate) struct Http {
     id: u32,
     place: Place,
+    /// What the proxy has databases for; `None` where it looks up nobody.
+    served: Option<Vec<Field>>,
     state: State,
 }
 
@@ -190,9 +193,13 @@ impl Decided {
 }
 
 impl Http {
-    pub(crate) const fn new(id: u32, place: Place) -> Self {
-        let state = State::Open;
-        Self { id, place, state }
+    pub(crate) const fn new(id: u32, place: Place, served: Option<Vec<Field>>) -> Self {
+        Self {
+            id,
+            place,
+            served,
+            state: State::Open,
+        }
     }
 
     /// Looks at the request's policy and decision, once there are any.
@@ -212,11 +219,16 @@ impl Http {
     fn decide(&mut self) -> Result<Action, Reason> {
         let hash = policies::route_hash()?;
         let ready = policies::get(&hash)?;
-        let headers = host::headers(Map::RequestHeaders).map_err(fault)?;
+        let mut headers = host::headers(Map::RequestHeaders).map_err(fault)?;
         #[cfg(feature = "faults")]
         crate::faults::on_request(&headers);
         let transaction = Transaction::new(Arc::clone(&ready.policy));
-        self.start(ready, hash, transaction, RequestHead { headers })
+        let geography = self.served.take().map(|served| {
+            let mut geography = Geography::new(served);
+            geography.take(&mut headers);
+            geography
+        });
+        self.start(ready, hash, transaction, RequestHead { headers, geography })
     }
 
     /// Decides a request that came to another route by its claims, by the policy of that route. Any other request passes: what

@@ -1,6 +1,7 @@
 //! The root context: one per plugin and VM.
 
 use crate::{host, http::Http, keys};
+use portcullis_engine::geography::{Field, Geography};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
@@ -54,15 +55,29 @@ pub(crate) enum Place {
 /// The configuration of the second instance.
 const RECHECK: &[u8] = b"recheck";
 
+/// What the configuration of the first instance begins with where the proxy looks up clients; after it, for which fields.
+///
+/// It comes with the filter chain, as the look-up does: a connection of a chain without databases cannot make up where it is
+/// from, whatever policy its requests meet.
+const GEOGRAPHY: &[u8] = b"geography ";
+
+/// The longest configuration that is read, in bytes.
+const MAX_CONFIGURATION: usize = 256;
+
 /// The root context. It holds no policy and no source of one: everything is decided from the request's route. It fetches keys.
 #[derive(Debug)]
 pub(crate) struct Root {
     place: Place,
+    /// What the proxy has databases for; `None` where it looks up nobody.
+    served: Option<Vec<Field>>,
 }
 
 impl Root {
     pub(crate) const fn new() -> Self {
-        Self { place: Place::First }
+        Self {
+            place: Place::First,
+            served: None,
+        }
     }
 }
 
@@ -74,8 +89,13 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        if size == RECHECK.len() && host::configuration(size).is_ok_and(|configuration| configuration == RECHECK) {
-            self.place = Place::Recheck;
+        if (1..=MAX_CONFIGURATION).contains(&size) {
+            // What cannot be read is another first instance without databases, which admits less.
+            let configuration = host::configuration(size).unwrap_or_default();
+            if configuration == RECHECK {
+                self.place = Place::Recheck;
+            }
+            self.served = configuration.strip_prefix(GEOGRAPHY).map(Geography::served);
         }
         for name in state::ALL {
             // A name that is declared already (the same root context configured again) is refused, and stays as it is.
@@ -95,7 +115,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::new(id, self.place)))
+        Some(Box::new(Http::new(id, self.place, self.served.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

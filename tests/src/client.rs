@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::{
     clock,
     denials::{self, Exchange},
@@ -120,7 +122,10 @@ impl Connection {
     /// # Errors
     /// If nobody listens.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, address)
+    }
+
+    fn over(stream: TcpStream, address: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         Ok(Self {
@@ -128,6 +133,20 @@ impl Connection {
             from: stream.local_addr()?.ip(),
             stream: BufReader::new(stream),
         })
+    }
+
+    /// Connects from one of this host's addresses, of the family of `address`.
+    ///
+    /// # Panics
+    /// If nobody listens, or the address is another host's.
+    #[must_use]
+    pub fn open_from(address: SocketAddr, source: IpAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an own address");
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("{address}: {error}"));
+        Self::over(socket.into(), address).expect("a connection")
     }
 
     /// Connects as `source`, which the listener learns from a PROXY protocol header.

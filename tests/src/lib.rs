@@ -21,6 +21,7 @@ pub mod key_server;
 pub mod latency;
 pub mod live;
 pub mod manifests;
+pub mod mmdb;
 pub mod run;
 pub mod scratch;
 pub mod signed;

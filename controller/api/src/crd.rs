@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::{
-    access_policy::AccessPolicy, backend::Backend, client_traffic_policy::ClientTrafficPolicy,
+    access_policy::AccessPolicy, backend::Backend, client_traffic_policy::ClientTrafficPolicy, envoy_proxy::EnvoyProxy,
     rules::PRINCIPAL_PRESENT, security_policy::SecurityPolicy,
 };
 
@@ -17,6 +17,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         AccessPolicy::crd(),
         Backend::crd(),
         ClientTrafficPolicy::crd(),
+        EnvoyProxy::crd(),
         SecurityPolicy::crd(),
     ];
     for crd in &mut crds {

@@ -11,6 +11,7 @@ pub mod access_policy;
 pub mod backend;
 pub mod client_traffic_policy;
 pub mod cluster_settings;
+pub mod envoy_proxy;
 pub mod http_route;
 mod pattern;
 pub mod reference;

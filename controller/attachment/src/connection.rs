@@ -178,6 +178,7 @@ impl Reading {
             name,
             action,
             client_cidrs,
+            geo_locations,
             methods,
             path,
             headers,
@@ -189,6 +190,11 @@ impl Reading {
             (cel.is_some(), "cel", "CEL"),
             (jwt.is_some(), "principal.jwt", "JWT"),
             (!headers.is_empty(), "principal.headers", "headers"),
+            (
+                !geo_locations.is_empty(),
+                "principal.clientIPGeoLocations",
+                "clientIPGeoLocations",
+            ),
             (
                 certificate.is_some(),
                 "principal.clientCertificate",

@@ -22,6 +22,7 @@ use crate::{
     document::{Author, Build, Source, build, hex},
     fault::{Fault, Feature},
     finding::{Finding, Severity},
+    geography::Geography,
     key_server::KeyServer,
     memory::{Memory, Origin},
     object::{self, ListenerRef, ObjectRef, PolicyKind},
@@ -206,7 +207,8 @@ pub(crate) fn attach_by(
     let targets = Targets::new(snapshot, bindings, &options.controller_name);
     let candidates = candidates(snapshot, &targets, &references, options, memory);
     let claims = Claims::new(&candidates, &targets);
-    let mut composer = Composer::new(&candidates, &claims, &references, options, memory);
+    let geography = Geography::new(snapshot, &options.controller_name);
+    let mut composer = Composer::new(&candidates, &claims, &references, &geography, options, memory);
     let mut policies = BTreeMap::new();
     let mut connections = BTreeMap::new();
     let filters = cors_filter::of_rules(snapshot);
@@ -232,10 +234,10 @@ pub(crate) fn attach_by(
         }
     }
     let outcome = composer.outcome();
-    let mut findings = policy_status::findings(&candidates, &claims, &targets, &outcome);
+    let mut findings = policy_status::findings(&candidates, &claims, &targets, &geography, &outcome);
     findings.extend(shared_names(snapshot));
     Attachment {
-        statuses: policy_status::statuses(&candidates, &claims, &outcome),
+        statuses: policy_status::statuses(&candidates, &claims, &geography, &outcome),
         findings,
         policies,
         connections,

@@ -206,6 +206,7 @@ pub const CODES: &[(&str, &str)] = &[
         "invalid-fraction",
         "The numerator of a share is greater than its denominator.",
     ),
+    ("invalid-geo-location", "A place is none that a database could tell."),
     (
         "invalid-grpc-method",
         "A match names no service and method of gRPC, or what is no name.",
@@ -328,6 +329,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-endpoints", "A backend has no endpoint that is ready."),
     ("no-gateway", "No Gateway belongs to this controller."),
     (
+        "no-geo-database",
+        "A rule asks where a client is, and the proxies have no database that tells it.",
+    ),
+    (
         "no-key-for-algorithms",
         "No key of a set is for an algorithm that is accepted, so every token is refused.",
     ),
@@ -373,6 +378,10 @@ pub const CODES: &[(&str, &str)] = &[
         "Tokens are optional, and their faults are to be overlooked: the second includes the first.",
     ),
     ("out-of-range", "A number is too small or too large."),
+    (
+        "parameters-not-found",
+        "A Gateway or its class refers to an EnvoyProxy that does not exist.",
+    ),
     (
         "parent-invalid",
         "A policy is to be merged with one that is invalid itself.",

@@ -8,6 +8,7 @@ mod document;
 pub mod effective;
 mod fault;
 pub mod finding;
+pub mod geography;
 pub mod hostname;
 pub mod key_server;
 pub mod listener_set;

@@ -10,6 +10,7 @@ use crate::{
     effective::Candidate,
     fault::{self, Fault, limited},
     finding::{self, Finding, Severity},
+    geography::Geography,
     recipe::Outcomes,
     status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus},
     target::{Section, Slot, TargetKind, Targets},
@@ -19,10 +20,16 @@ use crate::{
 const ANCESTORS: usize = 16;
 
 /// The statuses of all policies that target something of ours, oldest first.
-pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>, outcomes: &Outcomes) -> Vec<ObjectStatus> {
+pub(crate) fn statuses(
+    candidates: &[Candidate<'_>],
+    claims: &Claims<'_>,
+    geography: &Geography<'_>,
+    outcomes: &Outcomes,
+) -> Vec<ObjectStatus> {
     let judged = Judged {
         candidates,
         claims,
+        geography,
         outcomes,
     };
     candidates
@@ -69,6 +76,7 @@ pub(crate) fn statuses(candidates: &[Candidate<'_>], claims: &Claims<'_>, outcom
 struct Judged<'s, 'a> {
     candidates: &'s [Candidate<'a>],
     claims: &'s Claims<'a>,
+    geography: &'s Geography<'s>,
     outcomes: &'s Outcomes,
 }
 
@@ -124,11 +132,15 @@ impl Ancestors {
         // What a policy comes to by itself does not matter where it is merged everywhere.
         let merged = outcomes.merges.contains_key(&index) && !outcomes.alone.contains(&index);
         let unfit = connections::unfit((layer, slot), candidate, merged);
+        let lacks = lacks(ancestor, candidate, merged, judged.geography);
         if !candidate.build.faults.is_empty() && !merged {
             let message = candidate.build.message(!slot.object.kind.is_route());
             status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
         } else if !unfit.is_empty() {
             let message = fault::message(&unfit, false);
+            status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
+        } else if !lacks.is_empty() {
+            let message = fault::message(&lacks, !slot.object.kind.is_route());
             status.accepted = Some(condition("Accepted", ConditionStatus::False, "Invalid", message));
         } else if status.accepted.is_none() {
             let message = "Policy has been accepted.".to_owned();
@@ -271,6 +283,14 @@ impl Ancestor {
     }
 }
 
+/// What a policy that is enforced by itself asks of databases that the proxies of an ancestor do not have.
+fn lacks(ancestor: &ParentRef, candidate: &Candidate<'_>, merged: bool, geography: &Geography<'_>) -> Vec<Fault> {
+    if merged || !candidate.build.faults.is_empty() {
+        return Vec::new();
+    }
+    geography.lack_at(&candidate.build.document, ancestor)
+}
+
 fn condition(r#type: &'static str, status: ConditionStatus, reason: &'static str, message: String) -> Condition {
     Condition {
         r#type,
@@ -336,6 +356,7 @@ pub(crate) fn findings<'a>(
     candidates: &[Candidate<'a>],
     claims: &Claims<'a>,
     targets: &Targets<'a>,
+    geography: &Geography<'_>,
     outcomes: &Outcomes,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -379,7 +400,9 @@ pub(crate) fn findings<'a>(
             message: notice.message.clone(),
             fix: Some(notice.fix.clone()),
         }));
-        findings.extend(connections::findings(index, candidate, !own, claims, outcomes));
+        findings.extend(connections::findings(
+            index, candidate, !own, claims, geography, outcomes,
+        ));
         if candidate.single_target {
             findings.push(Finding {
                 severity: Severity::Warning,

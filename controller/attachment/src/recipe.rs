@@ -15,6 +15,7 @@ use crate::{
     document::{Build, Part, compose, merged},
     effective::{Candidate, EffectivePolicy, Options, deliver, identity, open, salt, size, to_json},
     fault::{Fault, Notice},
+    geography::Geography,
     key_server::KeyServer,
     memo::ByAddress,
     memory::{Ingredient, Memory, Merging},
@@ -129,6 +130,7 @@ pub(crate) struct Composer<'c, 'a> {
     candidates: &'c [Candidate<'a>],
     claims: &'c Claims<'a>,
     references: &'c References<'c>,
+    geography: &'c Geography<'c>,
     salt_key: &'c [u8; 32],
     /// The CORS filters of rules, each once.
     cors: Vec<Cors>,
@@ -145,6 +147,7 @@ impl<'c, 'a> Composer<'c, 'a> {
         candidates: &'c [Candidate<'a>],
         claims: &'c Claims<'a>,
         references: &'c References<'c>,
+        geography: &'c Geography<'c>,
         options: &'c Options,
         memory: &'c mut Memory,
     ) -> Self {
@@ -152,6 +155,7 @@ impl<'c, 'a> Composer<'c, 'a> {
             candidates,
             claims,
             references,
+            geography,
             salt_key: &options.salt_key,
             cors: Vec::new(),
             filters: HashMap::new(),
@@ -238,6 +242,12 @@ impl<'c, 'a> Composer<'c, 'a> {
             .is_some_and(|candidate| candidate.build.faults.is_empty())
     }
 
+    /// Whether a policy is whole, and the proxies of a listener know all that it asks.
+    fn can_tell(&self, index: usize, listener: &ListenerRef) -> bool {
+        let build = self.build(Some(index)).filter(|_| self.is_whole(index));
+        build.is_some_and(|build| self.geography.lack_on(&build.document, listener).is_empty())
+    }
+
     fn recipe(&mut self, cover: &Cover<'_>, route: Object<'_>, listener: &ListenerRef) -> Recipe {
         let claims = self.claims;
         let mut recipe = Recipe::default();
@@ -272,7 +282,8 @@ impl<'c, 'a> Composer<'c, 'a> {
                     }
                     let of_route = self.holds(cover, recipe.enforced);
                     let build = self.build(recipe.enforced).filter(|_| of_route);
-                    self.is_whole(*holder) && build.is_none_or(|build| self.unfit(route, *holder, build).is_empty())
+                    self.can_tell(*holder, listener)
+                        && build.is_none_or(|build| self.unfit(route, *holder, build).is_empty())
                 }
             };
             if contested || !whole {
@@ -283,14 +294,14 @@ impl<'c, 'a> Composer<'c, 'a> {
             && let [holder, others @ ..] = claims.of(Layer::Baseline, *gateway)
         {
             recipe.baseline = Some(*holder);
-            if recipe.refused.is_none() && !(others.is_empty() && self.is_whole(*holder)) {
+            if recipe.refused.is_none() && !(others.is_empty() && self.can_tell(*holder, listener)) {
                 recipe.refused = Some(Layer::Baseline);
             }
         }
         if recipe.refused.is_none() {
             let mut held = cover.slots.iter().filter(|slot| !slot.is_lost());
             let holder = held.find_map(|slot| claims.of(Layer::Shadow, *slot).first());
-            recipe.shadow = holder.copied().filter(|holder| self.is_whole(*holder));
+            recipe.shadow = holder.copied().filter(|holder| self.can_tell(*holder, listener));
         }
         recipe
     }
@@ -331,7 +342,9 @@ impl<'c, 'a> Composer<'c, 'a> {
         });
         let build = Arc::clone(build);
         let unfit = if build.faults.is_empty() {
-            self.unfit(route, child, &build)
+            let mut unfit = self.unfit(route, child, &build);
+            unfit.extend(self.geography.lack_on(&build.document, listener));
+            unfit
         } else {
             Vec::new()
         };

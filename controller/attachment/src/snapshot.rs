@@ -18,6 +18,7 @@ use portcullis_api::{
     access_policy::AccessPolicy,
     backend::Backend,
     client_traffic_policy::ClientTrafficPolicy,
+    envoy_proxy::EnvoyProxy,
     http_route::HttpRouteRetry,
     security_policy::{PolicyTargetReference, SecurityPolicy, TargetSelector},
 };
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub client_traffic_policies: Vec<Arc<ClientTrafficPolicy>>,
     /// Such policies that could not be read whole, but whose targets could.
     pub broken_client_traffic_policies: Vec<Arc<BrokenPolicy>>,
+    /// What classes and Gateways say of their proxies.
+    pub envoy_proxies: Vec<Arc<EnvoyProxy>>,
     /// Backends outside Kubernetes.
     pub backends: Vec<Arc<Backend>>,
     /// How backends are spoken to in TLS.
@@ -89,6 +92,7 @@ impl Snapshot {
             broken_policies,
             client_traffic_policies,
             broken_client_traffic_policies,
+            envoy_proxies,
             backends,
             backend_tls_policies,
             broken_backend_tls_policies,
@@ -112,6 +116,7 @@ impl Snapshot {
         self.client_traffic_policies.extend_from_slice(client_traffic_policies);
         self.broken_client_traffic_policies
             .extend_from_slice(broken_client_traffic_policies);
+        self.envoy_proxies.extend_from_slice(envoy_proxies);
         self.backends.extend_from_slice(backends);
         self.backend_tls_policies.extend_from_slice(backend_tls_policies);
         self.broken_backend_tls_policies

@@ -6,9 +6,13 @@ use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3::{AccessLog, access_log},
+            common::mutation_rules::v3::{
+                HeaderMutation as Mutation,
+                header_mutation::{Action as Change, RemoveOnMatch},
+            },
             core::v3::{
                 AsyncDataSource, BackoffStrategy, DataSource, Http2ProtocolOptions, HttpProtocolOptions,
-                SubstitutionFormatString, async_data_source, data_source,
+                SubstitutionFormatString, TypedExtensionConfig, async_data_source, data_source,
                 http_protocol_options::HeadersWithUnderscoresAction, substitution_format_string::Format,
             },
             rbac::v3::{
@@ -19,7 +23,13 @@ use envoy_types::pb::{
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
             filters::{
-                http::{rbac::v3::Rbac, router::v3::Router, wasm::v3::Wasm},
+                http::{
+                    geoip::v3::Geoip,
+                    header_mutation::v3::{HeaderMutation, Mutations},
+                    rbac::v3::Rbac,
+                    router::v3::Router,
+                    wasm::v3::Wasm,
+                },
                 network::http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter, Rds,
                     http_connection_manager::{
@@ -29,11 +39,16 @@ use envoy_types::pb::{
                     http_filter::ConfigType,
                 },
             },
+            geoip_providers::{
+                common::v3::{CommonGeoipProviderConfig, common_geoip_provider_config::GeolocationFieldKeys},
+                maxmind::v3::MaxMindConfig,
+            },
             wasm::v3::{
                 CapabilityRestrictionConfig, FailurePolicy, PluginConfig, ReloadConfig, SanitizationConfig, VmConfig,
                 plugin_config::Vm,
             },
         },
+        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
     },
     google::{
         api::expr::v1alpha1::{
@@ -44,6 +59,8 @@ use envoy_types::pb::{
         protobuf::{Any, StringValue, Struct, Value, value::Kind},
     },
 };
+use portcullis_attachment::geography::Databases;
+use portcullis_engine::geography::{Field, PREFIX};
 use prost::Name;
 
 use crate::{
@@ -135,6 +152,7 @@ pub(crate) fn connection_manager(
     stat_prefix: &str,
     table: &str,
     peers: &Peers<'_>,
+    databases: Option<&Databases>,
     options: &Options,
 ) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
@@ -143,7 +161,7 @@ pub(crate) fn connection_manager(
             config_source: ads(),
             route_config_name: table.to_owned(),
         })),
-        http_filters: filters(options),
+        http_filters: filters(databases, options),
         common_http_protocol_options: Some(HttpProtocolOptions {
             headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest.into(),
             ..HttpProtocolOptions::default()
@@ -188,13 +206,31 @@ pub(crate) fn rechecked() -> HashMap<String, Any> {
     HashMap::from([(RECHECK.to_owned(), any(&enabled))])
 }
 
-fn filters(options: &Options) -> Vec<HttpFilter> {
+/// The names of the filters that tell the place of a client, where there are databases: the first stand before the filter, the last
+/// one behind it.
+pub(crate) const GEOGRAPHY: [&str; 3] = ["geography-ours", "geography", "geography-done"];
+
+fn filters(databases: Option<&Databases>, options: &Options) -> Vec<HttpFilter> {
     let router = Router {
         suppress_envoy_headers: true,
         ..Router::default()
     };
-    vec![
-        filter("portcullis", plugin(&options.wasm, "")),
+    let [ours, look_up, done] = GEOGRAPHY;
+    let served = databases.map(Databases::fields).unwrap_or_default();
+    let mut filters = Vec::new();
+    let mut configuration = String::new();
+    if let Some(databases) = databases {
+        // Nobody but the look-up says where a client is.
+        filters.push(filter(ours, any(&without_places())));
+        filters.push(filter(look_up, any(&geoip(databases, &served))));
+        let names: Vec<&str> = served.iter().map(|field| field.name()).collect();
+        configuration = format!("geography {}", names.join(" "));
+    }
+    filters.push(filter("portcullis", plugin(&options.wasm, &configuration)));
+    if databases.is_some() {
+        filters.push(filter(done, any(&without_places())));
+    }
+    filters.extend([
         // Resolves its configuration for the route, which makes `xds.route_metadata` current after a re-route.
         filter("refresh", any(&Rbac::default())),
         HttpFilter {
@@ -203,7 +239,69 @@ fn filters(options: &Options) -> Vec<HttpFilter> {
         },
         filter("seal", any(&seal())),
         filter("envoy.filters.http.router", any(&router)),
-    ]
+    ]);
+    filters
+}
+
+/// Removes every header in which the proxy tells where a client is, in trailers too.
+fn without_places() -> HeaderMutation {
+    let ours = || Mutation {
+        action: Some(Change::RemoveOnMatch(RemoveOnMatch {
+            key_matcher: Some(StringMatcher {
+                match_pattern: Some(MatchPattern::Prefix(PREFIX.to_owned())),
+                ..StringMatcher::default()
+            }),
+        })),
+    };
+    HeaderMutation {
+        mutations: Some(Mutations {
+            request_mutations: vec![ours()],
+            request_trailers_mutations: vec![ours()],
+            ..Mutations::default()
+        }),
+        ..HeaderMutation::default()
+    }
+}
+
+/// Looks up the address that rules on addresses see too. Envoy holds it to be a fault of its own if it is to tell what it has no
+/// database for.
+fn geoip(databases: &Databases, served: &[Field]) -> Geoip {
+    let key = |field: Field| {
+        let header = served.contains(&field).then(|| field.header());
+        header.unwrap_or_default()
+    };
+    let path = |path: &Option<String>| path.clone().unwrap_or_default();
+    let keys = GeolocationFieldKeys {
+        country: key(Field::Country),
+        region: key(Field::Region),
+        city: key(Field::City),
+        asn: key(Field::Asn),
+        isp: key(Field::Isp),
+        anon: key(Field::Anonymous),
+        anon_vpn: key(Field::Vpn),
+        anon_hosting: key(Field::Hosting),
+        anon_tor: key(Field::Tor),
+        anon_proxy: key(Field::Proxy),
+        ..GeolocationFieldKeys::default()
+    };
+    let provider = MaxMindConfig {
+        city_db_path: path(&databases.city),
+        country_db_path: path(&databases.country),
+        asn_db_path: path(&databases.asn),
+        isp_db_path: path(&databases.isp),
+        anon_db_path: path(&databases.anonymous),
+        common_provider_config: Some(CommonGeoipProviderConfig {
+            geo_field_keys: Some(keys),
+            ..CommonGeoipProviderConfig::default()
+        }),
+    };
+    Geoip {
+        provider: Some(TypedExtensionConfig {
+            name: "envoy.geoip_providers.maxmind".to_owned(),
+            typed_config: Some(any(&provider)),
+        }),
+        ..Geoip::default()
+    }
 }
 
 fn filter(name: &str, config: Any) -> HttpFilter {

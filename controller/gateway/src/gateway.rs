@@ -9,10 +9,12 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     effective::Attachment,
     finding::{Finding, Severity},
+    geography::{Databases, Parameters, databases, parameters},
     hostname,
     listener_set::ManagedGateway,
     listeners::Listener,
     object::{self, ListenerRef, ObjectRef},
+    snapshot::Snapshot,
     status::ObjectStatus,
 };
 
@@ -36,6 +38,7 @@ use crate::{
 
 /// What everything of one translation shares.
 pub(crate) struct World<'a> {
+    pub(crate) snapshot: &'a Snapshot,
     pub(crate) grants: &'a Grants<'a>,
     pub(crate) secrets: &'a Secrets<'a>,
     pub(crate) config_maps: &'a ConfigMaps<'a>,
@@ -58,7 +61,7 @@ pub(crate) fn translate(
     let name = object::name(&gateway.metadata);
     let object = ObjectRef::new("Gateway", namespace, name);
     findings.extend(
-        unused(gateway)
+        unused(gateway, world.snapshot)
             .into_iter()
             .map(|fault| fault.finding(Severity::Warning, &object)),
     );
@@ -69,9 +72,10 @@ pub(crate) fn translate(
     sharing::settle(&mut judged, clients, world.options, findings);
     overlap(&mut judged);
     let mut policies = Policies::default();
+    let databases = databases(world.snapshot, gateway);
     let configuration = configure(
         &judged,
-        format!("{namespace}/{name}"),
+        (format!("{namespace}/{name}"), databases.as_ref()),
         world,
         clients,
         &mut policies,
@@ -88,7 +92,7 @@ pub(crate) fn translate(
 }
 
 /// Fields of a Gateway that have no effect.
-fn unused(gateway: &Gateway) -> Vec<Fault> {
+fn unused(gateway: &Gateway, snapshot: &Snapshot) -> Vec<Fault> {
     let spec = &gateway.spec;
     let mut faults = Vec::new();
     if spec.addresses.as_ref().is_some_and(|addresses| !addresses.is_empty()) {
@@ -97,13 +101,37 @@ fn unused(gateway: &Gateway) -> Vec<Fault> {
             "every listener binds all addresses of its proxy",
         ));
     }
-    if spec.infrastructure.is_some() {
+    let parameters = parameters(snapshot, gateway);
+    if let Parameters::Missing {
+        namespace,
+        name,
+        own: true,
+    } = parameters
+    {
+        let path = "spec.infrastructure.parametersRef.name";
+        faults.push(missing(path, namespace, name));
+    }
+    let only_parameters = spec.infrastructure.as_ref().is_some_and(|infrastructure| {
+        let followed = matches!(parameters, Parameters::Proxy(_) | Parameters::Missing { .. });
+        followed
+            && infrastructure.parameters_ref.is_some()
+            && infrastructure.labels.is_none()
+            && infrastructure.annotations.is_none()
+    });
+    if spec.infrastructure.is_some() && !only_parameters {
         faults.push(ignored("spec.infrastructure", "no infrastructure is created"));
     }
     if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
         faults.push(ignored("spec.tls.backend", "no certificate is shown to backends"));
     }
     faults
+}
+
+/// Parameters that lead nowhere.
+pub(crate) fn missing(path: &str, namespace: &str, name: &str) -> Fault {
+    let message = format!("EnvoyProxy {namespace}/{name} does not exist, so its proxies have no databases of places");
+    let fix = format!("add it, or remove {}", path.trim_end_matches(".name"));
+    Fault::new("parameters-not-found", path, message).fix(fix)
 }
 
 /// Rules whose mirrors get nothing.
@@ -157,7 +185,7 @@ fn unverified(judged: &[Judged<'_>], world: &World<'_>) -> Vec<Finding> {
 
 fn configure(
     judged: &[Judged<'_>],
-    gateway: String,
+    (gateway, databases): (String, Option<&Databases>),
     world: &World<'_>,
     clients: &mut ClientPolicies<'_>,
     policies: &mut Policies,
@@ -217,7 +245,7 @@ fn configure(
                     detection: clients.detection(&each.listener.reference),
                 })
                 .collect();
-            keep(listener::secure(port, bound, &secure, world.options));
+            keep(listener::secure(port, bound, &secure, databases, world.options));
         } else {
             let mut table = Table::new(listener::plain_table(port), Arc::clone(&world.options.none));
             for other in judged.iter().filter(|other| holds_hosts_of(other, port)) {
@@ -229,7 +257,7 @@ fn configure(
             keep(table.finish(&gateway, &world.options.key_sets, policies, known));
             let sharing: Vec<&ListenerRef> = group.iter().map(|each| &each.listener.reference).collect();
             let detection = clients.shared_detection(port, &sharing);
-            keep(listener::plain(port, bound, &detection, world.options));
+            keep(listener::plain(port, bound, &detection, databases, world.options));
         }
         bound_ports.push(BoundPort {
             listeners: group.iter().map(|each| each.label()).collect(),

@@ -30,6 +30,7 @@ mod xds;
 
 use std::sync::Arc;
 
+use gateway_api::gatewayclasses::GatewayClassParametersRef;
 use portcullis_attachment::{
     binding::Bindings,
     effective::{Attachment, EffectivePolicy},
@@ -183,6 +184,7 @@ fn translate_by(
 ) -> Translation {
     let mut translation = Translation::default();
     classes(snapshot, options, &mut translation);
+    translation.findings.extend(unused(snapshot));
     let grants = Grants::new(snapshot);
     let secrets = certificate::secrets(snapshot);
     let config_maps = client_certificates::config_maps(snapshot);
@@ -196,6 +198,7 @@ fn translate_by(
         &mut translation.findings,
     );
     let world = World {
+        snapshot,
         grants: &grants,
         secrets: &secrets,
         config_maps: &config_maps,
@@ -288,15 +291,41 @@ fn nothing_served(snapshot: &Snapshot, options: &Options) -> Option<Finding> {
     })
 }
 
+/// What is to be said of a class's parameters. Those of its Gateways that name others do not have them.
+fn parameters(snapshot: &Snapshot, reference: &GatewayClassParametersRef, class: &ObjectRef) -> Option<Finding> {
+    if reference.group != object::POLICY_GROUP || reference.kind != "EnvoyProxy" {
+        let fault = ignored("spec.parametersRef", "of parameters, only EnvoyProxy is followed");
+        return Some(fault.finding(Severity::Warning, class));
+    }
+    let namespace = reference.namespace.as_deref().unwrap_or_default();
+    let mut proxies = snapshot.envoy_proxies.iter();
+    let known = proxies.any(|proxy| {
+        object::namespace(&proxy.metadata) == namespace && object::name(&proxy.metadata) == reference.name
+    });
+    let fault = gateway::missing("spec.parametersRef.name", namespace, &reference.name);
+    (!known).then(|| fault.finding(Severity::Warning, class))
+}
+
+/// Fields of parameters that have no effect.
+fn unused(snapshot: &Snapshot) -> impl Iterator<Item = Finding> {
+    snapshot.envoy_proxies.iter().flat_map(|proxy| {
+        let metadata = &proxy.metadata;
+        let object = ObjectRef::new("EnvoyProxy", object::namespace(metadata), object::name(metadata));
+        let fields = proxy.spec.unused().into_iter();
+        fields.map(move |field| {
+            ignored(&format!("spec.{field}"), "only geoIP is followed").finding(Severity::Warning, &object)
+        })
+    })
+}
+
 fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation) {
     for class in &snapshot.gateway_classes {
         if class.spec.controller_name != options.controller_name {
             continue;
         }
         let object = ObjectRef::new("GatewayClass", "", object::name(&class.metadata));
-        if class.spec.parameters_ref.is_some() {
-            let fault = ignored("spec.parametersRef", "a class has no parameters here");
-            translation.findings.push(fault.finding(Severity::Warning, &object));
+        if let Some(reference) = &class.spec.parameters_ref {
+            translation.findings.extend(parameters(snapshot, reference, &object));
         }
         translation.statuses.push(ObjectStatus {
             object,

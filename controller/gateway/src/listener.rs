@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::{
         },
     },
 };
-use portcullis_attachment::hostname;
+use portcullis_attachment::{geography::Databases, hostname};
 use prost::Message;
 
 use crate::{
@@ -53,10 +53,16 @@ pub(crate) fn secure_table(port: u16, listener: &str) -> String {
 }
 
 /// The socket of a port whose listeners speak HTTP.
-pub(crate) fn plain(port: u16, bound: u16, detection: &Detection, options: &Options) -> Resource {
+pub(crate) fn plain(
+    port: u16,
+    bound: u16,
+    detection: &Detection,
+    databases: Option<&Databases>,
+    options: &Options,
+) -> Resource {
     let name = plain_table(port);
     let chain = |peers: Peers<'_>| FilterChain {
-        filters: vec![http(&name, &name, &peers, options)],
+        filters: vec![http(&name, &name, &peers, databases, options)],
         name: chain_name(&name, &peers),
         filter_chain_match: peers.networks.map(|networks| FilterChainMatch {
             direct_source_prefix_ranges: networks,
@@ -71,7 +77,13 @@ pub(crate) fn plain(port: u16, bound: u16, detection: &Detection, options: &Opti
 }
 
 /// The socket of a port whose listeners speak HTTPS, told apart by the name in the TLS greeting.
-pub(crate) fn secure(port: u16, bound: u16, listeners: &[Secure<'_>], options: &Options) -> Resource {
+pub(crate) fn secure(
+    port: u16,
+    bound: u16,
+    listeners: &[Secure<'_>],
+    databases: Option<&Databases>,
+    options: &Options,
+) -> Resource {
     let name = format!("https-{port}");
     let chains: Vec<FilterChain> = listeners
         .iter()
@@ -87,7 +99,13 @@ pub(crate) fn secure(port: u16, bound: u16, listeners: &[Secure<'_>], options: &
                     .validation
                     .and_then(Validation::mark)
                     .into_iter()
-                    .chain([http(name, &secure_table(port, &listener.name), &peers, options)])
+                    .chain([http(
+                        name,
+                        &secure_table(port, &listener.name),
+                        &peers,
+                        databases,
+                        options,
+                    )])
                     .collect(),
                 transport_socket: Some(terminate(&listener.certificates, listener.validation)),
                 name: chain_name(&listener.name, &peers),
@@ -137,8 +155,8 @@ fn finish(listener: Listener) -> Resource {
     }
 }
 
-fn http(stat_prefix: &str, table: &str, peers: &Peers<'_>, options: &Options) -> Filter {
-    let manager = connection_manager(stat_prefix, table, peers, options);
+fn http(stat_prefix: &str, table: &str, peers: &Peers<'_>, databases: Option<&Databases>, options: &Options) -> Filter {
+    let manager = connection_manager(stat_prefix, table, peers, databases, options);
     Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),

@@ -48,6 +48,7 @@ pub(crate) enum Which {
     ClientTrafficPolicy,
     ConfigMap,
     EndpointSlice,
+    EnvoyProxy,
     Gateway,
     GatewayClass,
     GrpcRoute,
@@ -132,6 +133,15 @@ pub(crate) static KINDS: &[Kind] = &[
         built_in: true,
         which: Which::EndpointSlice,
         schema: &ENDPOINT_SLICE,
+    },
+    Kind {
+        name: "EnvoyProxy",
+        group: ENVOY_GATEWAY,
+        versions: &["v1alpha1"],
+        namespaced: true,
+        built_in: false,
+        which: Which::EnvoyProxy,
+        schema: &ENVOY_PROXY,
     },
     Kind {
         name: "GRPCRoute",
@@ -241,6 +251,7 @@ static BACKEND_TLS_POLICY: LazyLock<Schema> =
 static CLIENT_TRAFFIC_POLICY: LazyLock<Schema> = LazyLock::new(|| ours("ClientTrafficPolicy"));
 static CONFIG_MAP: LazyLock<Schema> = LazyLock::new(built_in::<ConfigMap>);
 static ENDPOINT_SLICE: LazyLock<Schema> = LazyLock::new(built_in::<EndpointSlice>);
+static ENVOY_PROXY: LazyLock<Schema> = LazyLock::new(|| ours("EnvoyProxy"));
 static GATEWAY: LazyLock<Schema> = LazyLock::new(|| with_listeners(&Gateway::crd(), limits::GATEWAY));
 static GATEWAY_CLASS: LazyLock<Schema> = LazyLock::new(|| limited(&GatewayClass::crd(), limits::GATEWAY_CLASS));
 static GRPC_ROUTE: LazyLock<Schema> =

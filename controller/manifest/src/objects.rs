@@ -194,6 +194,7 @@ fn add(snapshot: &mut Snapshot, which: Which, json: Json) -> Result<(), String> 
         Which::ClientTrafficPolicy => snapshot.client_traffic_policies.push(typed(json)?),
         Which::ConfigMap => snapshot.config_maps.push(typed(json)?),
         Which::EndpointSlice => snapshot.endpoint_slices.push(typed(json)?),
+        Which::EnvoyProxy => snapshot.envoy_proxies.push(typed(json)?),
         Which::Gateway => snapshot.gateways.push(typed(json)?),
         Which::GatewayClass => snapshot.gateway_classes.push(typed(json)?),
         Which::GrpcRoute => snapshot.grpc_routes.push(typed(json)?),

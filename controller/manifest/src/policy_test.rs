@@ -61,6 +61,9 @@ pub struct Case {
     pub line: String,
     /// The address of the peer, if the case says one.
     pub from: Option<String>,
+    /// What databases say of the client's place, by `portcullis_engine::geography::Field::name`, if the case says it; empty for an
+    /// address that none holds.
+    pub geo: Option<BTreeMap<String, String>>,
     /// The valid certificate that the client shows, if it shows one.
     pub certificate: Option<Certificate>,
     /// Header lines.
@@ -166,12 +169,19 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 });
 
 static REQUEST: LazyLock<Schema> = LazyLock::new(|| {
+    let name = || json!({"type": "string", "minLength": 1});
+    let flag = || json!({"type": "boolean"});
+    let geo = json!({
+        "country": name(), "region": name(), "city": name(), "asn": {"type": "integer", "minimum": 1}, "isp": name(),
+        "anonymous": flag(), "vpn": flag(), "hosting": flag(), "tor": flag(), "proxy": flag(),
+    });
     Schema::compile(&json!({
         "type": "object",
         "required": ["line"],
         "properties": {
             "line": {"type": "string", "minLength": 1},
             "from": {"type": "string"},
+            "geo": {"type": "object", "properties": geo},
             "clientCertificate": {
                 "type": "object",
                 "minProperties": 1,
@@ -324,6 +334,7 @@ impl Reader<'_> {
             name: text(value, "name")?,
             line: String::new(),
             from: None,
+            geo: None,
             certificate: None,
             headers: Vec::new(),
             body: None,
@@ -348,6 +359,14 @@ impl Reader<'_> {
                     self.mentions(position, &field(at, "line"), &case.line);
                 }
                 case.from = text(&request, "from");
+                case.geo = entry.node.get("geo").map(|geo| match &geo.value {
+                    Value::Mapping(entries) => {
+                        let told = entries.iter();
+                        told.filter_map(|entry| Some((entry.key.clone(), scalar(&entry.node)?)))
+                            .collect()
+                    }
+                    _ => BTreeMap::new(),
+                });
                 case.certificate = request.get("clientCertificate").map(|certificate| Certificate {
                     uri_san: text(certificate, "uriSAN"),
                     dns_san: text(certificate, "dnsSAN"),
@@ -363,7 +382,7 @@ impl Reader<'_> {
                 "wrong-type",
                 at,
                 "is neither a request line nor an object".to_owned(),
-                "write \"GET https://HOST/PATH\", or an object with line, from, clientCertificate, headers and body"
+                "write \"GET https://HOST/PATH\", or an object with line, from, clientCertificate, geo, headers and body"
                     .to_owned(),
             ),
         }

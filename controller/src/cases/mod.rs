@@ -369,7 +369,8 @@ fn asked(test: &PolicyTest, case: &Case, tokens: &Tokens) -> Result<Asked, Strin
     let mut asked = Asked::new(method, url.trim(), headers.collect::<Result<_, _>>()?, from, shown)?;
     let failing = test.callouts.iter().map(|callout| callout.provider.clone());
     asked.fail_keys(failing.collect());
-    Ok(asked)
+    let Some(geo) = &case.geo else { return Ok(asked) };
+    Ok(asked.placed(geo.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
 fn show(test: &PolicyTest, run: &Run, style: &Style) -> Result<(), Failure> {

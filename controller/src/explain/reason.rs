@@ -197,8 +197,8 @@ const fn text(reason: Reason) -> (&'static str, &'static str) {
             "Upgrade the filter first, then the controller.",
         ),
         Reason::HostFault => (
-            "Envoy did not answer a question of the filter, so nothing could be decided.",
-            "See Envoy's log; report it with the request if it goes on.",
+            "Envoy did not answer a question of the filter, so nothing could be decided; where a rule asks for the client's place, the listener has no database that tells it.",
+            "See Envoy's log, and whether it refused the listener; report it with the request if it goes on.",
         ),
         Reason::JwtAlgorithm => (
             "The token's alg is none of RFC 7518 or not one of the provider's.",

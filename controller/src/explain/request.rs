@@ -38,6 +38,12 @@ pub(crate) fn request(args: &ExplainRequestArgs, style: &Style) -> Result<Answer
         args.certificate.shown(),
     );
     let asked = asked.map_err(|why| Failure::new(why, ""))?;
+    let told = args.geo.iter().filter_map(|told| told.0.as_ref());
+    let asked = if args.geo.is_empty() {
+        asked
+    } else {
+        asked.placed(told.map(|(field, value)| (field.name(), value.as_str())))
+    };
     let texts = check::read(&args.manifests)?;
     let kept = args.state_dir.as_deref().map(Kept::read).transpose()?;
     let salt_key = kept.as_ref().map_or([0; 32], |kept| kept.salt_key);

@@ -267,6 +267,10 @@ const PARTS: &[(&str, &str)] = &[
         "only unique values for domains are permitted",
     ),
     (
+        "Unable to open Maxmind database file ",
+        "a database of places cannot be read (EnvoyProxy.spec.geoIP)",
+    ),
+    (
         "Didn't find a registered implementation for ",
         "an extension is not part of this Envoy",
     ),
@@ -437,6 +441,10 @@ mod tests {
             (
                 "Only unique values for domains are permitted. Duplicate entry of domain CANARY in route r",
                 "only unique values for domains are permitted",
+            ),
+            (
+                "Error adding/updating listener(s) CANARY: Unable to open Maxmind database file /CANARY.mmdb. Error CANARY\n",
+                "a database of places cannot be read (EnvoyProxy.spec.geoIP)",
             ),
             (
                 "Didn't find a registered implementation for 'CANARY' with type URL: 'CANARY.Foo'",

@@ -9,7 +9,10 @@ mod tokens;
 
 use std::collections::BTreeMap;
 
-use portcullis_engine::http::RequestHead;
+use portcullis_engine::{
+    geography::{Field, Geography},
+    http::RequestHead,
+};
 use serde::Deserialize;
 
 pub use group::{Delivered, Group, Key, KeyServer, Next};
@@ -60,6 +63,12 @@ pub struct Request {
     /// What else the proxy tells, by its name in Envoy: `connection.mtls`. A real proxy tells its own.
     #[serde(default)]
     pub attributes: BTreeMap<String, Told>,
+    /// What databases say of the client's place, by [`Field::name`]; absent where the proxy has none.
+    #[serde(default)]
+    pub geography: Option<BTreeMap<String, String>>,
+    /// What the proxy has databases for; all fields where it is absent.
+    #[serde(default)]
+    pub databases: Option<String>,
     /// Whether the proxy verified every certificate that the client can have shown.
     #[serde(default)]
     pub verifies_certificates: bool,
@@ -307,7 +316,23 @@ impl Request {
         let others = self.headers.iter().map(|(name, value)| (name.bytes(), value.bytes()));
         RequestHead {
             headers: pseudo.into_iter().chain(others).collect(),
+            geography: self.told_places(),
         }
+    }
+
+    fn told_places(&self) -> Option<Geography> {
+        let told = self.geography.as_ref()?;
+        let served = match &self.databases {
+            None => Field::ALL.to_vec(),
+            Some(names) => Geography::served(names.as_bytes()),
+        };
+        let lines = told.iter().map(|(name, value)| {
+            let name = format!("{}{name}", portcullis_engine::geography::PREFIX);
+            (name.into_bytes(), value.clone().into_bytes())
+        });
+        let mut geography = Geography::new(served);
+        geography.take(&mut lines.collect());
+        Some(geography)
     }
 }
 

@@ -82,6 +82,7 @@ fn head() -> RequestHead {
     ];
     let line = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     RequestHead {
+        geography: None,
         headers: lines.map(line).to_vec(),
     }
 }

@@ -7,6 +7,7 @@ mod certificate;
 mod claims;
 mod header;
 mod path;
+mod place;
 pub(crate) mod regex;
 
 use std::sync::Arc;
@@ -28,11 +29,14 @@ use certificate::CertificateRule;
 use claims::{Asked, ClaimRule};
 use header::{DeniedHeaders, Found, HeaderRule};
 use path::PathRule;
+use place::PlaceRule;
 
 /// The most rules of one policy.
 const MAX_RULES: usize = 512;
 /// The most networks of one policy, over all its rules.
 const MAX_CIDRS: usize = 8192;
+/// The most places of one policy, over all its rules.
+const MAX_PLACES: usize = 1024;
 /// The most methods of one policy, over all its rules.
 const MAX_METHODS: usize = 4096;
 /// The most conditions on headers of one policy, over all its rules.
@@ -71,6 +75,8 @@ struct Rule {
     methods: Vec<Box<[u8]>>,
     path: Option<PathRule>,
     clients: Option<NetworkSet>,
+    /// Empty for every place.
+    places: Vec<PlaceRule>,
     certificate: Option<CertificateRule>,
     headers: Vec<HeaderRule>,
     cel: Option<Condition>,
@@ -123,6 +129,8 @@ impl Authorization {
         at_most(RULES, "rules", rules.len(), MAX_RULES)?;
         let sum = |count: fn(&document::Rule) -> usize| rules.iter().map(count).sum();
         at_most(RULES, "clientCIDRs", sum(|rule| rule.client_cidrs.len()), MAX_CIDRS)?;
+        let places = sum(|rule| rule.geo_locations.len());
+        at_most(RULES, "clientIPGeoLocations", places, MAX_PLACES)?;
         let certificates = |rule: &document::Rule| rule.certificate.as_ref().map_or(0, certificate::names);
         at_most(RULES, "names of certificates", sum(certificates), MAX_CERTIFICATES)?;
         at_most(RULES, "methods", sum(|rule| rule.methods.len()), MAX_METHODS)?;
@@ -243,6 +251,7 @@ impl Rule {
             !rule.methods.is_empty(),
             rule.path.is_some(),
             !rule.client_cidrs.is_empty(),
+            !rule.geo_locations.is_empty(),
             rule.certificate.is_some(),
             !rule.headers.is_empty(),
             rule.cel.is_some(),
@@ -258,6 +267,7 @@ impl Rule {
         }
         let methods = rule.methods.iter().enumerate();
         let headers = rule.headers.iter().enumerate();
+        let places = rule.geo_locations.iter().enumerate();
         Ok(Self {
             name: rule.name.as_str().into(),
             action: rule.action,
@@ -270,6 +280,9 @@ impl Rule {
                 .map(|path| PathRule::compile(&at, rule.action, path))
                 .transpose()?,
             clients: compile_clients(&at, &rule.client_cidrs)?,
+            places: places
+                .map(|(j, place)| PlaceRule::compile(&told!("{at}.principal.clientIPGeoLocations[{j}]"), place))
+                .collect::<Result<_, _>>()?,
             certificate: rule
                 .certificate
                 .as_ref()
@@ -318,6 +331,9 @@ impl Rule {
                 return Ok(Match::No);
             }
         }
+        if !self.places.is_empty() && !self.is_in_place(request)? {
+            return Ok(Match::No);
+        }
         if let Some(certificate) = &self.certificate
             && !certificate.matches(request)?
         {
@@ -348,6 +364,20 @@ impl Rule {
             Some(Asked::LacksScope) => Match::LacksScope,
             None => Match::Open,
         })
+    }
+
+    /// Tells whether the client is in one of the places. Where nobody can tell the address, a database was asked for nothing.
+    fn is_in_place(&self, request: &Request<'_, impl Host>) -> Result<bool, Fault> {
+        let told = request.head.geography.as_ref().ok_or(Fault)?;
+        if request.client()?.is_none() {
+            return Ok(self.action == Action::Deny);
+        }
+        for place in &self.places {
+            if place.holds(told)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn matches_method(&self, method: Option<&[u8]>) -> bool {

@@ -200,6 +200,9 @@ pub struct Rule {
     /// Client addresses, in CIDR notation; one of them must hold the client.
     #[serde(default, skip_serializing_if = "Texts::is_empty")]
     pub client_cidrs: Texts,
+    /// Places; one of them must hold the client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub geo_locations: Vec<GeoLocation>,
     /// What the verified certificate of the client must say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificatePrincipal>,
@@ -218,6 +221,53 @@ pub struct Rule {
     /// What a verified token must say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtPrincipal>,
+}
+
+/// A place, as databases tell it of a client's address (`authorization.rules[].principal.clientIPGeoLocations[]`): all parts that
+/// are there must hold, and one must be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GeoLocation {
+    /// The country's two letters (ISO 3166-1), compared without case as all names here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The largest part of the country (ISO 3166-2, without the country).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The city, in English.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// The number of the autonomous system, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// The internet service provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isp: Option<String>,
+    /// Whether the address hides its user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<Anonymous>,
+}
+
+/// How an address hides its user: all parts that are there must be as they say, and one must be there. An address that no database
+/// knows hides nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Anonymous {
+    /// In any way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_anonymous: Option<bool>,
+    /// In a virtual private network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_vpn: Option<bool>,
+    /// At a hosting provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_hosting: Option<bool>,
+    /// Behind a Tor exit node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_tor: Option<bool>,
+    /// Behind a public proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_proxy: Option<bool>,
 }
 
 /// What a rule asks of the certificate of a client (`authorization.rules[].principal.clientCertificate`): one value of each

@@ -13,6 +13,7 @@ pub mod credential;
 mod csrf;
 pub mod denial;
 pub mod document;
+pub mod geography;
 pub mod host;
 pub mod http;
 pub mod identity;

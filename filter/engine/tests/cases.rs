@@ -97,7 +97,7 @@ fn the_document_and_the_cases_name_the_same_differences() {
 
 fn is_ours(area: &str) -> bool {
     [
-        "AUTH", "AUTHZ", "BASE", "BASIC", "CORS", "CSRF", "ID", "JWT", "KEY", "PATH", "SHADOW",
+        "AUTH", "AUTHZ", "BASE", "BASIC", "CORS", "CSRF", "GEO", "ID", "JWT", "KEY", "PATH", "SHADOW",
     ]
     .contains(&area)
 }

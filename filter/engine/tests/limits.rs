@@ -372,6 +372,7 @@ fn matching_the_dearest_expressions_is_bounded() {
             b"%2561;b".repeat(8_000),
         ] {
             let head = RequestHead {
+                geography: None,
                 headers: vec![(b":path".to_vec(), [b"/", &path[..]].concat())],
             };
             let time = time_of(|| {
@@ -400,6 +401,7 @@ fn long_headers_take_time_in_proportion() {
     };
     let time = |policy: &Arc<Policy>, lines: Vec<Vec<u8>>| {
         let head = RequestHead {
+            geography: None,
             headers: lines.into_iter().map(|line| (b"x-a".to_vec(), line)).collect(),
         };
         time_of(|| {

@@ -97,6 +97,7 @@ fn minted(group: &Group, name: &str) -> Vec<u8> {
 
 fn decide(policy: &Arc<Policy>, proxy: &Proxy, worker: &mut Worker, token: &[u8]) -> Reason {
     let head = RequestHead {
+        geography: None,
         headers: vec![
             (b":path".to_vec(), b"/".to_vec()),
             (b"authorization".to_vec(), [b"Bearer ", token].concat()),

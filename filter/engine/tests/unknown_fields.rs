@@ -40,6 +40,10 @@ fn document() -> Value {
             "defaultAction": "Deny",
             "rules": [{
                 "name": "r", "action": "Allow", "clientCidrs": ["10.0.0.0/8"], "methods": ["GET"],
+                "geoLocations": [{
+                    "country": "DE", "region": "BE", "city": "Berlin", "asn": 64500, "isp": "Example",
+                    "anonymous": {"isAnonymous": false, "isVpn": false, "isHosting": true, "isTor": false, "isProxy": false},
+                }],
                 "certificate": {
                     "uriSans": [{"type": "Exact", "value": "spiffe://a/b"}], "dnsSans": ["a.example"], "subjects": ["CN=a"],
                 },
@@ -123,6 +127,8 @@ fn every_type_of_the_document() {
         "/authorization/rules/0/cel/3/has",
         "/authorization/rules/0/cel/4",
         "/authorization/rules/0/cel/4/each",
+        "/authorization/rules/0/geoLocations/0",
+        "/authorization/rules/0/geoLocations/0/anonymous",
         "/authorization/rules/0/certificate",
         "/authorization/rules/0/certificate/uriSans/0",
         "/authorization/rules/0/headers/0",
@@ -286,6 +292,7 @@ fn every_field_is_written_out_above() {
         name: _,
         action: _,
         client_cidrs: _,
+        geo_locations,
         certificate,
         methods: _,
         path,
@@ -294,6 +301,24 @@ fn every_field_is_written_out_above() {
         jwt,
     } in rules
     {
+        for portcullis_engine::document::GeoLocation {
+            country: _,
+            region: _,
+            city: _,
+            asn: _,
+            isp: _,
+            anonymous,
+        } in geo_locations
+        {
+            if let Some(portcullis_engine::document::Anonymous {
+                is_anonymous: _,
+                is_vpn: _,
+                is_hosting: _,
+                is_tor: _,
+                is_proxy: _,
+            }) = anonymous
+            {}
+        }
         let Some(portcullis_engine::document::PathMatch {
             r#type: _,
             value: _,

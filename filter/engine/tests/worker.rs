@@ -111,6 +111,7 @@ impl Place {
         let credentials = STANDARD.encode(format!("{user}:{password}"));
         let line = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         let head = RequestHead {
+            geography: None,
             headers: vec![
                 line(":method", "GET"),
                 line(":path", "/"),

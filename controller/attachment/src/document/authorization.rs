@@ -1,15 +1,18 @@
 //! `spec.authorization`.
 
 use portcullis_api::security_policy::{
-    Authorization, AuthorizationAction, AuthorizationRule, CertificatePrincipal, HttpMethod, JwtClaimValueType,
-    JwtPrincipal, Operation, PathMatchType, Principal, UriMatchType,
+    Authorization, AuthorizationAction, AuthorizationRule, CertificatePrincipal, ClientIpGeoLocation, HttpMethod,
+    JwtClaimValueType, JwtPrincipal, Operation, PathMatchType, Principal, UriMatchType,
 };
 use portcullis_engine::{
     cel::{
         self,
         source::{self, SourceError},
     },
-    document::{self, Action, ClaimMatch, ClaimType, Document, Expression, HeaderMatch, Node, PathMatch, Rule},
+    document::{
+        self, Action, Anonymous, ClaimMatch, ClaimType, Document, Expression, GeoLocation, HeaderMatch, Node,
+        PathMatch, Rule,
+    },
     policy::Policy,
 };
 
@@ -74,17 +77,8 @@ impl Builder<'_> {
         let owner = self.owners.rules;
         let path = format!("spec.authorization.rules[{index}]");
         let principal = rule.principal.as_ref();
-        let fields = [
-            (rule.action == AuthorizationAction::Unknown, "action"),
-            (
-                principal.is_some_and(|principal| !principal.client_ip_geo_locations.is_empty()),
-                "principal.clientIPGeoLocations",
-            ),
-        ];
-        for (present, field) in fields {
-            if present {
-                self.unsupported_field(Feature::Authorization, format!("{path}.{field}"), field);
-            }
+        if rule.action == AuthorizationAction::Unknown {
+            self.unsupported_field(Feature::Authorization, format!("{path}.action"), "action");
         }
         let empty = Principal::default();
         let Principal {
@@ -92,11 +86,15 @@ impl Builder<'_> {
             headers,
             jwt,
             client_certificate,
-            ..
+            client_ip_geo_locations,
         } = principal.unwrap_or(&empty);
         // In a document an absent part is no restriction: such a rule would match everybody.
         let only_cel = principal.is_none() && rule.cel.is_some();
-        let nobody = client_cidrs.is_empty() && headers.is_empty() && jwt.is_none() && client_certificate.is_none();
+        let nobody = client_cidrs.is_empty()
+            && headers.is_empty()
+            && jwt.is_none()
+            && client_certificate.is_none()
+            && client_ip_geo_locations.is_empty();
         let anybody = nobody && !only_cel;
         if anybody && self.build.faults.len() == before {
             let (path, message) = if principal.is_some() {
@@ -138,6 +136,7 @@ impl Builder<'_> {
                 Action::Deny
             },
             client_cidrs: client_cidrs.iter().collect(),
+            geo_locations: client_ip_geo_locations.iter().map(place).collect(),
             certificate,
             methods,
             path: path_match,
@@ -305,6 +304,25 @@ impl Builder<'_> {
             })
         });
         (methods, path)
+    }
+}
+
+/// A place.
+fn place(location: &ClientIpGeoLocation) -> GeoLocation {
+    GeoLocation {
+        country: location.country.clone(),
+        region: location.region.clone(),
+        city: location.city.clone(),
+        // What is no number of a system is refused as 0 is.
+        asn: location.asn.map(|asn| u32::try_from(asn).unwrap_or_default()),
+        isp: location.isp.clone(),
+        anonymous: location.anonymous.as_ref().map(|anonymous| Anonymous {
+            is_anonymous: anonymous.is_anonymous,
+            is_vpn: anonymous.is_vpn,
+            is_hosting: anonymous.is_hosting,
+            is_tor: anonymous.is_tor,
+            is_proxy: anonymous.is_proxy,
+        }),
     }
 }
 

@@ -258,6 +258,9 @@ impl Builder<'_> {
                 "invalid-cidr" => {
                     "write an address, a slash and a prefix length, as in \"10.0.0.0/8\" or \"2001:db8::/32\""
                 }
+                "invalid-geo-location" => {
+                    "write what a database tells, as in {country: DE} or {anonymous: {isTor: true}}"
+                }
                 "invalid-origin" => "write scheme, host and perhaps a port, as in \"https://app.example.com\"",
                 "invalid-method" => "write a method, as in \"GET\", or \"*\"",
                 "invalid-header-name" => "write a header's name, as in \"x-api-key\"",

@@ -1,4 +1,4 @@
-//! What the authors of policies are told of the connections of TCPRoutes.
+//! What the authors of policies are told of what they come to in places: on TCPRoutes, and without databases.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use crate::{
     effective::Candidate,
     fault::Fault,
     finding::{Finding, Severity},
+    geography::Geography,
     recipe::Outcomes,
     target::{Slot, TargetKind},
 };
@@ -31,11 +32,17 @@ pub(super) fn findings(
     candidate: &Candidate<'_>,
     merged: bool,
     claims: &Claims<'_>,
+    geography: &Geography<'_>,
     outcomes: &Outcomes,
 ) -> Vec<Finding> {
     let mut faults: Vec<Fault> = Vec::new();
     let of_targets = claims.hits(index).iter().flat_map(|hit| match &hit.outcome {
-        Outcome::Holds(slot, _) => unfit((hit.layer, *slot), candidate, merged),
+        Outcome::Holds(slot, ancestors) => {
+            let mut faults = unfit((hit.layer, *slot), candidate, merged);
+            let lacks = ancestors.iter();
+            faults.extend(lacks.flat_map(|ancestor| super::lacks(ancestor, candidate, merged, geography)));
+            faults
+        }
         _ => Vec::new(),
     });
     let of_merges = outcomes.unfit.get(&index).into_iter().flat_map(BTreeMap::values);

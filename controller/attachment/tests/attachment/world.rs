@@ -310,7 +310,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "GatewayClass" | "Gateway" | "ListenerSet" | "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "ReferenceGrant" => {
             "gateway.networking.k8s.io/v1"
         }
-        "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
+        "SecurityPolicy" | "EnvoyProxy" => "gateway.envoyproxy.io/v1alpha1",
         "AccessPolicy" => "portcullis.dev/v1alpha1",
         _ => "v1",
     };
@@ -325,6 +325,7 @@ fn add(snapshot: &mut Snapshot, mut document: Value) {
         "ReferenceGrant" => snapshot.reference_grants.push(Arc::new(read(document))),
         "SecurityPolicy" => snapshot.security_policies.push(Arc::new(read(document))),
         "AccessPolicy" => snapshot.access_policies.push(Arc::new(read(document))),
+        "EnvoyProxy" => snapshot.envoy_proxies.push(Arc::new(read(document))),
         "ConfigMap" => snapshot.config_maps.push(Arc::new(read(document))),
         "Secret" => snapshot.secrets.push(Arc::new(read(document))),
         "Namespace" => snapshot.namespaces.push(Arc::new(read(document))),

@@ -100,6 +100,8 @@ pub(crate) struct Surroundings<'a> {
     /// The verified certificate, if there is one; nothing where that is not known.
     pub(crate) certificate: Option<Option<&'a ClientCertificate>>,
     pub(crate) callouts: &'a Callouts,
+    /// Whether it is said what databases tell of the client's place.
+    pub(crate) placed: bool,
     /// In nanoseconds since 1970.
     pub(crate) now: u64,
 }
@@ -214,6 +216,7 @@ fn start(
     };
     if let Some(document) = &read {
         known(document, &around)?;
+        places(document, around.placed)?;
     }
     let decided = around.client_ports.iter().map(|client_port| {
         let proxy = Proxy {
@@ -339,6 +342,20 @@ fn known(document: &Document, around: &Surroundings<'_>) -> Result<(), Unclear> 
         .into_iter()
         .flatten()
         .try_for_each(|nested| known(nested, around))
+}
+
+/// Refuses a policy whose answer is a matter of a place that nobody told.
+fn places(document: &Document, placed: bool) -> Result<(), Unclear> {
+    let mut rules = document.authorization.iter().flat_map(|part| &part.rules);
+    if let Some(rule) = rules.find(|rule| !placed && !rule.geo_locations.is_empty()) {
+        return Err(Unclear::new(format!(
+            "{} has a rule, {:?}, on the client's place, which the proxy's databases tell; say it: --geo country=US, or geo in a test",
+            document.policy, rule.name
+        )));
+    }
+    let nested = [document.baseline.as_deref(), document.shadow.as_deref()];
+    let mut nested = nested.into_iter().flatten();
+    nested.try_for_each(|document| places(document, placed))
 }
 
 /// Refuses an expression that reads what only Envoy knows.

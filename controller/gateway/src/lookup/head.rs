@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use portcullis_engine::http::RequestHead;
+use portcullis_engine::{
+    geography::{Geography, PREFIX},
+    http::RequestHead,
+};
 
 use super::{
     callouts::Callouts,
@@ -85,6 +88,8 @@ pub struct Sent {
     pub headers: Vec<(String, String)>,
     /// The address of the peer.
     pub from: IpAddr,
+    /// What the proxy's databases say of the client's place; `None` if that is not said.
+    pub geography: Option<Geography>,
     /// The certificate that the client shows.
     pub certificate: Shown,
     /// What the servers answer that a policy may have the proxy ask.
@@ -190,6 +195,7 @@ impl Sent {
             target,
             headers: lines,
             from,
+            geography: None,
             certificate: Shown::default(),
             callouts: Callouts::default(),
         })
@@ -258,6 +264,9 @@ pub(crate) fn admit(sent: &Sent, chain: &Chain) -> Result<Admitted, Unclear> {
     let detection = &chain.detection;
     let mut rest = sent.headers.clone();
     detection.mutate(&mut rest);
+    if chain.places {
+        rest.retain(|(name, _)| !name.starts_with(PREFIX));
+    }
     let client = match detection.client(sent.from, &rest)? {
         Ok(client) => client,
         Err(status) => {
@@ -300,6 +309,7 @@ pub(crate) fn admit(sent: &Sent, chain: &Chain) -> Result<Admitted, Unclear> {
         .map(|(name, value)| (name.into_bytes(), value.into_bytes()));
     Ok(Admitted::Goes(Received {
         head: RequestHead {
+            geography: sent.geography.clone().filter(|_| chain.places),
             headers: headers.collect(),
         },
         client,

@@ -22,7 +22,11 @@ use super::{
     client::{Detection, Network},
     unclear::{Unclear, whole},
 };
-use crate::{Resource, chain::RECHECK, client_certificates::MARK};
+use crate::{
+    Resource,
+    chain::{GEOGRAPHY, RECHECK},
+    client_certificates::MARK,
+};
 
 /// The HTTP filters of a connection manager that is understood.
 const FILTERS: [&str; 5] = ["portcullis", "refresh", RECHECK, "seal", "envoy.filters.http.router"];
@@ -47,6 +51,8 @@ pub(crate) struct Chain {
     peers: Vec<Network>,
     /// How the client is found out.
     pub(crate) detection: Detection,
+    /// Whether databases are asked where the client is.
+    pub(crate) places: bool,
 }
 
 impl Socket {
@@ -155,7 +161,7 @@ impl Chain {
             _ => None,
         };
         let manager = manager.ok_or_else(|| Unclear::new(format!("a filter chain of {what} serves no HTTP")))?;
-        let (table, detection) = manage(manager, what)?;
+        let (table, detection, places) = manage(manager, what)?;
         let peers = matched.direct_source_prefix_ranges.iter().map(Network::read);
         Ok(Self {
             name: chain.name.clone(),
@@ -169,19 +175,27 @@ impl Chain {
             table,
             peers: peers.collect::<Result<_, _>>()?,
             detection,
+            places,
         })
     }
 }
 
 /// Checks that a connection manager does to requests what [`super::head`] does.
-fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Detection), Unclear> {
+fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Detection, bool), Unclear> {
     let what = format!("the connection manager of {what}");
     let Some(RouteSpecifier::Rds(routes)) = &manager.route_specifier else {
         return Err(Unclear::new(format!("{what} names no route table")));
     };
     let table = routes.route_config_name.clone();
     let filters: Vec<&str> = manager.http_filters.iter().map(|filter| filter.name.as_str()).collect();
-    if filters != FILTERS {
+    let [ours, look_up, done] = GEOGRAPHY;
+    let [first, rest @ ..] = &FILTERS;
+    let geography: Vec<&str> = [ours, look_up, *first, done]
+        .into_iter()
+        .chain(rest.iter().copied())
+        .collect();
+    let places = filters == geography;
+    if filters != FILTERS && !places {
         return Err(Unclear::new(format!("{what} has the filters {}", filters.join(", "))));
     }
     let yes = |flag: Option<envoy_types::pb::google::protobuf::BoolValue>| flag.is_some_and(|flag| flag.value);
@@ -225,5 +239,5 @@ fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Det
         ..manager
     };
     whole(&what, &rest)?;
-    Ok((table, detection))
+    Ok((table, detection, places))
 }

@@ -193,6 +193,7 @@ mod tests {
     fn head(lines: &[(&str, &str)]) -> RequestHead {
         let line = |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         RequestHead {
+            geography: None,
             headers: lines.iter().map(line).collect(),
         }
     }

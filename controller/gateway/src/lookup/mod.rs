@@ -221,6 +221,8 @@ impl Proxy {
                     port,
                     certificate,
                     callouts: &sent.callouts,
+                    // Without databases nobody is looked up, and that is known.
+                    placed: received.head.geography.is_some() || !chain.places,
                     now,
                 };
                 self.route(chain, &received.head, around, answer)

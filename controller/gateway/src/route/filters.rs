@@ -14,6 +14,7 @@ use portcullis_attachment::cors_filter::cors_of_filter;
 
 use super::{mirror, source::alike};
 use crate::{report::Fault, xds::header};
+use portcullis_engine::geography::PREFIX;
 
 /// Edits of one message's headers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -251,6 +252,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
             "",
             format!("{name:?} is no header name"),
         ));
+    }
+    if name.starts_with(PREFIX) {
+        let message = format!("the proxy tells its own filters in {PREFIX}* where a client is");
+        return Err(
+            Fault::new("reserved-header-name", "", message).fix("write a rule on clientIPGeoLocations in a policy")
+        );
     }
     Ok(())
 }

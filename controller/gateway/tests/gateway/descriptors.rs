@@ -12,13 +12,15 @@ use prost_reflect::{
 };
 
 /// The files that define the messages that a configuration is made of.
-const ROOTS: [&str; 25] = [
+const ROOTS: [&str; 28] = [
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/endpoint/v3/endpoint.proto",
     "envoy/config/listener/v3/listener.proto",
     "envoy/config/route/v3/route.proto",
     "envoy/extensions/access_loggers/file/v3/file.proto",
     "envoy/extensions/clusters/dns/v3/dns_cluster.proto",
+    "envoy/extensions/filters/http/geoip/v3/geoip.proto",
+    "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/rbac/v3/rbac.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
     "envoy/extensions/filters/http/wasm/v3/wasm.proto",
@@ -26,6 +28,7 @@ const ROOTS: [&str; 25] = [
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/set_filter_state/v3/set_filter_state.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/geoip_providers/maxmind/v3/maxmind.proto",
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.proto",
     "envoy/extensions/http/original_ip_detection/xff/v3/xff.proto",

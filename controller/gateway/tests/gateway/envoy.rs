@@ -103,8 +103,11 @@ fn envoy_takes_every_golden() {
     for (name, manifests) in inputs() {
         let world = world(&manifests, &wasm);
         for configuration in &world.translation.configurations {
-            let name = format!("{name}-{}", configuration.gateway.replace('/', "-"));
-            refused.extend(validate(&scratch, &name, &snippet(configuration, true)).err());
+            let title = format!("{name}-{}", configuration.gateway.replace('/', "-"));
+            let taken = validate(&scratch, &title, &snippet(configuration, true));
+            // All else is right where Envoy gets as far as its databases, which are nowhere.
+            let far = |why: &String| name == "geography" && why.contains("Unable to open Maxmind database file /db/");
+            refused.extend(taken.err().filter(|why| !far(why)));
         }
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::geography::Geography;
+
 pub mod cookie;
 pub mod header;
 pub mod origin;
@@ -13,6 +15,9 @@ pub mod query;
 pub struct RequestHead {
     /// Every header line in wire order, repeated lines apart, with `:method`, `:path`, `:authority` and `:scheme`.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What databases say of the client's place; `None` where the proxy has none. It stands beside the headers, so that nothing but
+    /// rules on places can see it.
+    pub geography: Option<Geography>,
 }
 
 impl RequestHead {

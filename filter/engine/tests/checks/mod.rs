@@ -120,6 +120,7 @@ pub(crate) fn condition(data: &[u8]) {
         ("x-a", value),
     ];
     let head = RequestHead {
+        geography: None,
         headers: headers
             .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
             .to_vec(),
@@ -129,6 +130,7 @@ pub(crate) fn condition(data: &[u8]) {
             name: "r".to_owned(),
             action,
             client_cidrs: Default::default(),
+            geo_locations: Vec::new(),
             certificate: None,
             methods: Vec::new(),
             path: None,

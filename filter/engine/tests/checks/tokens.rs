@@ -63,6 +63,7 @@ pub(crate) fn jws(data: &[u8]) {
         assert_eq!(data.len() - jws.signed.len() - 1, (jws.signature.len() * 4).div_ceil(3));
     }
     let head = RequestHead {
+        geography: None,
         headers: vec![
             (b":path".to_vec(), b"/".to_vec()),
             (b"authorization".to_vec(), [b"Bearer ", data].concat()),

@@ -374,6 +374,7 @@ fn rule(bytes: &mut Bytes<'_>, place: usize, told: &[String], providers: &[Strin
             path,
             headers,
             client_cidrs: client_cidrs.iter().collect(),
+            geo_locations: Vec::new(),
             certificate: None,
             cel: condition
                 .as_ref()

@@ -223,7 +223,10 @@ impl Sent {
             (name.into(), bytes.text(values))
         }));
         Self {
-            head: RequestHead { headers },
+            head: RequestHead {
+                headers,
+                geography: None,
+            },
             host: host.to_ascii_lowercase(),
             address: (!bytes.odds(1, 16)).then(|| bytes.pick(ADDRESSES)),
             random: u64::from(bytes.flip()),
@@ -234,7 +237,10 @@ impl Sent {
     /// A request with these headers and from nowhere.
     pub(super) const fn with(headers: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
         Self {
-            head: RequestHead { headers },
+            head: RequestHead {
+                headers,
+                geography: None,
+            },
             host: String::new(),
             address: None,
             random: 0,
