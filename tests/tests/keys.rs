@@ -197,11 +197,21 @@ fn an_envoy_that_starts_while_the_server_of_keys_is_down_verifies() {
         assert_eq!(once(scene.gateway, &request("/orders", &one)).status, 200);
         assert_eq!(once(scene.gateway, &request("/orders", &two)).status, 401);
     }
-    assert!(
-        scene.controller.output().contains("not fetched: it answered 503"),
-        "{}",
-        scene.controller.output()
-    );
+    let told = |text: &str| {
+        wait::until(&format!("the controller says {text:?}"), PATIENCE, || {
+            scene.controller.output().contains(text).then_some(())
+        });
+    };
+    told("not fetched: it answered 503");
+    told("serve on");
+    let degraded = |output: &str| output.matches("  degraded  ").count();
+    let enforced = |output: &str| output.rfind("  enforced  ").unwrap_or_default();
+    assert_eq!(degraded(&scene.controller.output()), 1, "{}", scene.controller.output());
+    let before = enforced(&scene.controller.output());
+    server.answer(PATH, set(&[&one]));
+    wait::until("the policy is no longer degraded", PATIENCE, || {
+        (enforced(&scene.controller.output()) > before).then_some(())
+    });
 }
 
 #[test]

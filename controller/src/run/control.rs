@@ -17,7 +17,7 @@ use super::{
     contention::{by_port, modest},
     envoy::{self, Fleet},
     folder::{Folder, Refreshed},
-    keys::{Fetched, Keys},
+    keys::{Fetched, Keys, News},
     publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
     watch::Watch,
@@ -157,9 +157,12 @@ impl<'a> Control<'a> {
                     lines = lines.or_else(|| Some(Instant::now() + LINES));
                 }
                 Some(fetched) = self.fetches.recv() => {
-                    if self.fetched(fetched) {
+                    let news = self.fetched(fetched);
+                    if news.changed {
                         self.refresh(&path).await?;
-                        lines = Some(Instant::now() + LINES);
+                    }
+                    if news != News::default() {
+                        lines = lines.or_else(|| Some(Instant::now() + LINES));
                     }
                 }
                 Some(event) = next_of(self.envoys.as_mut()) => self.envoy(&event),
@@ -198,18 +201,18 @@ impl<'a> Control<'a> {
         print::note(&self.style.paint_err(tone, &format!("portcullis: {text}")));
     }
 
-    /// Takes in what became of a fetch of keys; tells whether the proxies are to be sent others.
-    fn fetched(&mut self, fetched: Fetched) -> bool {
+    /// Takes in what became of a fetch of keys.
+    fn fetched(&mut self, fetched: Fetched) -> News {
         let news = self.keys.take(fetched);
-        if let Some(line) = news.line {
-            self.note(Tone::Warning, &line);
+        if let Some(line) = &news.line {
+            self.note(Tone::Warning, line);
         }
         if news.changed
             && let Some(folder) = &mut self.folder
         {
             folder.ship(self.keys.sets());
         }
-        news.changed
+        news
     }
 
     fn waits(&self) -> bool {
@@ -360,9 +363,9 @@ impl<'a> Control<'a> {
 
     /// Prints the lines that are news, and `ready` once everything is in place.
     async fn lines(&mut self) -> Result<(), Failure> {
-        let deliveries = self
-            .publication
-            .deliveries(&self.evaluation.attachment, self.fleet.is_some());
+        let attachment = &self.evaluation.attachment;
+        let mut deliveries = self.publication.deliveries(attachment, self.fleet.is_some());
+        deliveries.degraded = self.keys.troubles(attachment);
         let rows = report::rows(&self.evaluation, &deliveries);
         let (news, gone) = self.reporter.news(rows, Instant::now());
         report::print(&news, self.style)?;

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use k8s_openapi::jiff::Timestamp;
+use portcullis_attachment::{effective::Attachment, object::ObjectRef};
 use portcullis_gateway::{FetchedKeys, KeySets, Reached};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -33,6 +35,8 @@ pub(crate) struct Keys {
     system: String,
     tasks: BTreeMap<String, (Reached, JoinHandle<()>)>,
     held: Arc<KeySets>,
+    /// When the last fetch that brought keys began, in seconds since 1970.
+    fetched: BTreeMap<String, u64>,
     failing: BTreeMap<String, String>,
     sender: UnboundedSender<Fetched>,
 }
@@ -54,6 +58,7 @@ impl Keys {
             system,
             tasks: BTreeMap::new(),
             held: Arc::default(),
+            fetched: BTreeMap::new(),
             failing: BTreeMap::new(),
             sender,
         };
@@ -79,6 +84,7 @@ impl Keys {
             same
         });
         self.failing.retain(|id, _| wanted.contains_key(id.as_str()));
+        self.fetched.retain(|id, _| wanted.contains_key(id.as_str()));
         if self.held.keys().any(|id| !wanted.contains_key(id.as_str())) {
             Arc::make_mut(&mut self.held).retain(|id, _| wanted.contains_key(id.as_str()));
         }
@@ -100,6 +106,7 @@ impl Keys {
         match outcome {
             Ok(jwks) => {
                 let line = self.failing.remove(&id).map(|_| format!("{name}: fetched again"));
+                self.fetched.insert(id.clone(), began);
                 let known = self.held.get(&id);
                 let changed =
                     known.is_none_or(|known| *known.jwks != *jwks || began.saturating_sub(known.fetched) >= RESENT);
@@ -126,6 +133,42 @@ impl Keys {
                 News { changed: false, line }
             }
         }
+    }
+}
+
+impl Keys {
+    /// What is wrong with the keys that policies name: the fetch that failed, and of when the keys are that serve on. No age, which
+    /// would be another one at each look.
+    pub(crate) fn troubles(&self, attachment: &Attachment) -> BTreeMap<ObjectRef, String> {
+        let mut troubles: BTreeMap<ObjectRef, BTreeMap<&str, String>> = BTreeMap::new();
+        if self.failing.is_empty() {
+            return BTreeMap::new();
+        }
+        for server in attachment.policies.values().flat_map(|policy| &policy.key_servers) {
+            let Some(why) = self.failing.get(&server.id) else {
+                continue;
+            };
+            let of = troubles.entry(server.policy.clone()).or_default();
+            of.entry(&server.id).or_insert_with(|| {
+                let fetched = self
+                    .fetched
+                    .get(&server.id)
+                    .and_then(|fetched| i64::try_from(*fetched).ok());
+                let consequence = match fetched.and_then(|fetched| Timestamp::from_second(fetched).ok()) {
+                    Some(fetched) => format!("those of {fetched} serve on"),
+                    None => "there were none yet".to_owned(),
+                };
+                format!(
+                    "keys of {}{} not fetched: {why}; {consequence}",
+                    server.authority, server.path
+                )
+            });
+        }
+        let text = |texts: BTreeMap<&str, String>| texts.into_values().collect::<Vec<_>>().join("; ");
+        troubles
+            .into_iter()
+            .map(|(policy, texts)| (policy, text(texts)))
+            .collect()
     }
 }
 
@@ -161,7 +204,11 @@ async fn watch(reached: Reached, system: String, sender: UnboundedSender<Fetched
 
 #[cfg(test)]
 mod tests {
-    use portcullis_attachment::{key_server::KeyServer, object::ObjectRef};
+    use portcullis_attachment::{
+        effective::{self, EffectivePolicy, Options, Place},
+        key_server::KeyServer,
+        object::ListenerRef,
+    };
 
     use super::*;
 
@@ -224,5 +271,49 @@ mod tests {
         assert!(news.changed);
         keys.ask(&[]);
         assert!(keys.sets().is_empty(), "nobody asks for them any more");
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_told_of_as_long_as_its_keys_are_not_fetched() {
+        let (mut keys, _receiver) = Keys::new(String::new());
+        keys.ask(&[reached()]);
+        let mut policy = EffectivePolicy::clone(&effective::none(&Options {
+            controller_name: String::new(),
+            salt_key: [0; 32],
+        }));
+        policy.key_servers = vec![reached().server];
+        let place = Place {
+            listener: ListenerRef {
+                namespace: "edge".to_owned(),
+                gateway: "public".to_owned(),
+                set: None,
+                listener: "http".to_owned(),
+            },
+            route: ObjectRef::new("HTTPRoute", "shop", "orders"),
+            rule: 0,
+        };
+        let attachment = Attachment {
+            policies: BTreeMap::from([(place, Arc::new(policy))]),
+            ..Attachment::default()
+        };
+        let trouble = |keys: &Keys| {
+            let troubles = keys.troubles(&attachment);
+            troubles
+                .get(&ObjectRef::new("SecurityPolicy", "shop", "orders"))
+                .cloned()
+        };
+        assert_eq!(trouble(&keys), None, "nothing is known yet");
+        keys.take(fetched(1, Err("it answered 503")));
+        assert_eq!(
+            trouble(&keys).as_deref(),
+            Some("keys of idp.example.com/keys not fetched: it answered 503; there were none yet")
+        );
+        keys.take(fetched(86_400, Ok("one")));
+        assert_eq!(trouble(&keys), None);
+        keys.take(fetched(90_000, Err("it answered 503")));
+        assert_eq!(
+            trouble(&keys).as_deref(),
+            Some("keys of idp.example.com/keys not fetched: it answered 503; those of 1970-01-02T00:00:00Z serve on")
+        );
     }
 }

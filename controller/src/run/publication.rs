@@ -243,6 +243,7 @@ impl Publication {
         Deliveries {
             gateways: gateways.collect(),
             quarantined: self.quarantined(attachment),
+            ..Deliveries::default()
         }
     }
 

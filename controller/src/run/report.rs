@@ -42,6 +42,8 @@ pub(crate) struct Deliveries {
     pub(crate) gateways: BTreeMap<String, Delivery>,
     /// Policies whose virtual hosts a proxy rejected and that therefore answer 500, with the reason.
     pub(crate) quarantined: BTreeMap<String, String>,
+    /// Policies that are in force with keys that cannot be fetched anew, with the reason.
+    pub(crate) degraded: BTreeMap<ObjectRef, String>,
 }
 
 impl Deliveries {
@@ -93,6 +95,8 @@ pub(crate) enum State {
     Enforced,
     /// Every proxy has the policy and evaluates it, and it changes nothing (`spec.shadow`).
     Shadow,
+    /// Every proxy has the policy, and something that it needs is not to be had.
+    Degraded,
     /// On its way to the proxies.
     Pending,
     /// No proxy is connected.
@@ -113,6 +117,7 @@ impl State {
             Self::Serving => "serving",
             Self::Enforced => "enforced",
             Self::Shadow => "shadow",
+            Self::Degraded => "degraded",
             Self::Pending => "pending",
             Self::NoProxies => "no-proxies",
             Self::Refused => "refused",
@@ -125,7 +130,7 @@ impl State {
     const fn tone(self) -> Tone {
         match self {
             Self::Serving | Self::Enforced | Self::Shadow => Tone::Good,
-            Self::Pending | Self::NoProxies | Self::Overridden | Self::Unused => Tone::Warning,
+            Self::Degraded | Self::Pending | Self::NoProxies | Self::Overridden | Self::Unused => Tone::Warning,
             Self::Refused | Self::Rejected => Tone::Bad,
         }
     }
@@ -355,8 +360,12 @@ fn policy(status: &ObjectStatus, name: &str, reach: &Reach<'_>, deliveries: &Del
         };
     }
     delivered(&deliveries.of(reach.gateways.iter().map(String::as_str))).unwrap_or_else(|| {
-        let state = if reach.shadow { State::Shadow } else { State::Enforced };
-        (state, format!("on {routes}"))
+        let on = format!("on {routes}");
+        match deliveries.degraded.get(&status.object) {
+            Some(why) => (State::Degraded, format!("{on}; {why}")),
+            None if reach.shadow => (State::Shadow, on),
+            None => (State::Enforced, on),
+        }
     })
 }
 
