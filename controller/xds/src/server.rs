@@ -3,17 +3,24 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use futures::Stream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
 
 use crate::{
+    connection::{Connection, Peer},
     service::AggregatedDiscovery,
     session::{Acknowledged, Report, Session},
     snapshot::{Duplicate, Resource, Snapshot},
     socket::Socket,
+    tls::TlsListener,
 };
 
 /// Limits of the server.
@@ -255,6 +262,31 @@ impl Server {
         socket: Socket,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
+        self.serve_connections(socket.into_connections(), shutdown).await
+    }
+
+    /// Does what [`Self::serve`] does, for proxies that prove which Gateway they are of: each gets that one's resources, and a
+    /// stream that says to be of another one ends with `PERMISSION_DENIED`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the transport cannot recover from.
+    pub async fn serve_tls(
+        &self,
+        listener: TlsListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        self.serve_connections(listener.into_connections(), shutdown).await
+    }
+
+    async fn serve_connections<T>(
+        &self,
+        connections: impl Stream<Item = io::Result<Connection<T>>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let Options {
             max_request,
             keepalive,
@@ -273,7 +305,7 @@ impl Server {
             .max_concurrent_streams(16)
             .http2_max_header_list_size(16 << 10)
             .add_service(AggregatedDiscovery::new(Arc::clone(&self.shared), max_request))
-            .serve_with_incoming_shutdown(socket.into_connections(), stopping);
+            .serve_with_incoming_shutdown(connections, stopping);
         tokio::select! {
             served = serving => served,
             // A connection without a stream is not ended by ending streams.
@@ -295,8 +327,11 @@ impl Shared {
     }
 
     /// Registers a stream; it is gone when the result is dropped.
-    pub(crate) fn open(self: &Arc<Self>) -> OpenStream {
-        let session = Arc::new(Mutex::new(Session::new()));
+    pub(crate) fn open(self: &Arc<Self>, peer: &Peer) -> OpenStream {
+        let session = Arc::new(Mutex::new(match peer {
+            Peer::Owner => Session::new(),
+            Peer::Gateway(cluster) => Session::only(cluster),
+        }));
         let mut streams = lock(&self.streams);
         streams.last += 1;
         let id = streams.last;

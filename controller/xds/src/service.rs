@@ -20,8 +20,9 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use crate::{
+    connection::Peer,
     server::{OpenStream, Shared},
-    session::{MAX_TYPES, Output},
+    session::{MAX_TYPES, Output, Violation},
     snapshot::Snapshot,
     wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
@@ -86,7 +87,10 @@ impl StreamingService<DeltaDiscoveryRequest> for DeltaAggregatedResources {
         Box::pin(async move {
             // With one outstanding response per type, a client that reads can never fill this.
             let (responses, receiver) = mpsc::channel(MAX_TYPES + 1);
-            tokio::spawn(run(shared, request.into_inner(), responses));
+            let peer = request.extensions().get::<Peer>().cloned();
+            // A transport that does not say who is there would let anybody have anything.
+            let peer = peer.ok_or_else(|| Status::permission_denied("nobody knows who you are"))?;
+            tokio::spawn(run(shared, peer, request.into_inner(), responses));
             let responses: Responses = Box::pin(ReceiverStream::new(receiver));
             Ok(Response::new(responses))
         })
@@ -96,10 +100,11 @@ impl StreamingService<DeltaDiscoveryRequest> for DeltaAggregatedResources {
 /// Runs one stream to its end.
 async fn run(
     shared: Arc<Shared>,
+    peer: Peer,
     mut requests: Streaming<DeltaDiscoveryRequest>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
 ) {
-    let mut stream = shared.open();
+    let mut stream = shared.open(&peer);
     if let Err(status) = converse(&shared, &mut stream, &mut requests, &responses).await {
         if let Some((cluster, node_id)) = stream.names() {
             tracing::info!(cluster, node_id, code = ?status.code(), message = status.message(), "stream ended");
@@ -138,7 +143,7 @@ async fn converse(
             request = requests.message() => match request {
                 Ok(Some(request)) => {
                     let output = stream.session().on_request(request);
-                    output.map_err(|violation| Status::invalid_argument(violation.to_string()))?
+                    output.map_err(|violation| refusal(&violation))?
                 }
                 Ok(None) => return Ok(()),
                 // Undecodable bytes come as INTERNAL from the decoder, an oversized message as OUT_OF_RANGE.
@@ -163,6 +168,14 @@ async fn converse(
         } else {
             None
         };
+    }
+}
+
+fn refusal(violation: &Violation) -> Status {
+    let message = violation.to_string();
+    match violation {
+        Violation::NodeForeign => Status::permission_denied(message),
+        _ => Status::invalid_argument(message),
     }
 }
 

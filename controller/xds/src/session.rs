@@ -35,6 +35,9 @@ pub enum Violation {
     /// A later request carries another node.
     #[error("node.id and node.cluster must not change within a stream")]
     NodeChanged,
+    /// The node says to be of another cluster than who it is may have.
+    #[error("the certificate is not of this node.cluster")]
+    NodeForeign,
     /// The request does not say which type it is about.
     #[error("type_url must not be empty")]
     TypeMissing,
@@ -94,6 +97,8 @@ pub struct Output {
 /// The state of one stream.
 #[derive(Debug, Default)]
 pub struct Session {
+    /// The one `node.cluster` that the client may be of; any if absent.
+    only: Option<String>,
     node: Option<Node>,
     snapshot: Option<Arc<Snapshot>>,
     subscriptions: BTreeMap<String, Subscription>,
@@ -107,6 +112,15 @@ impl Session {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Opens a session of a client that may be of this `node.cluster` alone.
+    #[must_use]
+    pub fn only(cluster: &str) -> Self {
+        Self {
+            only: Some(cluster.to_owned()),
+            ..Self::default()
+        }
     }
 
     /// Returns the client's node, once it has introduced itself.
@@ -230,6 +244,9 @@ impl Session {
         match (&self.node, node) {
             (None, None) => Err(Violation::NodeMissing),
             (None, Some(node)) if node.id.is_empty() || node.cluster.is_empty() => Err(Violation::NodeIncomplete),
+            (None, Some(node)) if self.only.as_ref().is_some_and(|only| *only != node.cluster) => {
+                Err(Violation::NodeForeign)
+            }
             (None, node) => {
                 self.node = node;
                 Ok(())

@@ -10,6 +10,8 @@ use std::{
 use futures::Stream;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::connection::{Connection, Peer};
+
 /// A listening unix socket with mode 0600; its file goes when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
@@ -78,11 +80,11 @@ impl Socket {
     }
 
     /// Accepts connections for ever: running out of file descriptors is waited out, not fatal.
-    pub(crate) fn into_connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
+    pub(crate) fn into_connections(self) -> impl Stream<Item = io::Result<Connection<UnixStream>>> {
         futures::stream::unfold(self, |socket| async move {
             loop {
                 match socket.listener.accept().await {
-                    Ok((stream, _)) => return Some((Ok(stream), socket)),
+                    Ok((stream, _)) => return Some((Ok(Connection::new(Peer::Owner, stream, None)), socket)),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a proxy's connection");
                         tokio::time::sleep(Duration::from_millis(100)).await;

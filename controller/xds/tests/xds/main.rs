@@ -14,4 +14,6 @@ mod session_order;
 #[cfg(test)]
 mod session_rules;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod world;

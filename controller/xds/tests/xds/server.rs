@@ -26,7 +26,7 @@ use tonic_prost::ProstCodec;
 const PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 /// One stream of a client that speaks by the generated types, not by ours.
-struct Stream {
+pub(crate) struct Stream {
     requests: mpsc::Sender<discovery::DeltaDiscoveryRequest>,
     responses: Streaming<discovery::DeltaDiscoveryResponse>,
 }
@@ -43,22 +43,28 @@ async fn channel(path: &Path) -> Channel {
 
 impl Stream {
     async fn open(path: &Path) -> Self {
-        let mut grpc = tonic::client::Grpc::new(channel(path).await);
-        grpc.ready().await.unwrap();
+        Self::over(channel(path).await).await.unwrap()
+    }
+
+    /// Opens a stream; fails if the connection is not kept that long.
+    pub(crate) async fn over(channel: Channel) -> Result<Self, Status> {
+        let mut grpc = tonic::client::Grpc::new(channel);
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         let (requests, receiver) = mpsc::channel(8);
         let codec = ProstCodec::<discovery::DeltaDiscoveryRequest, discovery::DeltaDiscoveryResponse>::default();
         let request = tonic::Request::new(ReceiverStream::new(receiver));
         let response = grpc
             .streaming(request, http::uri::PathAndQuery::from_static(PATH), codec)
-            .await
-            .unwrap();
-        Self {
+            .await?;
+        Ok(Self {
             requests,
             responses: response.into_inner(),
-        }
+        })
     }
 
-    async fn introduce(&self, cluster: &str, type_url: &str) {
+    pub(crate) async fn introduce(&self, cluster: &str, type_url: &str) {
         self.send(discovery::DeltaDiscoveryRequest {
             node: Some(node(cluster)),
             ..request(type_url)
@@ -70,7 +76,7 @@ impl Stream {
         self.requests.send(request).await.unwrap();
     }
 
-    async fn receive(&mut self) -> Result<discovery::DeltaDiscoveryResponse, Status> {
+    pub(crate) async fn receive(&mut self) -> Result<discovery::DeltaDiscoveryResponse, Status> {
         let message = tokio::time::timeout(Duration::from_secs(10), self.responses.message()).await;
         message
             .expect("no answer")

@@ -1,0 +1,84 @@
+//! A connection and who made it.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+use tonic::transport::server::Connected;
+
+/// Who made a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The user who may open the unix socket: whichever Gateway it says to be.
+    Owner,
+    /// A proxy whose certificate names this `node.cluster`, and no other.
+    Gateway(String),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection<T> {
+    peer: Peer,
+    inner: T,
+    /// When it ends. A boxed future, so that a connection stays one that can be moved.
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Connection<T> {
+    /// Ends after `age`, if it says so: to the server the peer has hung up then.
+    pub(crate) fn new(peer: Peer, inner: T, age: Option<Duration>) -> Self {
+        Self {
+            peer,
+            inner,
+            end: age.map(|age| Box::pin(tokio::time::sleep(age))),
+        }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.end
+            .as_mut()
+            .is_some_and(|end| Future::poll(end.as_mut(), context).is_ready())
+    }
+}
+
+impl<T> Connected for Connection<T> {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
