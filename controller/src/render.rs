@@ -159,7 +159,7 @@ fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path, doc
     };
     portcullis_gateway::bootstrap(&portcullis_gateway::BootstrapOptions {
         gateway: gateway.to_owned(),
-        xds_socket: socket.display().to_string(),
+        xds: portcullis_gateway::Xds::Socket(socket.display().to_string()),
         admin,
         wasm: wasm.display().to_string(),
         documents: documents.to_vec(),

@@ -129,7 +129,8 @@ pub(crate) fn kept_key(folder: &Path) -> Result<[u8; 32], Failure> {
     })
 }
 
-fn read(path: &Path) -> io::Result<[u8; 32]> {
+/// Opens a file that only this user may read.
+fn open_private(path: &Path) -> io::Result<fs::File> {
     let file = fs::File::open(path)?;
     // Whoever made the key knows it.
     belongs(&file.metadata()?, rustix::process::geteuid().as_raw())?;
@@ -138,6 +139,22 @@ fn read(path: &Path) -> io::Result<[u8; 32]> {
             "others may read it: chmod 600, or delete it to get a new key",
         ));
     }
+    Ok(file)
+}
+
+/// Reads a text that only this user may read, of at most 1 MiB.
+///
+/// # Errors
+///
+/// As the operating system has it, or others may read it.
+pub(crate) fn read_private(path: &Path) -> io::Result<String> {
+    let mut content = String::new();
+    open_private(path)?.take(1 << 20).read_to_string(&mut content)?;
+    Ok(content)
+}
+
+fn read(path: &Path) -> io::Result<[u8; 32]> {
+    let file = open_private(path)?;
     let mut content = Vec::new();
     file.take(33).read_to_end(&mut content)?;
     content

@@ -1,8 +1,8 @@
 //! Databases of places in the form of `MaxMind` (version 2.0 of its specification), small ones.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What separates the tree from the data.
 const SEPARATOR: [u8; 16] = [0; 16];
@@ -119,6 +119,64 @@ impl Database {
         file
     }
 }
+
+/// Where the examples' manifests look for databases.
+const EXAMPLES: &str = "/var/lib/geoip";
+
+/// Writes databases in which the clients of these PolicyTests are where the tests say, and leads an example's manifests to them.
+///
+/// # Panics
+/// If a test is none, or two of its cases have one client at two places.
+#[must_use]
+pub fn placed(manifests: &str, tests: &[Value], folder: &Path) -> String {
+    if !manifests.contains(EXAMPLES) {
+        return manifests.to_owned();
+    }
+    let mut cities = Database::default();
+    let mut hidden = Database::default();
+    for case in tests.iter().flat_map(|test| test["cases"].as_array().expect("cases")) {
+        let request = &case["request"];
+        let told = request["geo"].as_object().cloned().unwrap_or_default();
+        if told.is_empty() {
+            continue;
+        }
+        let from = request["from"].as_str().expect("who has a place has an address");
+        let length = if from.contains(':') { 128 } else { 32 };
+        let flags: Map<String, Value> = FLAGS
+            .iter()
+            .filter_map(|(name, flag)| Some(((*flag).to_owned(), told.get(*name)?.clone())))
+            .collect();
+        let text = |name: &str| told.get(name).cloned();
+        let mut place = Map::new();
+        place.extend(text("country").map(|code| ("country".to_owned(), json!({"iso_code": code}))));
+        place.extend(text("region").map(|code| ("subdivisions".to_owned(), json!([{"iso_code": code}]))));
+        place.extend(text("city").map(|name| ("city".to_owned(), json!({"names": {"en": name}}))));
+        assert_eq!(
+            told.len(),
+            place.len() + flags.len(),
+            "{told:?}: only cities and anonymous addresses are written"
+        );
+        cities = cities.network(from, length, &place.into());
+        if !flags.is_empty() {
+            hidden = hidden.network(from, length, &flags.into());
+        }
+    }
+    let write = |name: &str, bytes: Vec<u8>| {
+        fs::write(folder.join(name), bytes).expect("the database can be written");
+    };
+    write("GeoLite2-City.mmdb", cities.file("GeoLite2-City"));
+    write("GeoIP2-Anonymous-IP.mmdb", hidden.file("GeoIP2-Anonymous-IP"));
+    manifests.replace(EXAMPLES, &folder.display().to_string())
+}
+
+/// What a PolicyTest calls the ways to hide, and a database.
+const FLAGS: [(&str, &str); 5] = [
+    ("anonymous", "is_anonymous"),
+    ("vpn", "is_anonymous_vpn"),
+    ("hosting", "is_hosting_provider"),
+    ("tor", "is_tor_exit_node"),
+    ("proxy", "is_public_proxy"),
+];
 
 /// Writes a value; every number has 32 bits.
 fn encode(value: &Value, into: &mut Vec<u8>) {

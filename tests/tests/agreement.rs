@@ -16,7 +16,7 @@ use portcullis_e2e::{
     client::{Connection, Request, Response},
     controller::{self, Place},
     envoy::Envoy,
-    http,
+    http, mmdb,
     scratch::{self, Scratch},
     signed, tables,
     wait::{self, PATIENCE},
@@ -83,6 +83,7 @@ impl World {
             if path.extension().is_some_and(|extension| extension == "yaml") {
                 let text = fs::read_to_string(&path).expect("a manifest");
                 let text = signed::served(&text, &tests);
+                let text = mmdb::placed(&text, &tests, scratch.path());
                 let text = text.replace(BACKEND_PORT, &format!("port: {}", backend.address().port()));
                 let name = path.file_name().expect("a name").to_string_lossy().into_owned();
                 scratch::write(&folder.join(name), &text);
@@ -98,7 +99,10 @@ impl World {
             .collect();
         tables::on_free_ports(&mut bootstrap);
         tables::behind_a_proxy(&mut bootstrap);
-        let envoy = Envoy::start_with(scratch, &bootstrap, 4);
+        let mut envoy = Envoy::start_with(scratch, &bootstrap, 4);
+        if text_of(&tests).contains("\"geo\"") {
+            envoy = envoy.beside_manifests("where a client is stands in databases, and in the cases");
+        }
         let bound = envoy.listeners();
         let bound = bound
             .iter()
@@ -122,6 +126,10 @@ impl World {
             (!busy).then_some((response, entry))
         })
     }
+}
+
+fn text_of(tests: &[Value]) -> String {
+    tests.iter().map(Value::to_string).collect()
 }
 
 /// Where the answer, the access log or what the backend got is not what was told.

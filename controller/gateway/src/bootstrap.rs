@@ -13,13 +13,60 @@ pub enum Admin {
     Tcp(SocketAddr),
 }
 
+/// Where a controller's xDS server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Xds {
+    /// On a unix socket, which nothing but files' rights guards.
+    Socket(String),
+    /// On TCP, in mutual TLS.
+    Tls {
+        /// Its host: a name or an address.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The folder with the certificate that this proxy shows and with what it demands of the controller's. Envoy reads them
+        /// anew when another file is moved into the folder.
+        credentials: String,
+    },
+}
+
+/// The names of both files in the folder of a proxy's credentials, and of the secrets in them.
+const CREDENTIALS: [(&str, &str); 2] = [("certificate.json", "xds_certificate"), ("trust.json", "xds_trust")];
+
+/// Writes the files of a proxy's credentials: names, and texts that Envoy loads (`path_config_source`). `certificate`, `key` and
+/// `trusted` are PEM; `controller` is the URI that the controller's certificate must hold.
+#[must_use]
+pub fn credentials(certificate: &str, key: &str, trusted: &str, controller: &str) -> [(&'static str, String); 2] {
+    let shown = json!({
+        "certificate_chain": { "inline_string": certificate },
+        "private_key": { "inline_string": key },
+    });
+    let demanded = json!({
+        "trusted_ca": { "inline_string": trusted },
+        "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": { "exact": controller } }],
+    });
+    let [certificate, trust] = CREDENTIALS;
+    let file = |(file, secret): (&'static str, &str), kind: &str, value: Value| {
+        let resource = json!({
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            "name": secret,
+            kind: value,
+        });
+        (file, format!("{}\n", json!({ "resources": [resource] })))
+    };
+    [
+        file(certificate, "tls_certificate", shown),
+        file(trust, "validation_context", demanded),
+    ]
+}
+
 /// What a bootstrap depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapOptions {
     /// `namespace/name` of the Gateway: the node's cluster, by which the controller chooses what to send.
     pub gateway: String,
-    /// The unix socket of the controller's xDS server.
-    pub xds_socket: String,
+    /// Where the controller's xDS server is.
+    pub xds: Xds,
     /// Where the admin interface listens.
     pub admin: Admin,
     /// The path of the filter's .wasm file, for the controller to know what serves.
@@ -67,29 +114,72 @@ pub fn bootstrap(options: &BootstrapOptions) -> Value {
             "cds_config": discovered(),
         },
         "static_resources": {
-            "clusters": [{
-                "name": "xds",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        "explicit_http_config": {
-                            "http2_protocol_options": {
-                                "connection_keepalive": { "interval": "30s", "timeout": "5s" },
-                            },
-                        },
+            "clusters": [cluster(&options.xds)],
+        },
+    })
+}
+
+/// The cluster of the controller.
+fn cluster(xds: &Xds) -> Value {
+    let (discovery, address) = match xds {
+        Xds::Socket(path) => ("STATIC", json!({ "pipe": { "path": path } })),
+        Xds::Tls { host, port, .. } => {
+            let is_address = host.parse::<std::net::IpAddr>().is_ok();
+            let discovery = if is_address { "STATIC" } else { "STRICT_DNS" };
+            let address = json!({ "socket_address": { "address": host, "port_value": port } });
+            (discovery, address)
+        }
+    };
+    let mut cluster = json!({
+        "name": "xds",
+        "type": discovery,
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {
+                    "http2_protocol_options": {
+                        "connection_keepalive": { "interval": "30s", "timeout": "5s" },
                     },
                 },
-                "load_assignment": {
-                    "cluster_name": "xds",
-                    "endpoints": [{
-                        "lb_endpoints": [{
-                            "endpoint": { "address": { "pipe": { "path": options.xds_socket } } },
-                        }],
-                    }],
+            },
+        },
+        "load_assignment": {
+            "cluster_name": "xds",
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
+        },
+    });
+    if let (Xds::Tls { credentials, .. }, Some(fields)) = (xds, cluster.as_object_mut()) {
+        fields.insert("transport_socket".to_owned(), transport(credentials));
+    }
+    cluster
+}
+
+/// Mutual TLS with credentials from files that are followed.
+fn transport(folder: &str) -> Value {
+    let [certificate, trust] = CREDENTIALS.map(|(file, secret)| {
+        json!({
+            "name": secret,
+            "sds_config": {
+                "path_config_source": {
+                    "path": format!("{folder}/{file}"),
+                    "watched_directory": { "path": folder },
                 },
-            }],
+                "resource_api_version": "V3",
+            },
+        })
+    });
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": {
+                // Envoy's own highest version for a client is 1.2.
+                "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
+                "alpn_protocols": ["h2"],
+                "tls_certificate_sds_secret_configs": [certificate],
+                "validation_context_sds_secret_config": trust,
+            },
         },
     })
 }

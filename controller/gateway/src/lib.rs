@@ -53,7 +53,7 @@ use crate::{
     table::VirtualHosts,
 };
 pub use crate::{
-    bootstrap::{Admin, BootstrapOptions, bootstrap},
+    bootstrap::{Admin, BootstrapOptions, Xds, bootstrap, credentials},
     key_servers::{FetchedKeys, KeySets, Reached, Verified},
     quarantine::{quarantine, virtual_hosts},
     show::{show, snippet},

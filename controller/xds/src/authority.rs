@@ -6,7 +6,6 @@ use rcgen::{
     SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use serde_json::{Value, json};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -214,60 +213,6 @@ impl Authority {
     }
 }
 
-impl Credentials {
-    /// Returns the files that an Envoy reads them from by itself, at the start and whenever they change: names with texts. The
-    /// first three are for everybody else.
-    #[must_use]
-    pub fn files(&self) -> [(&'static str, String); 5] {
-        [
-            ("tls.crt", self.certificate.clone()),
-            ("tls.key", self.key.clone()),
-            ("ca.crt", self.trusted.clone()),
-            (
-                CERTIFICATE_FILE,
-                secret(json!({
-                    "name": CERTIFICATE_SECRET,
-                    "tls_certificate": {
-                        "certificate_chain": { "inline_string": self.certificate },
-                        "private_key": { "inline_string": self.key },
-                    },
-                })),
-            ),
-            (
-                TRUST_FILE,
-                secret(json!({
-                    "name": TRUST_SECRET,
-                    "validation_context": {
-                        "trusted_ca": { "inline_string": self.trusted },
-                        "match_typed_subject_alt_names": [{
-                            "san_type": "URI",
-                            "matcher": { "exact": Identity::Controller.to_string() },
-                        }],
-                    },
-                })),
-            ),
-        ]
-    }
-}
-
-/// The file with a proxy's own certificate, as Envoy reads it.
-pub const CERTIFICATE_FILE: &str = "certificate.json";
-/// The file with what a proxy demands of the controller's certificate, as Envoy reads it.
-pub const TRUST_FILE: &str = "trust.json";
-/// The name of the secret in [`CERTIFICATE_FILE`].
-pub const CERTIFICATE_SECRET: &str = "xds_certificate";
-/// The name of the secret in [`TRUST_FILE`].
-pub const TRUST_SECRET: &str = "xds_trust";
-
-/// A discovery response (`path_config_source`) with one secret.
-fn secret(mut secret: Value) -> String {
-    const TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-    if let Some(fields) = secret.as_object_mut() {
-        fields.insert("@type".to_owned(), TYPE.into());
-    }
-    format!("{}\n", json!({ "resources": [secret] }))
-}
-
 /// Returns the one identity of a certificate: one with two, or with one that is not understood beside it, has none.
 pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
@@ -409,26 +354,5 @@ mod tests {
         let late = NOW + AUTHORITY_LIFE - DAY;
         let credentials = authorities.issue(&gateway(), late).expect("random bytes");
         assert_eq!(end_of(&der(&credentials.certificate)), Some(NOW + AUTHORITY_LIFE));
-    }
-
-    #[test]
-    fn envoy_gets_what_it_shows_and_what_it_demands() {
-        let authorities = Authorities::generate(NOW).expect("random bytes");
-        let credentials = authorities.issue(&gateway(), NOW).expect("random bytes");
-        let files = credentials.files();
-        let read = |name: &str| -> Value {
-            let (_, text) = files.iter().find(|(other, _)| *other == name).expect("a file");
-            serde_json::from_str(text).expect("JSON")
-        };
-        let own = read(CERTIFICATE_FILE);
-        assert_eq!(
-            own.pointer("/resources/0/tls_certificate/certificate_chain/inline_string"),
-            Some(&Value::from(credentials.certificate.clone()))
-        );
-        let trust = read(TRUST_FILE);
-        assert_eq!(
-            trust.pointer("/resources/0/validation_context/match_typed_subject_alt_names/0/matcher/exact"),
-            Some(&Value::from("spiffe://portcullis/controller"))
-        );
     }
 }

@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use portcullis_gateway::{Admin, BootstrapOptions, bootstrap, snippet};
+use portcullis_gateway::{Admin, BootstrapOptions, Xds, bootstrap, credentials, snippet};
 
 use crate::{goldens::inputs, world::world};
 
@@ -116,17 +116,57 @@ fn envoy_takes_every_golden() {
 #[test]
 fn envoy_takes_the_bootstrap() {
     let scratch = Scratch::new("bootstrap");
-    for admin in [
-        Admin::Pipe(scratch.0.join("admin.sock").display().to_string()),
-        Admin::Tcp("127.0.0.1:0".parse().unwrap()),
+    let folder = scratch.0.display().to_string();
+    let (chain, key) = signed(&scratch);
+    for (file, text) in credentials(&chain, &key, &chain, "spiffe://portcullis/controller") {
+        std::fs::write(scratch.0.join(file), text).unwrap();
+    }
+    let tls = |host: &str| Xds::Tls {
+        host: host.to_owned(),
+        port: 18_000,
+        credentials: folder.clone(),
+    };
+    let socket = || Xds::Socket(format!("{folder}/xds.sock"));
+    for (admin, xds) in [
+        (Admin::Pipe(format!("{folder}/admin.sock")), socket()),
+        (Admin::Tcp("127.0.0.1:0".parse().unwrap()), socket()),
+        (
+            Admin::Tcp("127.0.0.1:0".parse().unwrap()),
+            tls("portcullis.portcullis-system.svc"),
+        ),
+        (Admin::Tcp("127.0.0.1:0".parse().unwrap()), tls("192.0.2.1")),
+        (Admin::Tcp("127.0.0.1:0".parse().unwrap()), tls("2001:db8::1")),
     ] {
         let value = bootstrap(&BootstrapOptions {
             gateway: "edge/public".to_owned(),
-            xds_socket: scratch.0.join("xds.sock").display().to_string(),
+            xds,
             admin,
             wasm: "/etc/envoy/portcullis.wasm".to_owned(),
             documents: vec![1],
         });
         validate(&scratch, "bootstrap", &value).unwrap();
     }
+}
+
+/// A certificate that signs itself, and its key.
+fn signed(scratch: &Scratch) -> (String, String) {
+    let path = |name: &str| scratch.0.join(name).display().to_string();
+    let output = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=a",
+        ])
+        .args(["-keyout", &path("a.key"), "-out", &path("a.crt")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+    (read("a.crt"), read("a.key"))
 }
