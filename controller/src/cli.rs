@@ -120,9 +120,12 @@ pub(crate) struct RunArgs {
     /// Which manifests; they are watched.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Read objects from Kubernetes; not part of this version.
-    #[arg(long, conflicts_with = "filenames")]
+    /// Read objects from the cluster that kubectl would speak to, and serve Envoys of your own.
+    #[arg(long, conflicts_with_all = ["filenames", "envoy"])]
     pub kubernetes: bool,
+    /// With --kubernetes: where the Envoys have the filter's .wasm file [default: as --wasm].
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub wasm_in_envoy: Option<PathBuf>,
     /// The Envoy to start [default: $PORTCULLIS_ENVOY, then envoy in PATH].
     #[arg(long, value_name = "BIN", conflicts_with = "no_envoy")]
     pub envoy: Option<PathBuf>,
@@ -471,6 +474,8 @@ mod tests {
     #[test]
     fn run_takes_files_or_kubernetes_and_one_kind_of_envoy() {
         assert!(parse("portcullis run -f a --kubernetes").is_err());
+        assert!(parse("portcullis run --kubernetes --envoy e").is_err());
+        assert!(parse("portcullis run -f a --wasm-in-envoy w").is_err());
         assert!(parse("portcullis run -f a --envoy e --no-envoy").is_err());
         assert!(parse("portcullis run -f a --concurrency 0").is_err());
         let Command::Run(args) = parse("portcullis run -f a --no-envoy -n shop -n edge").unwrap().command else {

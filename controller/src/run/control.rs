@@ -1,4 +1,4 @@
-//! The loop of a run: files, Envoys and signals in; configuration, lines and orders out.
+//! The loop of a run: manifests, Envoys and signals in; configuration, lines and orders out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +16,11 @@ use tokio::{
 use super::{
     contention::{by_port, modest},
     envoy::{self, Fleet},
-    folder::{Folder, Refreshed},
+    folder::Refreshed,
     keys::{Fetched, Keys},
+    origin::{Change, Changes, Origin},
     publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
-    watch::Watch,
 };
 use crate::{
     Answer,
@@ -51,7 +51,8 @@ pub(crate) struct Filter {
 pub(crate) struct Control<'a> {
     style: &'a Style,
     filter: Filter,
-    folder: Option<Folder>,
+    origin: Option<Origin>,
+    changes: Changes,
     evaluation: Evaluation,
     told: BTreeSet<String>,
     publication: Publication,
@@ -70,21 +71,19 @@ pub(crate) struct Control<'a> {
 
 impl<'a> Control<'a> {
     pub(crate) fn new(
-        folder: Folder,
+        (origin, changes): (Origin, Changes),
         evaluation: Evaluation,
-        occupied: BTreeSet<u16>,
-        fleet: Option<(Fleet, UnboundedReceiver<envoy::Event>)>,
         filter: Filter,
         memory: PathBuf,
         style: &'a Style,
     ) -> Self {
         let (publication, events) = Publication::new(Some(memory));
-        let (fleet, envoys) = fleet.unzip();
-        let (keys, fetches) = Keys::new(folder.system_trust().to_owned());
+        let (keys, fetches) = Keys::new(origin.system_trust().to_owned());
         Self {
             style,
             filter,
-            folder: Some(folder),
+            origin: Some(origin),
+            changes,
             told: evaluation.diagnostics.iter().map(ToString::to_string).collect(),
             evaluation,
             publication,
@@ -92,11 +91,25 @@ impl<'a> Control<'a> {
             keys,
             fetches,
             ports: BTreeMap::new(),
-            occupied,
-            fleet,
-            envoys,
+            occupied: BTreeSet::new(),
+            fleet: None,
+            envoys: None,
             reporter: Reporter::default(),
             ready: false,
+        }
+    }
+
+    /// Starts Envoys too; ports of ListenerSets that other programs have are not theirs.
+    pub(crate) fn with_fleet(
+        self,
+        (fleet, envoys): (Fleet, UnboundedReceiver<envoy::Event>),
+        occupied: BTreeSet<u16>,
+    ) -> Self {
+        Self {
+            fleet: Some(fleet),
+            envoys: Some(envoys),
+            occupied,
+            ..self
         }
     }
 
@@ -130,27 +143,19 @@ impl<'a> Control<'a> {
                 ),
             );
         }
-        let watched = self.folder.as_ref().map(Folder::watched);
-        let (mut watch, trouble) = Watch::new(watched.unwrap_or_else(|| crate::source::Source {
-            paths: Vec::new(),
-            recursive: false,
-        }));
-        if let Some(trouble) = trouble {
-            self.note(
-                Tone::Warning,
-                &format!("no file events ({trouble}); looking at the files instead"),
-            );
-        }
         let mut lines = Some(Instant::now());
         let failure = loop {
             let next = lines.or_else(|| self.waits().then(|| Instant::now() + LOOK));
             tokio::select! {
                 _ = interrupts.recv() => break None,
                 _ = terminations.recv() => break None,
-                () = watch.changed() => {
-                    self.refresh(&path).await?;
-                    lines = Some(Instant::now() + LINES);
-                }
+                change = self.changes.next() => match change {
+                    Change::Manifests => {
+                        self.refresh(&path).await?;
+                        lines = Some(Instant::now() + LINES);
+                    }
+                    Change::Note(tone, text) => self.note(tone, &text),
+                },
                 Some(event) = self.events.recv() => {
                     let notes = self.publication.event(event);
                     self.tell(notes);
@@ -205,9 +210,9 @@ impl<'a> Control<'a> {
             self.note(Tone::Warning, &line);
         }
         if news.changed
-            && let Some(folder) = &mut self.folder
+            && let Some(origin) = &mut self.origin
         {
-            folder.ship(self.keys.sets());
+            origin.ship(self.keys.sets());
         }
         news.changed
     }
@@ -216,19 +221,19 @@ impl<'a> Control<'a> {
         !self.ready || self.reporter.waits()
     }
 
-    /// Reads the files again and serves what they say now.
+    /// Reads the manifests again and serves what they say now.
     async fn refresh(&mut self, socket: &std::path::Path) -> Result<(), Failure> {
-        let Some(mut folder) = self.folder.take() else {
+        let Some(mut origin) = self.origin.take() else {
             return Ok(());
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let refreshed = folder.refresh();
-            (folder, refreshed)
+            let refreshed = origin.refresh();
+            (origin, refreshed)
         });
-        let (folder, refreshed) = looked
+        let (origin, refreshed) = looked
             .await
             .map_err(|error| Failure::new(format!("reading manifests failed: {error}"), ""))?;
-        self.folder = Some(folder);
+        self.origin = Some(origin);
         let Refreshed {
             evaluation,
             notes,
