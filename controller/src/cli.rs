@@ -120,15 +120,21 @@ pub(crate) struct RunArgs {
     /// Which manifests; they are watched.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Read objects from Kubernetes; not part of this version.
-    #[arg(long, conflicts_with = "filenames")]
+    /// Read objects from the cluster that kubectl would speak to, and serve Envoys of your own.
+    #[arg(long, conflicts_with_all = ["filenames", "envoy"])]
     pub kubernetes: bool,
+    /// With --kubernetes: where the Envoys have the filter's .wasm file [default: as --wasm].
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub wasm_in_envoy: Option<PathBuf>,
     /// The Envoy to start [default: $PORTCULLIS_ENVOY, then envoy in PATH].
     #[arg(long, value_name = "BIN", conflicts_with = "no_envoy")]
     pub envoy: Option<PathBuf>,
     /// Start no Envoy: only serve Envoys of your own on the socket.
     #[arg(long)]
     pub no_envoy: bool,
+    /// Serve Envoys of your own on TCP too, in mutual TLS: STATE_DIR/xds/NAMESPACE/NAME has the credentials of each Gateway's.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub xds_address: Option<SocketAddr>,
     /// Worker threads of each Envoy [default: one a processor, at least 2].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: Option<u16>,
@@ -166,6 +172,12 @@ pub(crate) struct RenderArgs {
     /// Print the bootstrap of an Envoy of your own that `run --no-envoy` serves.
     #[arg(long, conflicts_with = "snippet")]
     pub bootstrap: bool,
+    /// With --bootstrap: reach the controller on TCP, in mutual TLS.
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["bootstrap", "xds_credentials"], conflicts_with = "xds_socket")]
+    pub xds_address: Option<HostPort>,
+    /// With --xds-address: the folder with the Gateway's credentials, as Envoy sees it.
+    #[arg(long, value_name = "FOLDER", requires = "xds_address")]
+    pub xds_credentials: Option<PathBuf>,
     /// With --snippet: write the configuration with every secret into this file, mode 0600, instead of on stdout.
     #[arg(long, value_name = "FILE", requires = "snippet")]
     pub show_secrets: Option<PathBuf>,
@@ -404,6 +416,33 @@ impl FromStr for Ready {
     }
 }
 
+/// `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or("write HOST:PORT")?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        if host.is_empty() || (host.contains(':') && bare.is_none()) || host.contains(['/', '@', ' ']) {
+            return Err("write HOST:PORT, an IPv6 address in brackets".to_owned());
+        }
+        let number = port.parse().ok().filter(|port| *port > 0);
+        Ok(Self {
+            host: host.to_owned(),
+            port: number.ok_or_else(|| format!("`{port}` is not a port; write a number from 1 to 65535"))?,
+        })
+    }
+}
+
 /// `NAMESPACE/NAME=HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BackendOverride {
@@ -471,6 +510,8 @@ mod tests {
     #[test]
     fn run_takes_files_or_kubernetes_and_one_kind_of_envoy() {
         assert!(parse("portcullis run -f a --kubernetes").is_err());
+        assert!(parse("portcullis run --kubernetes --envoy e").is_err());
+        assert!(parse("portcullis run -f a --wasm-in-envoy w").is_err());
         assert!(parse("portcullis run -f a --envoy e --no-envoy").is_err());
         assert!(parse("portcullis run -f a --concurrency 0").is_err());
         let Command::Run(args) = parse("portcullis run -f a --no-envoy -n shop -n edge").unwrap().command else {
@@ -510,6 +551,37 @@ mod tests {
         ] {
             assert!(wrong.parse::<BackendOverride>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_controller_is_somewhere() {
+        let is = |text: &str, host: &str, port: u16| {
+            assert_eq!(
+                text.parse(),
+                Ok(HostPort {
+                    host: host.to_owned(),
+                    port
+                })
+            );
+        };
+        is("portcullis.example.com:18000", "portcullis.example.com", 18_000);
+        is("[2001:db8::1]:18000", "2001:db8::1", 18_000);
+        for wrong in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:x",
+            "2001:db8::1:18000",
+            "http://a:1",
+            "a b:1",
+        ] {
+            assert!(wrong.parse::<HostPort>().is_err(), "{wrong}");
+        }
+        assert!(parse("portcullis render -f a --bootstrap --xds-address a:1").is_err());
+        assert!(parse("portcullis render -f a --xds-address a:1 --xds-credentials b").is_err());
+        assert!(parse("portcullis render -f a --bootstrap --xds-address a:1 --xds-credentials b").is_ok());
     }
 
     #[test]

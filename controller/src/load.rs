@@ -232,6 +232,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
         services,
         endpoint_slices,
         secrets,
+        unknown_fields,
     } = snapshot;
     gateways.retain(|object| kept(&object.metadata));
     listener_sets.retain(|object| kept(&object.metadata));
@@ -253,4 +254,5 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     services.retain(|object| kept(&object.metadata));
     endpoint_slices.retain(|object| kept(&object.metadata));
     secrets.retain(|object| kept(&object.metadata));
+    unknown_fields.retain(|unknown| namespaces.contains(&unknown.object.namespace));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use portcullis_engine::document;
-use portcullis_gateway::Configuration;
+use portcullis_gateway::{Configuration, Xds};
 use serde_json::{Value, json};
 
 use crate::{
@@ -54,13 +54,15 @@ pub(crate) fn render(args: &RenderArgs, style: &Style) -> Result<Answer, Failure
         let admin = Admin::Tcp(([127, 0, 0, 1], 9901).into());
         // On another machine than Envoy's the filter need not be there.
         let documents = wasm::verify(&wasm).map_or_else(|_| vec![document::VERSION], |declared| declared.documents);
-        style.value(&bootstrap_value(
-            &configuration.gateway,
-            &socket,
-            &admin,
-            &wasm,
-            &documents,
-        ))?;
+        let xds = match (&args.xds_address, &args.xds_credentials) {
+            (Some(address), Some(credentials)) => Xds::Tls {
+                host: address.host.clone(),
+                port: address.port,
+                credentials: credentials.display().to_string(),
+            },
+            _ => Xds::Socket(socket.display().to_string()),
+        };
+        style.value(&bootstrap_value(&configuration.gateway, xds, &admin, &wasm, &documents))?;
     } else if args.snippet {
         snippet(args, only(&wanted)?, style)?;
     } else {
@@ -152,14 +154,14 @@ fn snippet(args: &RenderArgs, configuration: &Configuration, style: &Style) -> R
     Ok(())
 }
 
-fn bootstrap_value(gateway: &str, socket: &Path, admin: &Admin, wasm: &Path, documents: &[u32]) -> Value {
+fn bootstrap_value(gateway: &str, xds: Xds, admin: &Admin, wasm: &Path, documents: &[u32]) -> Value {
     let admin = match admin {
         Admin::Pipe(path) => portcullis_gateway::Admin::Pipe(path.display().to_string()),
         Admin::Tcp(address) => portcullis_gateway::Admin::Tcp(*address),
     };
     portcullis_gateway::bootstrap(&portcullis_gateway::BootstrapOptions {
         gateway: gateway.to_owned(),
-        xds: portcullis_gateway::Xds::Socket(socket.display().to_string()),
+        xds,
         admin,
         wasm: wasm.display().to_string(),
         documents: documents.to_vec(),
@@ -178,6 +180,7 @@ pub(crate) fn bootstrap(
     wasm: &Path,
     documents: &[u32],
 ) -> Result<String, Failure> {
-    print::yaml(&bootstrap_value(gateway, socket, admin, wasm, documents))
+    let xds = Xds::Socket(socket.display().to_string());
+    print::yaml(&bootstrap_value(gateway, xds, admin, wasm, documents))
         .map_err(|error| Failure::new(format!("the bootstrap cannot be printed: {error}"), ""))
 }

@@ -32,6 +32,7 @@ pub struct Place {
     state: PathBuf,
     log: PathBuf,
     filter: PathBuf,
+    address: Option<SocketAddr>,
 }
 
 impl Place {
@@ -46,7 +47,42 @@ impl Place {
             state,
             log: scratch.join("controller"),
             filter: artefacts::filter(),
+            address: None,
         }
+    }
+
+    /// The same with xDS on TCP too.
+    #[must_use]
+    pub fn on(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// The folder of credentials of a Gateway's proxies, `namespace/name`.
+    #[must_use]
+    pub fn credentials(&self, gateway: &str) -> PathBuf {
+        self.state.join("xds").join(gateway)
+    }
+
+    /// The bootstrap for an Envoy of a Gateway that reaches the controller on TCP with these credentials.
+    ///
+    /// # Panics
+    /// If the controller is on no address.
+    #[must_use]
+    pub fn bootstrap_over_tls(&self, gateway: &str, credentials: &Path) -> Value {
+        let address = self.address.expect("an address").to_string();
+        let mut command = self.command("render");
+        command.args([
+            "--bootstrap",
+            "-o",
+            "json",
+            "--gateway",
+            gateway,
+            "--xds-address",
+            &address,
+        ]);
+        command.arg("--xds-credentials").arg(credentials);
+        json(&finished(command))
     }
 
     /// The same with another file of the filter.
@@ -110,6 +146,9 @@ impl Controller {
     pub fn start(place: &Place) -> Self {
         let mut command = place.command("run");
         command.arg("--no-envoy").arg("--xds-socket").arg(&place.socket);
+        if let Some(address) = place.address {
+            command.arg("--xds-address").arg(address.to_string());
+        }
         let mut spawned = Spawned::start(command, &place.log);
         wait::until("the controller is ready", PATIENCE, || {
             spawned.assert_running();

@@ -23,7 +23,7 @@ use portcullis_api::{
     security_policy::{PolicyTargetReference, SecurityPolicy, TargetSelector},
 };
 
-use crate::object::PolicyKind;
+use crate::object::{ObjectRef, PolicyKind};
 
 /// All objects known at one moment, from a folder or from Kubernetes. Order carries no meaning: readers sort.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,8 @@ pub struct Snapshot {
     pub secrets: Vec<Arc<Secret>>,
     /// Namespaces, for selectors on their labels.
     pub namespaces: Vec<Arc<Namespace>>,
+    /// Fields of routes, Gateways and ListenerSets that are not understood: what holds them is closed.
+    pub unknown_fields: Vec<Arc<UnknownFields>>,
 }
 
 impl Snapshot {
@@ -101,6 +103,7 @@ impl Snapshot {
             endpoint_slices,
             secrets,
             namespaces,
+            unknown_fields,
         } = other;
         self.gateway_classes.extend_from_slice(gateway_classes);
         self.gateways.extend_from_slice(gateways);
@@ -126,6 +129,38 @@ impl Snapshot {
         self.endpoint_slices.extend_from_slice(endpoint_slices);
         self.secrets.extend_from_slice(secrets);
         self.namespaces.extend_from_slice(namespaces);
+        self.unknown_fields.extend_from_slice(unknown_fields);
+    }
+}
+
+/// Fields of one object that an API server took and that are not understood here, as where its definitions are newer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFields {
+    /// The object.
+    pub object: ObjectRef,
+    /// The fields, in the order in which they were found.
+    pub fields: Vec<UnknownField>,
+}
+
+/// A field that is not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownField {
+    /// Where it stands, from the object on: `spec.rules[0].filters[1].type`.
+    pub path: String,
+    /// What is not understood of it: lower case, no full stop.
+    pub message: String,
+}
+
+impl UnknownField {
+    /// The path below entry `index` of a list of `spec` (`rules` or `listeners`); the whole path if the field stands outside
+    /// of the list and thus may be about every entry; nothing if it is another entry's.
+    #[must_use]
+    pub fn below(&self, list: &str, index: usize) -> Option<&str> {
+        let Some(rest) = self.path.strip_prefix(&format!("spec.{list}[")) else {
+            return Some(&self.path);
+        };
+        let (number, rest) = rest.split_once(']')?;
+        (number.parse() == Ok(index)).then(|| rest.trim_start_matches('.'))
     }
 }
 

@@ -79,6 +79,20 @@ pub(crate) fn judge<'a>(
         judged.down = Some((fault.reason(), fault.message().to_owned()));
         return judged;
     }
+    let unknown = world.snapshot.unknown_fields.iter();
+    let unknown = unknown
+        .filter(|unknown| unknown.object == object)
+        .flat_map(|unknown| &unknown.fields)
+        .find(|field| field.below("listeners", judged.listener.index).is_some());
+    if let Some(field) = unknown {
+        let message = format!("{} {}", field.path, field.message);
+        tell(
+            Severity::Error,
+            Fault::new("unknown-field", field.path.clone(), field.message.clone()),
+        );
+        judged.down = Some(("UnsupportedValue", message));
+        return judged;
+    }
     let spec = judged.listener.spec.as_ref();
     let served = kinds_of(&spec.protocol);
     let kinds = spec

@@ -11,7 +11,7 @@ use portcullis_attachment::{
     binding::Bindings,
     finding::{Finding, Severity},
     object::{self, ListenerRef, ObjectRef},
-    snapshot::{RouteRetries, Snapshot},
+    snapshot::{RouteRetries, Snapshot, UnknownField},
     status::{Condition, ConditionStatus, ObjectStatus, Scope, ScopeStatus},
 };
 
@@ -59,7 +59,7 @@ impl Routes {
             let position = match positions.get(&parent.route) {
                 Some(position) => *position,
                 None => {
-                    let Some((generation, kind, rules)) = objects.rules(&parent.route) else {
+                    let Some((generation, kind, rules)) = objects.understood(&parent.route) else {
                         continue;
                     };
                     let read = Read::new(&parent.route, kind, generation, rules, backends, findings);
@@ -125,6 +125,7 @@ struct Objects<'a> {
     grpc: HashMap<Key<'a>, &'a GrpcRoute>,
     tcp: HashMap<Key<'a>, &'a TcpRoute>,
     retries: HashMap<Key<'a>, &'a BTreeMap<usize, HttpRouteRetry>>,
+    unknown: HashMap<&'a ObjectRef, &'a [UnknownField]>,
 }
 
 impl<'a> Objects<'a> {
@@ -149,7 +150,25 @@ impl<'a> Objects<'a> {
             tcp: by_name!(snapshot.tcp_routes, AsRef::as_ref),
             retries: by_name!(snapshot.http_route_retries, |retries: &'a Arc<RouteRetries>| &retries
                 .rules),
+            unknown: snapshot
+                .unknown_fields
+                .iter()
+                .map(|unknown| (&unknown.object, unknown.fields.as_slice()))
+                .collect(),
         }
+    }
+
+    /// As [`Objects::rules`]; a rule with a field that is not understood is at fault.
+    fn understood(&self, route: &'a ObjectRef) -> Option<(Option<i64>, Kind, Vec<Source<'a>>)> {
+        let mut found = self.rules(route)?;
+        for field in self.unknown.get(route).copied().unwrap_or_default() {
+            for (index, source) in found.2.iter_mut().enumerate() {
+                if let Some(path) = field.below("rules", index) {
+                    source.fault = Some(Fault::new("unknown-field", path, field.message.clone()));
+                }
+            }
+        }
+        Some(found)
     }
 
     /// The generation, the kind and the rules of a route.

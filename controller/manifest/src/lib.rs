@@ -16,6 +16,7 @@ pub mod policy_test;
 mod rules;
 mod scalar;
 mod schema;
+mod served;
 mod tree;
 mod validate;
 
@@ -30,7 +31,12 @@ use portcullis_attachment::{
     snapshot::Snapshot,
 };
 
-pub use self::{diagnostic::Diagnostic, near::nearest, place::Place};
+pub use self::{
+    diagnostic::Diagnostic,
+    near::nearest,
+    place::Place,
+    served::{KindInfo, Served, assemble, kinds},
+};
 use self::{
     objects::{Item, Objects},
     place::{Position, Step, steps},
@@ -133,6 +139,18 @@ fn combine(files: &[(String, String)], reads: &[Arc<Read>]) -> Loaded {
 }
 
 impl Loaded {
+    /// Objects that stand in no file.
+    fn without_files(snapshot: Snapshot, diagnostics: Vec<Diagnostic>) -> Self {
+        Self {
+            snapshot,
+            diagnostics,
+            files: Vec::new(),
+            unreadable: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            origins: BTreeMap::new(),
+        }
+    }
+
     /// Finds a field of an object, or else the nearest field around it, or else the object.
     #[must_use]
     pub fn locate(&self, object: &ObjectRef, path: &str) -> Option<Place> {

@@ -20,7 +20,9 @@ use crate::{
     find,
     identity::{self, Identity},
     kinds::{KINDS, Kind, Which},
-    near, policy,
+    near,
+    place::Position,
+    policy,
     tree::{Node, Value},
     validate::{Fault, Manner, validate},
 };
@@ -89,19 +91,7 @@ impl Object {
         } else {
             Ok(alone)
         };
-        let read = read.map_err(|message| Fault {
-            position: root.position,
-            severity: Severity::Error,
-            code: "unreadable-object",
-            path: String::new(),
-            // serde's message may quote the value.
-            message: if manner.secret {
-                "cannot be read".to_owned()
-            } else {
-                message
-            },
-            fix: None,
-        });
+        let read = read.map_err(|message| unreadable(kind.which, root.position, message));
         Self {
             kind,
             object,
@@ -186,7 +176,25 @@ impl Objects {
     }
 }
 
-fn add(snapshot: &mut Snapshot, which: Which, json: Json) -> Result<(), String> {
+/// An object that its type cannot take, for serde's reason.
+pub(crate) fn unreadable(which: Which, position: Position, message: String) -> Fault {
+    Fault {
+        position,
+        severity: Severity::Error,
+        code: "unreadable-object",
+        path: String::new(),
+        // serde's message may quote the value.
+        message: if which == Which::Secret {
+            "cannot be read".to_owned()
+        } else {
+            message
+        },
+        fix: None,
+    }
+}
+
+/// Adds an object to a snapshot, or says why its type cannot take it.
+pub(crate) fn add(snapshot: &mut Snapshot, which: Which, json: Json) -> Result<(), String> {
     match which {
         Which::AccessPolicy => snapshot.access_policies.push(typed(json)?),
         Which::Backend => snapshot.backends.push(typed::<_>(json)?),
@@ -343,7 +351,7 @@ fn misspelt(group: &str, kind: &str) -> Option<&'static str> {
 }
 
 fn fault(
-    position: crate::place::Position,
+    position: Position,
     severity: Severity,
     code: &'static str,
     path: &str,

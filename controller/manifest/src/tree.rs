@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
 use granit_parser::{StrInput, StructureStyle};
+use serde_json::Value as Json;
 
 use crate::{
     place::{self, Position},
@@ -48,6 +49,35 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// A value that stands nowhere.
+    pub(crate) fn from_json(json: &Json) -> Self {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => number
+                .as_i64()
+                .map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Int),
+            Json::String(text) => Value::String(text.clone()),
+            Json::Array(values) => Value::Sequence(values.iter().map(Self::from_json).collect()),
+            Json::Object(fields) => Value::Mapping(
+                fields
+                    .iter()
+                    .map(|(key, value)| Entry {
+                        key: key.clone(),
+                        position: Position::default(),
+                        repeated: false,
+                        node: Self::from_json(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Self {
+            position: Position::default(),
+            block: false,
+            value,
+        }
+    }
+
     /// The entry of a mapping; the first one if its key is repeated.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {

@@ -1,4 +1,4 @@
-//! The loop of a run: files, Envoys and signals in; configuration, lines and orders out.
+//! The loop of a run: manifests, Envoys and signals in; configuration, lines and orders out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,23 +7,25 @@ use std::{
 };
 
 use portcullis_gateway::Configuration;
-use portcullis_xds::{Event, Socket};
+use portcullis_xds::{Event, Socket, TlsListener};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
+    sync::{mpsc::UnboundedReceiver, watch},
+    task::JoinSet,
 };
 
 use super::{
     contention::{by_port, modest},
+    credentials::Keeper,
     envoy::{self, Fleet},
-    folder::{Folder, Refreshed},
+    folder::Refreshed,
     keys::{Fetched, Keys, News},
+    origin::{Change, Changes, Origin},
     publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
-    watch::Watch,
 };
 use crate::{
-    Answer,
+    Answer, answers,
     cli::Output,
     failure::Failure,
     load::Evaluation,
@@ -38,6 +40,9 @@ const LINES: Duration = Duration::from_millis(20);
 /// How often it is looked whether something that is on its way has become worth a line, or Envoy ready.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether a certificate is to be made anew.
+const RENEWALS: Duration = Duration::from_secs(600);
+
 /// The filter that Envoys are told to load.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
@@ -51,7 +56,8 @@ pub(crate) struct Filter {
 pub(crate) struct Control<'a> {
     style: &'a Style,
     filter: Filter,
-    folder: Option<Folder>,
+    origin: Option<Origin>,
+    changes: Changes,
     evaluation: Evaluation,
     told: BTreeSet<String>,
     publication: Publication,
@@ -62,6 +68,9 @@ pub(crate) struct Control<'a> {
     ports: BTreeMap<u16, String>,
     /// Ports that only listeners of ListenerSets want and that other programs had at the start.
     occupied: BTreeSet<u16>,
+    /// The listener on TCP, until it is served.
+    tls: Option<TlsListener>,
+    keeper: Option<Keeper>,
     fleet: Option<Fleet>,
     envoys: Option<UnboundedReceiver<envoy::Event>>,
     reporter: Reporter,
@@ -70,21 +79,19 @@ pub(crate) struct Control<'a> {
 
 impl<'a> Control<'a> {
     pub(crate) fn new(
-        folder: Folder,
+        (origin, changes): (Origin, Changes),
         evaluation: Evaluation,
-        occupied: BTreeSet<u16>,
-        fleet: Option<(Fleet, UnboundedReceiver<envoy::Event>)>,
         filter: Filter,
         memory: PathBuf,
         style: &'a Style,
     ) -> Self {
         let (publication, events) = Publication::new(Some(memory));
-        let (fleet, envoys) = fleet.unzip();
-        let (keys, fetches) = Keys::new(folder.system_trust().to_owned());
+        let (keys, fetches) = Keys::new(origin.system_trust().to_owned());
         Self {
             style,
             filter,
-            folder: Some(folder),
+            origin: Some(origin),
+            changes,
             told: evaluation.diagnostics.iter().map(ToString::to_string).collect(),
             evaluation,
             publication,
@@ -92,11 +99,36 @@ impl<'a> Control<'a> {
             keys,
             fetches,
             ports: BTreeMap::new(),
-            occupied,
-            fleet,
-            envoys,
+            occupied: BTreeSet::new(),
+            tls: None,
+            keeper: None,
+            fleet: None,
+            envoys: None,
             reporter: Reporter::default(),
             ready: false,
+        }
+    }
+
+    /// Starts Envoys too; ports of ListenerSets that other programs have are not theirs.
+    pub(crate) fn with_fleet(
+        self,
+        (fleet, envoys): (Fleet, UnboundedReceiver<envoy::Event>),
+        occupied: BTreeSet<u16>,
+    ) -> Self {
+        Self {
+            fleet: Some(fleet),
+            envoys: Some(envoys),
+            occupied,
+            ..self
+        }
+    }
+
+    /// Serves on TCP too, by credentials that are kept up to date.
+    pub(crate) fn with_tls(self, listener: TlsListener, keeper: Keeper) -> Self {
+        Self {
+            tls: Some(listener),
+            keeper: Some(keeper),
+            ..self
         }
     }
 
@@ -111,15 +143,9 @@ impl<'a> Control<'a> {
         if self.evaluation.translation.configurations.is_empty() {
             self.note(Tone::Warning, "no Gateway of this controller yet; waiting for one");
         }
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = self.publication.server();
-        let mut serving = tokio::spawn(async move {
-            server
-                .serve(socket, async {
-                    let _ = stopped.await;
-                })
-                .await
-        });
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut serving = self.serve(socket, &stopped);
+        let mut renewals = tokio::time::interval(RENEWALS);
         self.reconcile(&path)?;
         if self.fleet.is_none() {
             self.note(
@@ -130,27 +156,19 @@ impl<'a> Control<'a> {
                 ),
             );
         }
-        let watched = self.folder.as_ref().map(Folder::watched);
-        let (mut watch, trouble) = Watch::new(watched.unwrap_or_else(|| crate::source::Source {
-            paths: Vec::new(),
-            recursive: false,
-        }));
-        if let Some(trouble) = trouble {
-            self.note(
-                Tone::Warning,
-                &format!("no file events ({trouble}); looking at the files instead"),
-            );
-        }
         let mut lines = Some(Instant::now());
         let failure = loop {
             let next = lines.or_else(|| self.waits().then(|| Instant::now() + LOOK));
             tokio::select! {
                 _ = interrupts.recv() => break None,
                 _ = terminations.recv() => break None,
-                () = watch.changed() => {
-                    self.refresh(&path).await?;
-                    lines = Some(Instant::now() + LINES);
-                }
+                change = self.changes.next() => match change {
+                    Change::Manifests => {
+                        self.refresh(&path).await?;
+                        lines = Some(Instant::now() + LINES);
+                    }
+                    Change::Note(tone, text) => self.note(tone, &text),
+                },
                 Some(event) = self.events.recv() => {
                     let notes = self.publication.event(event);
                     self.tell(notes);
@@ -170,13 +188,14 @@ impl<'a> Control<'a> {
                     lines = None;
                     self.lines().await?;
                 }
-                served = &mut serving => {
+                _ = renewals.tick() => self.renew(),
+                Some(served) = serving.join_next() => {
                     let why = match served {
                         Ok(Ok(())) => "ended".to_owned(),
                         Ok(Err(error)) => error.to_string(),
                         Err(error) => error.to_string(),
                     };
-                    break Some(Failure::new(format!("{}: {why}", path.display()), ""));
+                    break Some(Failure::new(format!("xds: {why}"), ""));
                 }
             }
         };
@@ -190,11 +209,39 @@ impl<'a> Control<'a> {
             }
             fleet.ended().await;
         }
-        let _ = stop.send(());
+        stop.send_replace(true);
         if failure.is_none() {
-            let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
+            let ended = async { while serving.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(Duration::from_millis(500), ended).await;
         }
         failure.map_or(Ok(Answer::Yes), Err)
+    }
+
+    /// Serves wherever it is listened.
+    fn serve(&mut self, socket: Socket, stopped: &watch::Receiver<bool>) -> Serving {
+        let mut serving = JoinSet::new();
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let (server, end) = (self.publication.server(), until(stopped.clone()));
+        serving.spawn(async move { server.serve(socket, end).await });
+        if let Some(listener) = self.tls.take() {
+            if let Ok(address) = listener.address() {
+                self.note(Tone::Faint, &format!("xds on {address} in mutual TLS"));
+            }
+            let (server, end) = (self.publication.server(), until(stopped.clone()));
+            serving.spawn(async move { server.serve_tls(listener, end).await });
+        }
+        serving
+    }
+
+    /// Sees to it that every Gateway's proxies have credentials.
+    fn renew(&mut self) {
+        let gateways = self.publication.gateways().map(String::as_str);
+        let renewed = self.keeper.as_mut().map(|keeper| keeper.renew(gateways, seconds()));
+        if let Some(Err(failure)) = renewed {
+            self.note(Tone::Bad, &failure.to_string());
+        }
     }
 
     fn note(&self, tone: Tone, text: &str) {
@@ -208,9 +255,9 @@ impl<'a> Control<'a> {
             self.note(Tone::Warning, line);
         }
         if news.changed
-            && let Some(folder) = &mut self.folder
+            && let Some(origin) = &mut self.origin
         {
-            folder.ship(self.keys.sets());
+            origin.ship(self.keys.sets());
         }
         news
     }
@@ -219,19 +266,19 @@ impl<'a> Control<'a> {
         !self.ready || self.reporter.waits()
     }
 
-    /// Reads the files again and serves what they say now.
+    /// Reads the manifests again and serves what they say now.
     async fn refresh(&mut self, socket: &std::path::Path) -> Result<(), Failure> {
-        let Some(mut folder) = self.folder.take() else {
+        let Some(mut origin) = self.origin.take() else {
             return Ok(());
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let refreshed = folder.refresh();
-            (folder, refreshed)
+            let refreshed = origin.refresh();
+            (origin, refreshed)
         });
-        let (folder, refreshed) = looked
+        let (origin, refreshed) = looked
             .await
             .map_err(|error| Failure::new(format!("reading manifests failed: {error}"), ""))?;
-        self.folder = Some(folder);
+        self.origin = Some(origin);
         let Refreshed {
             evaluation,
             notes,
@@ -280,6 +327,7 @@ impl<'a> Control<'a> {
         self.look_at_ports(&configurations);
         let notes = self.publication.publish(&configurations);
         self.tell(notes);
+        self.renew();
     }
 
     fn tell(&self, notes: Vec<(Tone, String)>) {
@@ -408,6 +456,13 @@ impl<'a> Control<'a> {
         }
         true
     }
+}
+
+/// Servers, until they end.
+type Serving = JoinSet<Result<(), portcullis_xds::ServeError>>;
+
+fn seconds() -> u64 {
+    answers::now() / 1_000_000_000
 }
 
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {

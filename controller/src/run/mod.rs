@@ -2,35 +2,44 @@
 
 mod contention;
 mod control;
+mod credentials;
 mod debounce;
 mod envoy;
 mod fetch;
 mod folder;
 mod keys;
+mod kubernetes;
 mod last_good;
+mod objects;
+mod origin;
 mod publication;
 mod report;
 mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use portcullis_gateway::Configuration;
 use portcullis_manifest::Diagnostic;
-use portcullis_xds::Socket;
+use portcullis_xds::{ServerTls, Socket, TlsListener};
+use tokio::sync::watch::Receiver;
 
 pub(crate) use self::envoy::become_envoy;
 use self::{
     control::{Control, Filter},
+    credentials::Keeper,
     envoy::Fleet,
     folder::{Folder, Refreshed},
     last_good::Why,
+    origin::{Changes, Origin},
+    watch::Watch,
 };
 use crate::{
-    Answer, check,
+    Answer, answers, check,
     cli::RunArgs,
     failure::Failure,
     load::{Evaluation, Settings},
@@ -41,12 +50,6 @@ use crate::{
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
-    if args.kubernetes {
-        return Err(Failure::new(
-            "--kubernetes: reading from a cluster is not part of this version",
-            "give manifests with -f PATH",
-        ));
-    }
     // What the server of the socket cannot tell a proxy.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -54,6 +57,14 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
         .with_target(false)
         .without_time()
         .init();
+    if args.kubernetes {
+        let wasm = wasm::locate(args.filter.wasm.as_deref())?;
+        let filter = Filter {
+            documents: wasm::verify(&wasm)?.documents,
+            path: wasm,
+        };
+        return runtime()?.block_on(kubernetes::run(args, filter, style));
+    }
     let source = check::source(&args.manifests)?;
     // Before anything else is looked for: a mistyped path is what most likely is wrong.
     let (_, missing) = source.files();
@@ -100,13 +111,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
         None => state_dir.join("xds.sock"),
     });
 
-    // One thread: children end with the thread that started them, and nothing here computes for long but the evaluation,
-    // which has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("cannot start: {error}"), ""))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let socket = bind(&socket)?;
         let fleet = binary.zip(run_dir.as_ref()).map(|(binary, run_dir)| {
             Fleet::new(envoy::Settings {
@@ -116,10 +121,38 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
             })
         });
         let memory = state_dir.join(state::QUARANTINE_FILE);
-        Control::new(folder, evaluation, occupied, fleet, filter, memory, style)
-            .run(socket)
-            .await
+        let (watch, trouble) = Watch::new(folder.watched());
+        if let Some(trouble) = trouble {
+            let text = format!("portcullis: no file events ({trouble}); looking at the files instead");
+            print::note(&style.paint_err(Tone::Warning, &text));
+        }
+        let changes = Changes::Files(Box::new(watch));
+        let origin = Origin::Folder(Box::new(folder));
+        let mut control = Control::new((origin, changes), evaluation, filter, memory, style);
+        if let Some(fleet) = fleet {
+            control = control.with_fleet(fleet, occupied);
+        }
+        if let Some(address) = args.xds_address {
+            let (keeper, shown) = Keeper::open(&state_dir, answers::now() / 1_000_000_000)?;
+            control = control.with_tls(listen(address, shown).await?, keeper);
+        }
+        control.run(socket).await
     })
+}
+
+/// Listens on TCP.
+async fn listen(address: SocketAddr, shown: Receiver<ServerTls>) -> Result<TlsListener, Failure> {
+    let listener = TlsListener::bind(address, shown).await;
+    listener.map_err(|error| Failure::new(format!("--xds-address {address}: {error}"), "give another one"))
+}
+
+/// One thread: children end with the thread that started them, and nothing here computes for long but the evaluation,
+/// which has threads of its own.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}"), ""))
 }
 
 /// Reads and evaluates for the first time. Nothing is served if a file cannot be read or taken.

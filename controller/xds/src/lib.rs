@@ -18,7 +18,7 @@ pub mod wire;
 
 pub use authority::{Authorities, Credentials};
 pub use identity::Identity;
-pub use server::{Acknowledgement, Event, Options, Proxy, Server};
+pub use server::{Acknowledgement, Event, Options, Proxy, ServeError, Server};
 pub use snapshot::{Duplicate, Resource, Snapshot};
 pub use socket::Socket;
 pub use tls::{ServerTls, TlsListener};

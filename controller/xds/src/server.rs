@@ -130,6 +130,9 @@ impl Acknowledgement {
     }
 }
 
+/// Why a server ended by itself.
+pub type ServeError = tonic::transport::Error;
+
 /// Snapshots of every cluster.
 pub(crate) type Snapshots = BTreeMap<String, Arc<Snapshot>>;
 
@@ -257,11 +260,7 @@ impl Server {
     /// # Errors
     ///
     /// Whatever the transport cannot recover from.
-    pub async fn serve(
-        &self,
-        socket: Socket,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(&self, socket: Socket, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         self.serve_connections(socket.into_connections(), shutdown).await
     }
 
@@ -271,11 +270,7 @@ impl Server {
     /// # Errors
     ///
     /// Whatever the transport cannot recover from.
-    pub async fn serve_tls(
-        &self,
-        listener: TlsListener,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error> {
+    pub async fn serve_tls(&self, listener: TlsListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         self.serve_connections(listener.into_connections(), shutdown).await
     }
 
@@ -283,7 +278,7 @@ impl Server {
         &self,
         connections: impl Stream<Item = io::Result<Connection<T>>>,
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error>
+    ) -> Result<(), ServeError>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

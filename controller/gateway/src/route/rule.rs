@@ -124,7 +124,8 @@ impl Rule {
             );
         }
         let lost_matches = notes.faults.iter().any(|fault| fault.path.starts_with("matches"));
-        let failed = !notes.faults.is_empty() && notes.faults.iter().any(|fault| !fault.path.starts_with("matches"));
+        // A match that was read without a part of it would take more than it should.
+        let failed = source.fault.is_some() || notes.faults.iter().any(|fault| !fault.path.starts_with("matches"));
         let clusters: Vec<String> = shares.iter().filter_map(|share| share.cluster.clone()).collect();
         let outcome = if failed {
             Outcome::Status(500)

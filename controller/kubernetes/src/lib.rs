@@ -1,0 +1,80 @@
+//! An API server as a source of objects, and as the place where statuses are written.
+
+mod cluster;
+mod discovery;
+mod references;
+mod status;
+mod store;
+mod watching;
+
+pub use self::{
+    cluster::{Cluster, Note, Options, Read, connect},
+    status::{Outcome, Writer},
+};
+
+/// Why something could not be done with an API server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither a kubeconfig nor a service account says where the API server is.
+    #[error("no cluster is configured: {0}")]
+    Config(String),
+    /// The API server did not answer as it should.
+    #[error("{0}")]
+    Api(String),
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(brief(&error))
+    }
+}
+
+/// An error with its causes on one line; never the body of an answer.
+fn brief(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(kube::Error::Api(status)) = find(error) {
+        return format!("{} ({})", status.message.replace('\n', " "), status.code);
+    }
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // Most print their cause themselves.
+        let own = error.to_string();
+        if !text.contains(&own) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&own);
+        }
+        next = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// What the API server said, if it is that.
+fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found @ kube::Error::Api(_)) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether the status of a kind's objects is written.
+pub(crate) fn is_written(kind: &str) -> bool {
+    matches!(
+        kind,
+        "AccessPolicy"
+            | "BackendTLSPolicy"
+            | "ClientTrafficPolicy"
+            | "GRPCRoute"
+            | "Gateway"
+            | "GatewayClass"
+            | "HTTPRoute"
+            | "ListenerSet"
+            | "SecurityPolicy"
+            | "TCPRoute"
+    )
+}

@@ -1,0 +1,290 @@
+//! Statuses to the API server: those that differ, a few at a time, and only while this replica is the one that writes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams},
+    core::ApiResource,
+};
+use portcullis_attachment::status::ObjectStatus;
+use serde_json::{Value as Json, json};
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{entries, field_manager};
+use crate::{
+    brief,
+    cluster::{Note, Read, Shared},
+    store::{Name, Written},
+};
+
+/// How long statuses are put off, so that a burst of changes is one write.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How many statuses are written at a time.
+const AT_A_TIME: usize = 8;
+
+/// How many statuses are written before it is looked again what is to be written.
+const BATCH: usize = 40;
+
+/// The shortest time that a batch may take: some 100 writes a second.
+const PACE: Duration = Duration::from_millis(400);
+
+/// How long the echo of a write is waited for, and how long a write that failed is put off.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a write came to, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The API server took it.
+    Written,
+    /// The object was another one by then; it is looked at again.
+    Conflict,
+    /// The API server refused it, or did not answer.
+    Failed,
+}
+
+type Key = (&'static str, Name);
+type Wanted = Option<Arc<Vec<ObjectStatus>>>;
+
+/// Writes statuses, for as long as this value lives.
+#[derive(Debug)]
+pub struct Writer {
+    wanted: watch::Sender<Wanted>,
+    task: AbortHandle,
+}
+
+impl Writer {
+    /// Begins to write the statuses of a controller while `leads` says so; each outcome is told to `told`.
+    #[must_use]
+    pub fn start(
+        client: &Client,
+        objects: &Read,
+        controller: &str,
+        leads: watch::Receiver<bool>,
+        told: impl Fn(Outcome) + Send + Sync + 'static,
+    ) -> Self {
+        let (wanted, received) = watch::channel(None);
+        let task = Task {
+            client: client.clone(),
+            shared: objects.shared(),
+            controller: Arc::from(controller),
+            wanted: received,
+            leads,
+            put_off: HashMap::new(),
+            complaints: BTreeSet::new(),
+            told: Box::new(told),
+        };
+        Self {
+            wanted,
+            task: tokio::spawn(task.run()).abort_handle(),
+        }
+    }
+
+    /// These are the statuses now, of all objects that have one. A policy's condition `Enforced` stays as it is written
+    /// where nothing is said of it.
+    pub fn publish(&self, statuses: Vec<ObjectStatus>) {
+        self.wanted.send_replace(Some(Arc::new(statuses)));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Task {
+    client: Client,
+    shared: Arc<Shared>,
+    controller: Arc<str>,
+    wanted: watch::Receiver<Wanted>,
+    leads: watch::Receiver<bool>,
+    /// Versions onto which something was written, or could not be, and when that was.
+    put_off: HashMap<Key, (String, Instant)>,
+    /// What was complained of.
+    complaints: BTreeSet<String>,
+    told: Box<dyn Fn(Outcome) + Send + Sync>,
+}
+
+/// One status that differs.
+struct Write {
+    key: Key,
+    version: String,
+    status: Json,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut more = false;
+        loop {
+            if !more {
+                let wait = if self.put_off.is_empty() {
+                    Duration::from_secs(3600)
+                } else {
+                    PATIENCE
+                };
+                tokio::select! {
+                    changed = self.wanted.changed() => if changed.is_err() { return },
+                    changed = self.leads.changed() => if changed.is_err() { return },
+                    () = self.shared.written() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+                tokio::time::sleep(QUIET).await;
+            }
+            more = false;
+            let wanted = self.wanted.borrow_and_update().clone();
+            let Some(wanted) = wanted.filter(|_| *self.leads.borrow_and_update()) else {
+                continue;
+            };
+            let began = Instant::now();
+            self.put_off.retain(|_, (_, since)| since.elapsed() < PATIENCE);
+            let mut writes = self.differences(wanted).await;
+            more = writes.len() > BATCH;
+            writes.truncate(BATCH);
+            if writes.is_empty() {
+                continue;
+            }
+            self.write(writes).await;
+            tokio::time::sleep(
+                PACE.saturating_sub(began.elapsed())
+                    .min(if more { PACE } else { Duration::ZERO }),
+            )
+            .await;
+        }
+    }
+
+    /// What is not as it is to be.
+    async fn differences(&self, wanted: Arc<Vec<ObjectStatus>>) -> Vec<Write> {
+        let written = self.shared.store().written();
+        let controller = Arc::clone(&self.controller);
+        let put_off: HashMap<Key, String> = self
+            .put_off
+            .iter()
+            .map(|(key, (version, _))| (key.clone(), version.clone()))
+            .collect();
+        // Many objects take a while, and others wait for this thread.
+        let found = tokio::task::spawn_blocking(move || differences(&written, &wanted, &controller, &put_off));
+        found.await.unwrap_or_default()
+    }
+
+    async fn write(&mut self, writes: Vec<Write>) {
+        let resources = self.shared.resources();
+        let client = &self.client;
+        let manager = field_manager(&self.controller);
+        let send = |write: Write| {
+            let resource = resources.get(write.key.0).cloned();
+            let params = PatchParams::apply(&manager).force();
+            async move {
+                let Some(resource) = resource else {
+                    return (write, Ok(()));
+                };
+                let sent = send(client, &resource, &write, &params).await;
+                (write, sent)
+            }
+        };
+        let leads = self.leads.clone();
+        let mut answers = futures::stream::iter(writes)
+            // Whoever leads now writes the rest.
+            .take_while(|_| std::future::ready(*leads.borrow()))
+            .map(send)
+            .buffer_unordered(AT_A_TIME)
+            .collect::<Vec<_>>()
+            .await;
+        for (write, answer) in answers.drain(..) {
+            let outcome = match answer {
+                Ok(()) => Outcome::Written,
+                Err(kube::Error::Api(status)) if status.code == 409 => Outcome::Conflict,
+                // It is gone.
+                Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Written,
+                Err(error) => {
+                    let (kind, (namespace, name)) = &write.key;
+                    let why = brief(&error);
+                    // Once for each kind of trouble, not for each of a thousand objects.
+                    if self
+                        .complaints
+                        .insert(format!("{kind} {}", why.replace(name.as_str(), "")))
+                    {
+                        let text = format!("the status of {kind} {namespace}/{name} cannot be written: {why}");
+                        self.shared.note(Note::Worse(text));
+                    }
+                    Outcome::Failed
+                }
+            };
+            if outcome == Outcome::Written {
+                let kind = write.key.0;
+                self.complaints
+                    .retain(|complaint| !complaint.starts_with(&format!("{kind} ")));
+            }
+            (self.told)(outcome);
+            self.put_off.insert(write.key, (write.version, Instant::now()));
+        }
+    }
+}
+
+fn differences(
+    written: &BTreeMap<Key, Arc<Written>>,
+    wanted: &[ObjectStatus],
+    controller: &str,
+    put_off: &HashMap<Key, String>,
+) -> Vec<Write> {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let by_key: HashMap<(&str, &str, &str), &ObjectStatus> = wanted
+        .iter()
+        .map(|status| {
+            let object = &status.object;
+            ((object.kind, object.namespace.as_str(), object.name.as_str()), status)
+        })
+        .collect();
+    let mut writes = Vec::new();
+    for (key, written) in written {
+        let (kind, (namespace, name)) = key;
+        // What was written onto this version has not come back yet.
+        if put_off.get(key) == Some(&written.version) {
+            continue;
+        }
+        let wanted = by_key.get(&(*kind, namespace.as_str(), name.as_str())).copied();
+        // What was found out about another generation is not this one's status.
+        if wanted.is_some_and(|wanted| wanted.observed_generation != written.generation) {
+            continue;
+        }
+        if let Some(status) = entries::apply(kind, wanted, &written.status, controller, &now) {
+            writes.push(Write {
+                key: key.clone(),
+                version: written.version.clone(),
+                status,
+            });
+        }
+    }
+    writes
+}
+
+async fn send(client: &Client, resource: &ApiResource, write: &Write, params: &PatchParams) -> Result<(), kube::Error> {
+    let (_, (namespace, name)) = &write.key;
+    let mut metadata = json!({"name": name});
+    if let Some(fields) = metadata.as_object_mut() {
+        if !namespace.is_empty() {
+            fields.insert("namespace".to_owned(), json!(namespace));
+        }
+        // Always: an object that was deleted and made anew is another one, and entries of others may have come.
+        fields.insert("resourceVersion".to_owned(), json!(write.version));
+    }
+    let body: Json = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": metadata,
+        "status": write.status,
+    });
+    let api: Api<DynamicObject> = if namespace.is_empty() {
+        Api::all_with(client.clone(), resource)
+    } else {
+        Api::namespaced_with(client.clone(), namespace, resource)
+    };
+    api.patch_status(name, params, &Patch::Apply(&body)).await.map(|_| ())
+}

@@ -1,0 +1,149 @@
+//! One watch: what an API server tells of a kind, into the store.
+
+use std::{fmt::Debug, sync::Arc};
+
+use futures::{Stream, StreamExt, stream::BoxStream};
+use kube::{
+    Api, Client, Resource,
+    api::DynamicObject,
+    core::{ApiResource, DynamicResourceScope, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use portcullis_manifest::KindInfo;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::{
+    brief,
+    cluster::{Note, Shared},
+    is_written,
+    references::is_on_demand,
+    store::{Scope, Watched},
+};
+
+/// Watches for ever, and tells of what keeps it from that.
+pub(crate) async fn watch(client: Client, kind: KindInfo, resource: ApiResource, scope: Scope, shared: Arc<Shared>) {
+    let watched: Watched = (kind.name, scope);
+    let mut config = watcher::Config::default();
+    if let Scope::Named(name) = &watched.1 {
+        config = config.fields(&format!("metadata.name={name}"));
+    }
+    let mut events = if is_on_demand(kind.name) {
+        let api = api::<PartialObjectMeta<DynamicObject>>(client, &resource, &watched.1);
+        events(watcher::watcher(api, config), |object| json(&object))
+    } else {
+        let api = api::<DynamicObject>(client, &resource, &watched.1);
+        events(watcher::watcher(api, config), |object| json(&object))
+    };
+    let mut trouble: Option<String> = None;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                if trouble.take().is_some() {
+                    shared.note(Note::Better(format!("{}: watched again", described(&watched))));
+                }
+                if take(&shared, &watched, &resource, event) {
+                    shared.changed();
+                }
+                if is_written(watched.0) {
+                    shared.touched();
+                }
+            }
+            Err(error) => {
+                let why = brief(&error);
+                if trouble.as_ref() != Some(&why) {
+                    shared.note(Note::Worse(format!(
+                        "{} cannot be watched: {why}; what was known stays in force",
+                        described(&watched)
+                    )));
+                    trouble = Some(why);
+                }
+            }
+        }
+    }
+}
+
+fn api<K>(client: Client, resource: &ApiResource, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
+    match scope {
+        Scope::Namespace(namespace) => Api::namespaced_with(client, namespace, resource),
+        Scope::All | Scope::Named(_) => Api::all_with(client, resource),
+    }
+}
+
+fn described((kind, scope): &Watched) -> String {
+    match scope {
+        Scope::All => (*kind).to_owned(),
+        Scope::Namespace(namespace) => format!("{kind} of namespace {namespace}"),
+        Scope::Named(name) => format!("{kind} {name}"),
+    }
+}
+
+type Events = BoxStream<'static, Result<Event<Json>, watcher::Error>>;
+
+/// The events of a watch, which waits longer and longer while it fails.
+fn events<K: Debug + Send + 'static>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+    json: impl Fn(K) -> Json + Send + 'static,
+) -> Events {
+    let events = events.default_backoff().map(move |event| {
+        event.map(|event| match event {
+            Event::Init => Event::Init,
+            Event::InitApply(object) => Event::InitApply(json(object)),
+            Event::InitDone => Event::InitDone,
+            Event::Apply(object) => Event::Apply(json(object)),
+            Event::Delete(object) => Event::Delete(json(object)),
+        })
+    });
+    events.boxed()
+}
+
+/// An object as it came; one that came from text becomes text again.
+fn json(object: &impl Serialize) -> Json {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Takes an event in; tells whether anything that decides changed.
+fn take(shared: &Shared, watched: &Watched, resource: &ApiResource, event: Event<Json>) -> bool {
+    let mut store = shared.store();
+    match event {
+        Event::Init => {
+            store.begin(watched);
+            false
+        }
+        Event::InitApply(object) => {
+            store.apply(watched, typed(object, resource));
+            // What came of a listing is looked at when it is over.
+            false
+        }
+        Event::InitDone => {
+            store.end(watched);
+            true
+        }
+        Event::Apply(object) => store.apply(watched, typed(object, resource)),
+        Event::Delete(object) => {
+            let text = |name: &str| {
+                object
+                    .pointer(name)
+                    .and_then(Json::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            store.delete(watched.0, &(text("/metadata/namespace"), text("/metadata/name")))
+        }
+    }
+}
+
+/// Objects of a list do not say what they are.
+pub(crate) fn typed(mut object: Json, resource: &ApiResource) -> Json {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), Json::from(resource.api_version.as_str()));
+        fields.insert("kind".to_owned(), Json::from(resource.kind.as_str()));
+    }
+    object
+}
