@@ -5,6 +5,7 @@ mod answers;
 mod cases;
 mod check;
 mod cli;
+mod cluster;
 mod crds;
 mod explain;
 mod failure;

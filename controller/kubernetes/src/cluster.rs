@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     Error, brief,
     discovery::{Present, discover},
+    pruned,
     references::Reference,
     store::{Scope, Store},
     watching::{self, typed},
@@ -259,7 +260,14 @@ impl Watches {
             if !first && !self.running.contains_key(name) {
                 self.shared.note(Note::Better(format!("{name} is there now")));
             }
-            let running = self.start(*kind, resource);
+            let mut running = self.start(*kind, resource);
+            let (client, shared, resource) = (self.client.clone(), Arc::clone(&self.shared), resource.clone());
+            let compared = tokio::spawn(async move {
+                if let Some(text) = pruned::report(&client, &resource).await {
+                    shared.note(Note::Worse(text));
+                }
+            });
+            running.tasks.push(compared.abort_handle());
             self.running.insert(name, running);
         }
         let absent: Vec<&'static str> = portcullis_manifest::kinds()

@@ -2,13 +2,22 @@
 
 mod cluster;
 mod discovery;
+mod lease;
+mod listing;
+mod pruned;
 mod references;
+mod salt;
 mod status;
 mod store;
 mod watching;
 
+pub use kube::Client;
+
 pub use self::{
     cluster::{Cluster, Note, Options, Read, connect},
+    lease::Election,
+    listing::statuses,
+    salt::salt_key,
     status::{Outcome, Writer},
 };
 
