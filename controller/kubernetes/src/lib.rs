@@ -1,5 +1,6 @@
 //! An API server as a source of objects, and as the place where statuses are written.
 
+mod barrier;
 mod cluster;
 mod discovery;
 mod lease;
