@@ -15,7 +15,11 @@ if running containerd; then
     done
     for task in "${tasks[@]}"; do container tasks rm -f "$task"; done
     mapfile -t containers < <(container containers ls -q)
-    for one in "${containers[@]}"; do container containers rm "$one"; done
+    for one in "${containers[@]}"; do
+        container containers rm "$one"
+        # What the network's plugins remember of it.
+        rm -f /var/lib/cni/results/*-"$one"-*
+    done
 fi >/dev/null 2>&1
 stop containerd
 # A shim outlives its containerd; those of this cluster have its socket on their command line.
@@ -33,6 +37,5 @@ if [ -n "${namespace:-}" ]; then
     for group in /sys/fs/cgroup/"$namespace" /sys/fs/cgroup/*/"$namespace"; do
         [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null
     done
-    rm -rf /var/lib/cni/results/"$namespace"-*
 fi
 exit 0
