@@ -109,5 +109,5 @@ bench: prepare envoy build ## what a decision costs beside Envoy's own filters, 
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/bench
 
 .PHONY: image
-image: build ## the controller's image, FROM scratch
+image: build ## the image of the controller and of the filter, FROM scratch
 	@tests/make/image.sh
