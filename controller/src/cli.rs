@@ -6,6 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use portcullis_engine::geography::Field;
 use portcullis_gateway::lookup::{ClientCertificate, Shown};
 
+use crate::{drain::DrainArgs, unpack::UnpackArgs};
+
 /// The controller's name unless the command line says otherwise.
 pub(crate) const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";
 
@@ -74,6 +76,12 @@ pub(crate) enum Command {
     /// Become Envoy, and end when the controller does.
     #[command(hide = true)]
     BecomeEnvoy(BecomeEnvoyArgs),
+    /// Send the clients of an Envoy away and wait until they are gone, before it is stopped.
+    #[command(hide = true)]
+    Drain(DrainArgs),
+    /// Copy the filter and this program into a folder, for the Envoy of a pod.
+    #[command(hide = true)]
+    Unpack(UnpackArgs),
 }
 
 /// Which manifests, and how they are read.
