@@ -37,6 +37,10 @@ envoy: $(PORTCULLIS_ENVOY)
 $(PORTCULLIS_ENVOY):
 	@tests/make/envoy.sh
 
+.PHONY: cluster
+cluster: prepare ## build the Kubernetes of the tests into the cache, once: six minutes
+	@tests/cluster/build.sh
+
 .PHONY: build build-up wasm controller faults
 build: prepare build-up ## leave dist/portcullis.wasm and dist/portcullis (static)
 build-up: wasm controller
@@ -55,7 +59,7 @@ controller:
 E2E := -p portcullis -p portcullis-e2e --features portcullis-e2e/grpc --lib $(patsubst tests/tests/%.rs,--test %,$(wildcard tests/tests/*.rs))
 
 .PHONY: test test-unit test-wasm32 test-e2e
-test: prepare envoy build faults test-unit test-wasm32 test-e2e ## every test: unit, cases in three places, real Envoy, real Docker
+test: prepare envoy cluster build faults test-unit test-wasm32 test-e2e ## every test: unit, cases in three places, real Envoy, Docker and Kubernetes
 test-unit:
 	$(STEP) "unit tests, cases and goldens"
 	@cargo test $(CARGO_RELEASE) --workspace --exclude portcullis-e2e
@@ -105,5 +109,5 @@ bench: prepare envoy build ## what a decision costs beside Envoy's own filters, 
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/bench
 
 .PHONY: image
-image: build ## the controller's image, FROM scratch
+image: build ## the image of the controller and of the filter, FROM scratch
 	@tests/make/image.sh

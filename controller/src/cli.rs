@@ -1,10 +1,12 @@
 //! The command line: what may be typed, and nothing about what it does.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use portcullis_engine::geography::Field;
 use portcullis_gateway::lookup::{ClientCertificate, Shown};
+
+use crate::{drain::DrainArgs, unpack::UnpackArgs};
 
 /// The controller's name unless the command line says otherwise.
 pub(crate) const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";
@@ -74,6 +76,12 @@ pub(crate) enum Command {
     /// Become Envoy, and end when the controller does.
     #[command(hide = true)]
     BecomeEnvoy(BecomeEnvoyArgs),
+    /// Send the clients of an Envoy away and wait until they are gone, before it is stopped.
+    #[command(hide = true)]
+    Drain(DrainArgs),
+    /// Copy the filter and this program into a folder, for the Envoy of a pod.
+    #[command(hide = true)]
+    Unpack(UnpackArgs),
 }
 
 /// Which manifests, and how they are read.
@@ -126,6 +134,13 @@ pub(crate) struct RunArgs {
     /// With --kubernetes: where the Envoys have the filter's .wasm file [default: as --wasm].
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     pub wasm_in_envoy: Option<PathBuf>,
+    /// With --kubernetes: the Lease that the replicas share, and with `-salt` after it the Secret, in the controller's own
+    /// namespace.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    pub instance: String,
+    /// Where /healthz, /readyz and /metrics are answered [default: 0.0.0.0:8081 with --kubernetes, else nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    pub health_address: Option<SocketAddr>,
     /// The Envoy to start [default: $PORTCULLIS_ENVOY, then envoy in PATH].
     #[arg(long, value_name = "BIN", conflicts_with = "no_envoy")]
     pub envoy: Option<PathBuf>,
@@ -225,6 +240,9 @@ pub(crate) struct ExplainRouteArgs {
     /// The route and perhaps one of its rules, by name or index.
     #[arg(value_name = "NAMESPACE/NAME[/RULE]")]
     pub route: String,
+    /// Read the objects of the cluster that kubectl would speak to.
+    #[arg(long, conflicts_with = "filenames")]
+    pub kubernetes: bool,
     /// Which manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
@@ -311,9 +329,38 @@ pub(crate) struct StatusArgs {
     /// Objects of every namespace, which is what is shown unless -n names some.
     #[arg(short = 'A', long, conflicts_with = "namespaces")]
     pub all_namespaces: bool,
+    /// Print what stands in the cluster that kubectl would speak to.
+    #[arg(long, conflicts_with = "filenames")]
+    pub kubernetes: bool,
+    /// Wait until every policy shown is enforced by every Envoy, or one is not accepted.
+    #[arg(long, value_enum, value_name = "STATE", requires = "kubernetes")]
+    pub wait: Option<Wait>,
+    /// How long to wait, as 30s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "wait")]
+    pub timeout: Duration,
     /// Which manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
+}
+
+/// What `status` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// Every connected Envoy has the policy and decodes it.
+    Enforced,
+}
+
+/// A time in seconds or minutes: `30s`, `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let number: u64 = number.parse().map_err(|_| "write it as 30s or 5m".to_owned())?;
+    number
+        .checked_mul(unit)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "is too long".to_owned())
 }
 
 /// `NAME: VALUE`.
@@ -519,6 +566,20 @@ mod tests {
         };
         assert_eq!(args.manifests.namespaces, ["shop", "edge"]);
         assert_eq!(args.manifests.controller_name, CONTROLLER_NAME);
+    }
+
+    #[test]
+    fn what_is_waited_for_stands_in_a_cluster() {
+        assert!(parse("portcullis status -f a --wait enforced").is_err());
+        assert!(parse("portcullis status --kubernetes --timeout 1s").is_err());
+        let Command::Status(args) = parse("portcullis status --kubernetes --wait enforced --timeout 2m")
+            .unwrap()
+            .command
+        else {
+            panic!("not status");
+        };
+        assert_eq!(args.timeout, Duration::from_secs(120));
+        assert!(duration("soon").is_err());
     }
 
     #[test]

@@ -5,7 +5,9 @@ mod answers;
 mod cases;
 mod check;
 mod cli;
+mod cluster;
 mod crds;
+mod drain;
 mod explain;
 mod failure;
 mod load;
@@ -17,6 +19,7 @@ mod run;
 mod source;
 mod state;
 mod status;
+mod unpack;
 mod version;
 mod wasm;
 
@@ -74,6 +77,8 @@ fn answer(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Status(args) => status::status(&args, style),
         Command::Crds => crds::crds(style),
         Command::Version(args) => version::version(&args, style),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Unpack(args) => unpack::unpack(&args),
         Command::BecomeEnvoy(args) => Err(run::become_envoy(&args)),
     }
 }

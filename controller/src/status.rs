@@ -1,8 +1,12 @@
-//! `portcullis status`: what the controller would write into the statuses of the objects, computed from their files.
+//! `portcullis status`: what the controller would write into the statuses of the objects, computed from their files, or what
+//! stands in a cluster.
+
+mod cluster;
+mod table;
 
 use portcullis_attachment::{
     object::{GATEWAY_GROUP, POLICY_GROUP},
-    status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope},
+    status::{Condition, ObjectStatus, ParentRef, Scope, ScopeStatus},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,11 +16,16 @@ use crate::{
     cli::{Output, StatusArgs},
     failure::Failure,
     load::{self, Evaluation, Settings},
-    print::{self, Style, Tone},
+    print::{self, Style},
 };
+
+use self::table::{Stated, Table, Told};
 
 /// Prints the conditions of every object, the worst first.
 pub(crate) fn status(args: &StatusArgs, style: &Style) -> Result<Answer, Failure> {
+    if args.kubernetes {
+        return cluster::status(args, style);
+    }
     // A namespace chooses what is shown: what is read decides the statuses.
     let mut manifests = args.manifests.clone();
     let namespaces = std::mem::take(&mut manifests.namespaces);
@@ -39,10 +48,10 @@ pub(crate) fn status(args: &StatusArgs, style: &Style) -> Result<Answer, Failure
         );
         return Err(Failure::new(what, "check the paths, -n and --controller-name"));
     }
-    let rows = rows(&statuses);
-    let bad = rows.iter().any(|row| row.badness == Badness::Bad);
+    let told: Vec<Told> = statuses.iter().flat_map(|status| told(status)).collect();
+    let table = Table::new(&told);
     if style.output == Output::Text {
-        table(&rows, style)?;
+        table.print(style)?;
     } else {
         let items: Vec<Value> = statuses
             .iter()
@@ -50,7 +59,7 @@ pub(crate) fn status(args: &StatusArgs, style: &Style) -> Result<Answer, Failure
             .collect();
         style.value(&json!({"items": items}))?;
     }
-    Ok(if bad { Answer::No } else { Answer::Yes })
+    Ok(if table.is_bad() { Answer::No } else { Answer::Yes })
 }
 
 fn statuses(evaluation: &Evaluation) -> impl Iterator<Item = &ObjectStatus> {
@@ -61,91 +70,30 @@ fn statuses(evaluation: &Evaluation) -> impl Iterator<Item = &ObjectStatus> {
         .chain(&evaluation.translation.statuses)
 }
 
-/// How bad a condition is; the order of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Badness {
-    Bad,
-    Odd,
-    Good,
-}
-
-/// Judges a condition: some say what is right when they hold, others what is wrong.
-fn badness(condition: &Condition) -> Badness {
-    let holds = condition.status == ConditionStatus::True;
-    match condition.r#type {
-        "Conflicted" | "PartiallyInvalid" if holds => Badness::Bad,
-        "Overridden" | "Aggregated" | "Warning" if holds => Badness::Odd,
-        "Conflicted" | "PartiallyInvalid" | "Overridden" | "Aggregated" | "Warning" => Badness::Good,
-        _ if holds => Badness::Good,
-        "BackendsAvailable" => Badness::Odd,
-        _ if condition.status == ConditionStatus::Unknown => Badness::Odd,
-        _ => Badness::Bad,
-    }
-}
-
-/// One line of the table.
-struct Row {
-    badness: Badness,
-    cells: [String; 6],
-}
-
-const TITLES: [&str; 6] = ["KIND", "NAME", "ANCESTOR", "CONDITION", "REASON", "MESSAGE"];
-
-/// A line for each condition that is not as it should be, and one for each place where all are.
-fn rows(statuses: &[&ObjectStatus]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for status in statuses {
-        let object = &status.object;
-        let name = if object.namespace.is_empty() {
-            object.name.clone()
-        } else {
-            format!("{}/{}", object.namespace, object.name)
-        };
-        for scope in &status.scopes {
-            let ancestor = match &scope.scope {
-                Scope::Object => String::new(),
-                Scope::Listener(listener) => format!("listener {listener}"),
-                Scope::Parent(parent) => named(parent),
-            };
-            let mut add = |badness: Badness, condition: &Condition| {
-                let stated = match condition.status {
-                    ConditionStatus::True => condition.r#type.to_owned(),
-                    ConditionStatus::False => format!("{}=False", condition.r#type),
-                    ConditionStatus::Unknown => format!("{}=Unknown", condition.r#type),
-                };
-                rows.push(Row {
-                    badness,
-                    cells: [
-                        object.kind.to_owned(),
-                        name.clone(),
-                        ancestor.clone(),
-                        stated,
-                        condition.reason.to_owned(),
-                        condition.message.replace('\n', " "),
-                    ],
-                });
-            };
-            let odd: Vec<_> = scope
-                .conditions
-                .iter()
-                .map(|condition| (badness(condition), condition))
-                .filter(|(badness, _)| *badness != Badness::Good)
-                .collect();
-            for (badness, condition) in &odd {
-                add(*badness, condition);
-            }
-            let accepted = scope.conditions.iter().find(|condition| condition.r#type == "Accepted");
-            if let Some(condition) = accepted.filter(|_| odd.is_empty()) {
-                add(Badness::Good, condition);
-            }
-        }
-    }
-    rows.sort_by(|one, other| {
-        one.badness
-            .cmp(&other.badness)
-            .then_with(|| one.cells.cmp(&other.cells))
-    });
-    rows
+/// What a status says, by place.
+fn told(status: &ObjectStatus) -> Vec<Told> {
+    let of_scope = |scope: &ScopeStatus| Told {
+        kind: status.object.kind.to_owned(),
+        namespace: status.object.namespace.clone(),
+        name: status.object.name.clone(),
+        place: match &scope.scope {
+            Scope::Object => String::new(),
+            Scope::Listener(listener) => format!("listener {listener}"),
+            Scope::Parent(parent) => named(parent),
+        },
+        conditions: scope
+            .conditions
+            .iter()
+            .map(|condition| Stated {
+                r#type: condition.r#type.to_owned(),
+                status: condition.status,
+                reason: condition.reason.to_owned(),
+                message: condition.message.clone(),
+                stale: false,
+            })
+            .collect(),
+    };
+    status.scopes.iter().map(of_scope).collect()
 }
 
 fn named(parent: &ParentRef) -> String {
@@ -159,43 +107,6 @@ fn named(parent: &ParentRef) -> String {
         section.unwrap_or_default(),
         port.unwrap_or_default()
     )
-}
-
-fn table(rows: &[Row], style: &Style) -> Result<(), Failure> {
-    let titles = TITLES.map(str::to_owned);
-    let widths: Vec<usize> = (0..TITLES.len())
-        .map(|column| {
-            let cells = rows.iter().map(|row| &row.cells).chain([&titles]);
-            let lengths = cells
-                .filter_map(|cells| cells.get(column))
-                .map(|cell| cell.chars().count());
-            lengths.max().unwrap_or_default()
-        })
-        .collect();
-    let line = |cells: &[String; 6], tone: Tone| {
-        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            // The condition and its reason carry the colour.
-            let cell = if matches!(column, 3 | 4) {
-                style.paint(tone, cell)
-            } else {
-                cell.clone()
-            };
-            format!("{cell}{padding}")
-        });
-        let cells: Vec<String> = padded.collect();
-        print::line(cells.join("  ").trim_end())
-    };
-    line(&titles, Tone::Faint)?;
-    for row in rows {
-        let tone = match row.badness {
-            Badness::Bad => Tone::Bad,
-            Badness::Odd => Tone::Warning,
-            Badness::Good => Tone::Good,
-        };
-        line(&row.cells, tone)?;
-    }
-    Ok(())
 }
 
 /// The object with its status as Kubernetes has it; nobody knows here since when a condition holds.
@@ -293,28 +204,5 @@ fn api_version(kind: &str) -> String {
         "SecurityPolicy" | "ClientTrafficPolicy" => format!("{POLICY_GROUP}/v1alpha1"),
         "AccessPolicy" => "portcullis.dev/v1alpha1".to_owned(),
         _ => format!("{GATEWAY_GROUP}/v1"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_is_bad_where_it_says_what_is_wrong() {
-        let judge = |r#type: &'static str, status: ConditionStatus| {
-            badness(&Condition {
-                r#type,
-                status,
-                reason: "X",
-                message: String::new(),
-            })
-        };
-        assert_eq!(judge("Accepted", ConditionStatus::True), Badness::Good);
-        assert_eq!(judge("Accepted", ConditionStatus::False), Badness::Bad);
-        assert_eq!(judge("Conflicted", ConditionStatus::False), Badness::Good);
-        assert_eq!(judge("Conflicted", ConditionStatus::True), Badness::Bad);
-        assert_eq!(judge("Overridden", ConditionStatus::True), Badness::Odd);
-        assert_eq!(judge("Enforced", ConditionStatus::Unknown), Badness::Odd);
     }
 }

@@ -332,3 +332,36 @@ fn a_folder_without_manifests_is_no_answer() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("add -R"), "{command}");
     }
 }
+
+/// What the Envoy of a pod gets: the filter, if it is one that decodes what this build writes, and this program.
+#[test]
+fn the_filter_is_unpacked_for_an_envoy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let no_filter = folder.path().join("other.wasm");
+    fs::write(&no_filter, b"\0asm\x01\0\0\0").unwrap();
+    let output = portcullis(&["unpack", path, "--wasm", no_filter.to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(!folder.path().join("portcullis").exists(), "all or nothing");
+
+    let filter = folder.path().join("filter.wasm");
+    // A custom section `portcullis`, as the filter has it.
+    let declaration = br#"{"version":"0.1.0","documents":[1]}"#;
+    let mut module = b"\0asm\x01\0\0\0\0".to_vec();
+    module.push(u8::try_from(1 + "portcullis".len() + declaration.len()).unwrap());
+    module.push(u8::try_from("portcullis".len()).unwrap());
+    module.extend(b"portcullis");
+    module.extend(declaration);
+    fs::write(&filter, &module).unwrap();
+    for _ in 0..2 {
+        // Again: an init container that is restarted.
+        let output = portcullis(&["unpack", path, "--wasm", filter.to_str().unwrap()]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    assert_eq!(fs::read(folder.path().join("portcullis.wasm")).unwrap(), module);
+    let unpacked = folder.path().join("portcullis");
+    let version = Command::new(&unpacked).arg("version").output().unwrap();
+    assert!(stdout(&version).starts_with("portcullis "), "{}", stderr(&version));
+    let output = portcullis(&["unpack", "/nowhere/at/all", "--wasm", filter.to_str().unwrap()]);
+    assert_eq!(code(&output), 2);
+}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the controller's image FROM scratch: two files, nothing else to patch.
+# Builds the image FROM scratch: two files, nothing else to patch. It has two names, as what runs in the controller's pods and
+# what is unpacked in Envoy's is upgraded apart.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -14,4 +15,4 @@ USER 65532:65532
 ENTRYPOINT ["/portcullis"]
 DOCKERFILE
 # The classic builder is in every Docker; the newer one is a plugin that may be missing.
-DOCKER_BUILDKIT=0 docker build --quiet --tag "portcullis:$version" "$work"
+DOCKER_BUILDKIT=0 docker build --quiet --tag "portcullis/controller:$version" --tag "portcullis/filter:$version" "$work"

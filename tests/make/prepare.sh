@@ -7,6 +7,8 @@ cd "$(dirname "$0")/../.."
 declare -A package=([cc]=build-essential [musl-gcc]=musl-tools [wasm-opt]=binaryen [python3]=python3 [curl]=curl)
 if [ "${1:-test}" = test ]; then
     package+=([ip]=iproute2 [node]=nodejs [openssl]=openssl [h2load]=nghttp2-client [dockerd]=docker.io [docker-compose]=docker-compose)
+    # A node of the test cluster.
+    package+=([containerd]=containerd [runc]=runc [nft]=nftables)
 fi
 
 missing=()
@@ -14,6 +16,7 @@ for command in "${!package[@]}"; do
     command -v "$command" >/dev/null || [ -x "/usr/sbin/$command" ] || missing+=("${package[$command]}")
 done
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+[ "${1:-test}" != test ] || [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 
 if [ ${#missing[@]} -gt 0 ]; then
     line="apt-get install -y --no-install-recommends $(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')"
@@ -27,6 +30,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
+if [ "${1:-test}" = test ]; then
+    # Kubernetes is built from its modules; Go fetches the toolchain that they ask for.
+    command -v go >/dev/null || { echo "missing Go, 1.21 or newer; see https://go.dev/doc/install" >&2; exit 1; }
+fi
 command -v rustup >/dev/null || { echo "missing rustup; see https://rustup.rs" >&2; exit 1; }
 # rust-toolchain.toml names the toolchain, its components and targets.
 toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)

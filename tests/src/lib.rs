@@ -5,11 +5,13 @@
 //! silence; whatever goes wrong panics with the place of the logs.
 
 pub mod access_log;
+pub mod admission;
 pub mod artefacts;
 pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod controller;
 pub mod curl;
 pub mod denials;
@@ -28,4 +30,5 @@ pub mod signed;
 pub mod spawned;
 pub mod stats;
 pub mod tables;
+pub mod violation;
 pub mod wait;

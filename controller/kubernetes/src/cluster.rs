@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    Error, brief,
+    Error, barrier, brief,
     discovery::{Present, discover},
+    pruned,
     references::Reference,
     store::{Scope, Store},
     watching::{self, typed},
@@ -129,6 +130,12 @@ impl Cluster {
         });
         let (changes, changed) = mpsc::channel(1);
         let (found, present) = tokio::sync::watch::channel(None);
+        let namespaces = options.namespaces.iter();
+        let scopes: Vec<Scope> = if options.namespaces.is_empty() {
+            vec![Scope::All]
+        } else {
+            namespaces.cloned().map(Scope::Namespace).collect()
+        };
         let watches = Watches {
             client: client.clone(),
             options,
@@ -137,7 +144,7 @@ impl Cluster {
             doubted: BTreeSet::new(),
             found,
         };
-        let collector = collect(client.clone(), Arc::clone(&shared), present, changes);
+        let collector = collect(client.clone(), scopes, Arc::clone(&shared), present, changes);
         let tasks = vec![
             tokio::spawn(watches.run()).abort_handle(),
             tokio::spawn(collector).abort_handle(),
@@ -259,7 +266,14 @@ impl Watches {
             if !first && !self.running.contains_key(name) {
                 self.shared.note(Note::Better(format!("{name} is there now")));
             }
-            let running = self.start(*kind, resource);
+            let mut running = self.start(*kind, resource);
+            let (client, shared, resource) = (self.client.clone(), Arc::clone(&self.shared), resource.clone());
+            let compared = tokio::spawn(async move {
+                if let Some(text) = pruned::report(&client, &resource).await {
+                    shared.note(Note::Worse(text));
+                }
+            });
+            running.tasks.push(compared.abort_handle());
             self.running.insert(name, running);
         }
         let absent: Vec<&'static str> = portcullis_manifest::kinds()
@@ -312,6 +326,7 @@ impl Watches {
 /// Tells of bursts of changes when they are over and all that is referred to was read.
 async fn collect(
     client: Client,
+    scopes: Vec<Scope>,
     shared: Arc<Shared>,
     mut present: tokio::sync::watch::Receiver<Option<Arc<Present>>>,
     changes: mpsc::Sender<()>,
@@ -323,14 +338,36 @@ async fn collect(
         shared.changed.notified().await;
     }
     let mut refused: BTreeMap<Reference, String> = BTreeMap::new();
+    let mut trouble = String::new();
     loop {
         let known = present.borrow().clone();
+        let held = shared.store().hold();
+        if let Some(known) = known.as_ref().filter(|_| held) {
+            match barrier::catch_up(&client, &shared, known, &scopes).await {
+                Ok(()) => trouble.clear(),
+                Err(error) => {
+                    let why = brief(&error);
+                    if why != trouble {
+                        let text =
+                            format!("the policies of new routes cannot be asked for: {why}; nothing changes meanwhile");
+                        shared.note(Note::Worse(text));
+                        trouble = why;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+            }
+        }
         let wanted = shared.store().wanted();
         let mut again = false;
         if let Some(known) = known.filter(|_| !wanted.is_empty()) {
             again = !fetch(&client, &shared, &known, wanted, &mut refused).await;
         }
-        shared.store().release();
+        {
+            let mut store = shared.store();
+            store.release();
+            store.admit();
+        }
         if let Err(mpsc::error::TrySendError::Closed(())) = changes.try_send(()) {
             return;
         }

@@ -1,14 +1,24 @@
 //! An API server as a source of objects, and as the place where statuses are written.
 
+mod barrier;
 mod cluster;
 mod discovery;
+mod lease;
+mod listing;
+mod pruned;
 mod references;
+mod salt;
 mod status;
 mod store;
 mod watching;
 
+pub use kube::Client;
+
 pub use self::{
     cluster::{Cluster, Note, Options, Read, connect},
+    lease::Election,
+    listing::statuses,
+    salt::salt_key,
     status::{Outcome, Writer},
 };
 

@@ -48,6 +48,10 @@ pub(crate) struct Store {
     listing: HashMap<Watched, BTreeSet<Name>>,
     /// What was never listed to the end.
     missing: BTreeSet<Watched>,
+    /// Objects that let requests through, as they came.
+    arrived: BTreeMap<(&'static str, Name), Object>,
+    /// Those of them that wait until it is known that no policy lags behind.
+    held: BTreeMap<(&'static str, Name), Object>,
 }
 
 struct Object {
@@ -108,6 +112,8 @@ impl Store {
         if let Some(versions) = self.versions.get_mut(kind) {
             versions.retain(|name, _| kept(name));
         }
+        self.arrived.retain(|(of, name), _| of != kind || kept(name));
+        self.held.retain(|(of, name), _| of != kind || kept(name));
         let mut gone = false;
         if let Some(objects) = self.objects.get_mut(kind) {
             let before = objects.len();
@@ -158,9 +164,9 @@ impl Store {
             status: status.unwrap_or_default(),
         };
         let digest = digest(&json);
-        let objects = self.objects.entry(kind).or_default();
         let written = crate::is_written(kind).then(|| Arc::new(written));
-        if let Some(known) = objects.get_mut(&name).filter(|known| known.digest == digest) {
+        let known = self.latest(kind, &name);
+        if let Some(known) = known.filter(|known| known.digest == digest) {
             known.version = version;
             known.written = written;
             return false;
@@ -172,8 +178,49 @@ impl Store {
             state: State::Unread(json),
             written,
         };
-        objects.insert(name, object);
+        if opens(kind) {
+            self.arrived.insert((kind, name), object);
+        } else {
+            self.objects.entry(kind).or_default().insert(name, object);
+        }
         true
+    }
+
+    /// An object as it came last.
+    fn latest(&mut self, kind: &'static str, name: &Name) -> Option<&mut Object> {
+        let key = (kind, name.clone());
+        if self.arrived.contains_key(&key) {
+            return self.arrived.get_mut(&key);
+        }
+        if self.held.contains_key(&key) {
+            return self.held.get_mut(&key);
+        }
+        self.objects.get_mut(kind)?.get_mut(name)
+    }
+
+    /// Begins to hold what arrived; tells whether anything is held, for which no policy may lag behind.
+    pub(crate) fn hold(&mut self) -> bool {
+        let arrived = std::mem::take(&mut self.arrived);
+        self.held.extend(arrived);
+        !self.held.is_empty()
+    }
+
+    /// What is held may be evaluated.
+    pub(crate) fn admit(&mut self) {
+        for ((kind, name), object) in std::mem::take(&mut self.held) {
+            self.objects.entry(kind).or_default().insert(name, object);
+        }
+    }
+
+    /// Whether an object is here as it was at a version, or later.
+    pub(crate) fn has(&self, kind: &str, name: &Name, version: &str) -> bool {
+        let objects = self.objects.get(kind);
+        let object = objects.and_then(|objects| objects.get(name));
+        object.is_some_and(|object| {
+            let number = |version: &str| version.parse::<u64>().ok();
+            // Versions of one kind are numbers that grow (Kubernetes 1.35, KEP-5504); where they are not, only the same one counts.
+            object.version == version || number(&object.version) > number(version) && number(version).is_some()
+        })
     }
 
     /// An object is gone. Tells whether anything that decides changed.
@@ -181,6 +228,9 @@ impl Store {
         if let Some(versions) = self.versions.get_mut(kind) {
             versions.remove(name);
         }
+        let key = (kind, name.clone());
+        self.arrived.remove(&key);
+        self.held.remove(&key);
         let objects = self.objects.get_mut(kind);
         objects.is_some_and(|objects| objects.remove(name).is_some())
     }
@@ -190,12 +240,15 @@ impl Store {
         self.missing.retain(|(missing, _)| *missing != kind);
         self.listing.retain(|(listed, _), _| *listed != kind);
         self.versions.remove(kind);
+        self.arrived.retain(|(of, _), _| *of != kind);
+        self.held.retain(|(of, _), _| *of != kind);
         self.objects.remove(kind).is_some_and(|objects| !objects.is_empty())
     }
 
     fn referred(&self) -> impl Iterator<Item = &Reference> {
         let objects = self.objects.values().flat_map(BTreeMap::values);
-        objects.flat_map(|object| &object.references)
+        let all = objects.chain(self.held.values()).chain(self.arrived.values());
+        all.flat_map(|object| &object.references)
     }
 
     fn is_referred(&self, kind: &str, name: &Name) -> bool {
@@ -271,6 +324,14 @@ impl Store {
     }
 }
 
+/// Whether objects of a kind let requests through that did not come through before.
+fn opens(kind: &str) -> bool {
+    matches!(
+        kind,
+        "Backend" | "GRPCRoute" | "Gateway" | "HTTPRoute" | "ListenerSet" | "ReferenceGrant" | "Service" | "TCPRoute"
+    )
+}
+
 /// Takes out of an object what only says who wrote it, and returns its name and its version.
 fn strip(json: &mut Json) -> Option<(Name, String)> {
     let metadata = json.get_mut("metadata")?.as_object_mut()?;
@@ -310,6 +371,11 @@ mod tests {
         })
     }
 
+    fn admit(store: &mut Store) {
+        store.hold();
+        store.admit();
+    }
+
     fn policy(secret: &str) -> Json {
         json!({
             "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
@@ -333,6 +399,7 @@ mod tests {
     fn a_status_or_an_apply_that_changes_nothing_is_no_change() {
         let mut store = Store::default();
         assert!(store.apply(&ROUTES, route("orders", "1", "/")));
+        admit(&mut store);
         let before = store.load().snapshot.http_routes;
         assert!(
             !store.apply(&ROUTES, route("orders", "2", "/")),
@@ -410,6 +477,47 @@ mod tests {
         assert_eq!(store.wanted().len(), 1);
         store.delete("Secret", &("shop".to_owned(), "keys".to_owned()));
         assert!(store.wanted().is_empty());
+    }
+
+    #[test]
+    fn an_object_is_here_from_its_version_on() {
+        let mut store = Store::default();
+        store.apply(&POLICIES, policy("keys"));
+        let name = ("shop".to_owned(), "orders".to_owned());
+        let has = |store: &Store, version: &str| store.has("SecurityPolicy", &name, version);
+        assert!(has(&store, "7") && has(&store, "6") && !has(&store, "8") && !has(&store, "10"));
+        assert!(!has(&store, "x"));
+        assert!(!store.has("SecurityPolicy", &("shop".to_owned(), "none".to_owned()), "1"));
+    }
+
+    #[test]
+    fn a_route_is_not_evaluated_before_it_is_admitted_and_one_that_came_later_not_with_it() {
+        let mut store = Store::default();
+        store.apply(&POLICIES, policy("keys"));
+        assert!(!store.hold(), "a policy opens nothing");
+        let routes = |store: &mut Store| {
+            let paths = store.load().snapshot.http_routes.into_iter();
+            let names = paths.map(|route| format!("{:?}", route.spec.rules).contains("/b"));
+            names.collect::<Vec<_>>()
+        };
+        store.apply(&ROUTES, route("orders", "1", "/a"));
+        assert!(routes(&mut store).is_empty());
+        assert!(store.hold());
+        store.apply(&ROUTES, route("orders", "2", "/b"));
+        store.admit();
+        assert_eq!(routes(&mut store), [false], "the later one waits for its turn");
+        assert!(
+            !store.apply(&ROUTES, route("orders", "3", "/b")),
+            "only its status changed"
+        );
+        assert!(store.hold());
+        store.admit();
+        assert_eq!(routes(&mut store), [true]);
+        assert!(!store.hold());
+        store.apply(&ROUTES, route("orders", "4", "/a"));
+        store.delete("HTTPRoute", &("shop".to_owned(), "orders".to_owned()));
+        assert!(!store.hold(), "it is gone");
+        assert!(routes(&mut store).is_empty());
     }
 
     #[test]

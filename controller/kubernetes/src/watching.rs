@@ -66,7 +66,8 @@ pub(crate) async fn watch(client: Client, kind: KindInfo, resource: ApiResource,
     }
 }
 
-fn api<K>(client: Client, resource: &ApiResource, scope: &Scope) -> Api<K>
+/// Asks for objects of a kind.
+pub(crate) fn api<K>(client: Client, resource: &ApiResource, scope: &Scope) -> Api<K>
 where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
 {

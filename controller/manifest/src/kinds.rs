@@ -279,7 +279,7 @@ static TCP_ROUTE: LazyLock<Schema> = LazyLock::new(|| {
     schema
 });
 
-static METADATA: LazyLock<Json> = LazyLock::new(structural::<ObjectMeta>);
+static METADATA: LazyLock<Json> = LazyLock::new(described::<ObjectMeta>);
 
 static OURS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(portcullis_api::crds);
 
@@ -327,7 +327,35 @@ fn defined(crd: &CustomResourceDefinition) -> Schema {
 }
 
 fn built_in<T: JsonSchema>() -> Schema {
-    complete(structural::<T>())
+    complete(described::<T>())
+}
+
+/// The schema of a type that is built into an API server: of an object of which it says nothing, such as `fieldsV1`, everything
+/// stays. Of such an object in a definition nothing does.
+fn described<T: JsonSchema>() -> Json {
+    let mut schema = structural::<T>();
+    open_unsaid(&mut schema);
+    schema
+}
+
+fn open_unsaid(schema: &mut Json) {
+    if let Some(fields) = schema.as_object_mut() {
+        let says = |name: &str| fields.contains_key(name);
+        if fields.get("type").is_some_and(|kind| kind == "object")
+            && !says("properties")
+            && !says("additionalProperties")
+        {
+            fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), Json::Bool(true));
+        }
+        for name in ["items", "additionalProperties"] {
+            fields.get_mut(name).into_iter().for_each(open_unsaid);
+        }
+        let properties = fields.get_mut("properties").and_then(Json::as_object_mut);
+        properties
+            .into_iter()
+            .flat_map(|properties| properties.values_mut())
+            .for_each(open_unsaid);
+    }
 }
 
 fn structural<T: JsonSchema>() -> Json {

@@ -111,8 +111,7 @@ impl Schema {
         Self {
             kind,
             open: flag(json, "x-kubernetes-preserve-unknown-fields")
-                || json.get("additionalProperties") == Some(&Json::Bool(true))
-                || kind == Kind::Object && properties.is_empty() && values.is_none(),
+                || json.get("additionalProperties") == Some(&Json::Bool(true)),
             properties,
             values,
             required: texts(json, "required"),

@@ -1,12 +1,16 @@
 //! `portcullis explain route`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use portcullis_attachment::{
     connection::Admission,
     effective::{EffectivePolicy, Place},
     object::ObjectRef,
+    snapshot::Snapshot,
     status::{Condition, ConditionStatus, Scope},
 };
 use portcullis_engine::document::{Action, Document, Method};
@@ -16,17 +20,29 @@ use serde_json::Value;
 use crate::{
     Answer, check,
     cli::{ExplainRouteArgs, Output},
+    cluster,
     failure::Failure,
-    load::Evaluation,
+    load::{self, Evaluation, Memory, Settings},
     print::{self, Style, Tone},
 };
 
 /// Says which policy covers each place of a route.
 pub(crate) fn route(args: &ExplainRouteArgs, style: &Style) -> Result<Answer, Failure> {
     let (name, wanted) = named(&args.route)?;
-    let texts = check::read(&args.manifests)?;
-    let evaluation = super::evaluate(&texts, &args.manifests, style)?;
-    let written = Written::read(&texts, &name);
+    let (evaluation, written) = if args.kubernetes {
+        let loaded = cluster::load(&args.manifests)?;
+        let written = Written::read(&loaded.snapshot, &name);
+        let settings = Settings::new(&args.manifests, String::new(), [0; 32]);
+        let evaluation = load::translate(loaded, &settings, &Arc::default(), &mut Memory::default());
+        (evaluation, written)
+    } else {
+        let texts = check::read(&args.manifests)?;
+        let evaluation = super::evaluate(&texts, &args.manifests, style)?;
+        (
+            evaluation,
+            Written::read(&portcullis_manifest::load(&texts).snapshot, &name),
+        )
+    };
     let wanted = match wanted {
         None => None,
         Some(rule) => Some(
@@ -159,8 +175,7 @@ struct Written {
 }
 
 impl Written {
-    fn read(texts: &[(String, String)], route: &str) -> Self {
-        let snapshot = portcullis_manifest::load(texts).snapshot;
+    fn read(snapshot: &Snapshot, route: &str) -> Self {
         let full = |metadata: &ObjectMeta| {
             let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
             format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())

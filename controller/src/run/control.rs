@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,10 +20,12 @@ use super::{
     credentials::Keeper,
     envoy::{self, Fleet},
     folder::Refreshed,
+    health::Health,
     keys::{Fetched, Keys, News},
     origin::{Change, Changes, Origin},
     publication::Publication,
     report::{self, Deliveries, Delivery, Reporter},
+    statuses::Statuses,
 };
 use crate::{
     Answer, answers,
@@ -42,6 +45,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether a certificate is to be made anew.
 const RENEWALS: Duration = Duration::from_secs(600);
+
+/// How often the loop goes round although nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The filter that Envoys are told to load.
 #[derive(Clone, Debug)]
@@ -75,6 +81,12 @@ pub(crate) struct Control<'a> {
     envoys: Option<UnboundedReceiver<envoy::Event>>,
     reporter: Reporter,
     ready: bool,
+    health: Arc<Health>,
+    /// Where there is an API server to be told.
+    statuses: Option<Statuses>,
+    /// When each Gateway was last sent something that its proxies do not all hold yet.
+    pushed: BTreeMap<String, Instant>,
+    digests: BTreeMap<String, String>,
 }
 
 impl<'a> Control<'a> {
@@ -83,6 +95,7 @@ impl<'a> Control<'a> {
         evaluation: Evaluation,
         filter: Filter,
         memory: PathBuf,
+        health: Arc<Health>,
         style: &'a Style,
     ) -> Self {
         let (publication, events) = Publication::new(Some(memory));
@@ -106,6 +119,18 @@ impl<'a> Control<'a> {
             envoys: None,
             reporter: Reporter::default(),
             ready: false,
+            health,
+            statuses: None,
+            pushed: BTreeMap::new(),
+            digests: BTreeMap::new(),
+        }
+    }
+
+    /// Tells an API server too.
+    pub(crate) fn with_statuses(self, statuses: Statuses) -> Self {
+        Self {
+            statuses: Some(statuses),
+            ..self
         }
     }
 
@@ -158,7 +183,10 @@ impl<'a> Control<'a> {
         }
         let mut lines = Some(Instant::now());
         let failure = loop {
-            let next = lines.or_else(|| self.waits().then(|| Instant::now() + LOOK));
+            self.health.beat();
+            let waits = self.waits() || self.statuses.as_ref().is_some_and(Statuses::waits);
+            let idle = if waits { LOOK } else { IDLE };
+            let next = Some(lines.unwrap_or_else(|| Instant::now() + idle));
             tokio::select! {
                 _ = interrupts.recv() => break None,
                 _ = terminations.recv() => break None,
@@ -170,8 +198,10 @@ impl<'a> Control<'a> {
                     Change::Note(tone, text) => self.note(tone, &text),
                 },
                 Some(event) = self.events.recv() => {
+                    self.health.metrics().event(&event);
                     let notes = self.publication.event(event);
                     self.tell(notes);
+                    self.arrived();
                     lines = lines.or_else(|| Some(Instant::now() + LINES));
                 }
                 Some(fetched) = self.fetches.recv() => {
@@ -183,10 +213,13 @@ impl<'a> Control<'a> {
                         lines = lines.or_else(|| Some(Instant::now() + LINES));
                     }
                 }
+                () = heard(self.statuses.as_mut()) => lines = lines.or_else(|| Some(Instant::now() + LINES)),
                 Some(event) = next_of(self.envoys.as_mut()) => self.envoy(&event),
                 () = sleep_until(next) => {
-                    lines = None;
-                    self.lines().await?;
+                    let due = lines.take().is_some();
+                    if due || waits {
+                        self.lines().await?;
+                    }
                 }
                 _ = renewals.tick() => self.renew(),
                 Some(served) = serving.join_next() => {
@@ -199,6 +232,10 @@ impl<'a> Control<'a> {
                 }
             }
         };
+        self.health.unready("ending");
+        if let Some(statuses) = self.statuses.take() {
+            statuses.end().await;
+        }
         if let Some(fleet) = &mut self.fleet {
             fleet.stop(false);
             tokio::select! {
@@ -271,6 +308,7 @@ impl<'a> Control<'a> {
         let Some(mut origin) = self.origin.take() else {
             return Ok(());
         };
+        let began = Instant::now();
         let looked = tokio::task::spawn_blocking(move || {
             let refreshed = origin.refresh();
             (origin, refreshed)
@@ -294,6 +332,7 @@ impl<'a> Control<'a> {
             // Taking so much apart takes a while, and none of it is waited for.
             tokio::task::spawn_blocking(move || drop(former));
             self.reconcile(socket)?;
+            self.health.metrics().reconciled(began.elapsed());
         }
         let all = || self.evaluation.diagnostics.iter().chain(&refused);
         super::tell(
@@ -328,6 +367,27 @@ impl<'a> Control<'a> {
         let notes = self.publication.publish(&configurations);
         self.tell(notes);
         self.renew();
+        let digests = self.publication.digests();
+        for (gateway, digest) in &digests {
+            if self.digests.get(gateway) != Some(digest) {
+                self.pushed.entry(gateway.clone()).or_insert_with(Instant::now);
+            }
+        }
+        self.pushed.retain(|gateway, _| digests.contains_key(gateway));
+        self.digests = digests;
+    }
+
+    /// Measures what has come to all proxies just now.
+    fn arrived(&mut self) {
+        let publication = &self.publication;
+        let metrics = self.health.metrics();
+        self.pushed.retain(|gateway, since| {
+            let arrived = publication.is_acknowledged(gateway);
+            if arrived {
+                metrics.pushed(since.elapsed());
+            }
+            !arrived
+        });
     }
 
     fn tell(&self, notes: Vec<(Tone, String)>) {
@@ -414,6 +474,9 @@ impl<'a> Control<'a> {
         let attachment = &self.evaluation.attachment;
         let mut deliveries = self.publication.deliveries(attachment, self.fleet.is_some());
         deliveries.degraded = self.keys.troubles(attachment);
+        if let Some(statuses) = &mut self.statuses {
+            statuses.publish(&self.evaluation, deliveries.clone(), &self.digests);
+        }
         let rows = report::rows(&self.evaluation, &deliveries);
         let (news, gone) = self.reporter.news(rows, Instant::now());
         report::print(&news, self.style)?;
@@ -422,6 +485,7 @@ impl<'a> Control<'a> {
         }
         if !self.ready && self.is_ready(&deliveries).await {
             self.ready = true;
+            self.health.ready();
             print::line(match self.style.output {
                 Output::Text => "ready",
                 Output::Json => "{\"kind\":\"ready\"}",
@@ -468,6 +532,13 @@ fn seconds() -> u64 {
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn heard(statuses: Option<&mut Statuses>) {
+    match statuses {
+        Some(statuses) => statuses.heard().await,
         None => std::future::pending().await,
     }
 }

@@ -1,23 +1,36 @@
 //! `portcullis run --kubernetes`: the objects of a cluster instead of files.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use portcullis_kubernetes::{Cluster, Options, connect};
+use portcullis_kubernetes::{Cluster, Election, Options, Writer, connect, salt_key};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     control::{Control, Filter},
+    health::Health,
+    metrics::Metrics,
     objects::Objects,
     origin::{self, Change, Changes, Origin},
+    statuses::Statuses,
 };
 use crate::{
     Answer,
     cli::RunArgs,
     failure::Failure,
     load::{self, Settings},
-    print::{self, Style},
+    print::{self, Style, Tone},
     state,
 };
+
+/// The port of `/healthz`, `/readyz` and `/metrics`.
+const PORT: u16 = 8081;
+
+/// How often something that is waited for is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Serves the objects of the cluster that `kubectl` would speak to, until a signal ends it.
 pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result<Answer, Failure> {
@@ -27,8 +40,18 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     let client = connect()
         .await
         .map_err(|error| Failure::new(error.to_string(), "set KUBECONFIG, or give the pod a service account"))?;
+    let metrics = Metrics::new();
+    let health = Health::new(metrics.clone());
+    let address = args.health_address;
+    let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)));
+    let _serving = health.serve(address).await?;
     let state_dir = state::folder(args.filter.state_dir.as_deref())?;
-    let salt_key = state::salt_key(&state_dir)?;
+    let shared = format!("{}-salt", args.instance);
+    let salt_key = tokio::select! {
+        _ = interrupts.recv() => return Ok(Answer::Yes),
+        _ = terminations.recv() => return Ok(Answer::Yes),
+        key = shared_key(&client, &shared, &health, style) => key,
+    };
     let wasm = args.wasm_in_envoy.as_ref().unwrap_or(&filter.path);
     let settings = Settings {
         // A pod's Envoy is nobody's root, and a Service leads from one port to the other.
@@ -40,16 +63,23 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     };
     let mut cluster = Cluster::watch(&client, options);
     loop {
+        health.beat();
+        let missing = cluster.missing();
+        if !missing.is_empty() {
+            health.unready(format!("not listed yet: {}", missing.join(", ")));
+        }
         tokio::select! {
             _ = interrupts.recv() => return Ok(Answer::Yes),
             _ = terminations.recv() => return Ok(Answer::Yes),
             change = origin::next_of(&mut cluster) => match change {
                 Change::Manifests => break,
-                Change::Note(tone, text) => print::note(&style.paint_err(tone, &format!("portcullis: {text}"))),
+                Change::Note(tone, text) => note(style, tone, &text),
             },
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
-    let mut objects = Objects::new(cluster.objects(), Arc::new(settings));
+    let read = cluster.objects();
+    let mut objects = Objects::new(read.clone(), Arc::new(settings));
     let (objects, first) = tokio::task::spawn_blocking(move || {
         let first = objects.refresh();
         (objects, first)
@@ -69,7 +99,58 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     let memory = state_dir.join(state::QUARANTINE_FILE);
     let origin = Origin::Cluster(Box::new(objects));
     let changes = Changes::Cluster(Box::new(cluster));
-    Control::new((origin, changes), evaluation, filter, memory, style)
+    let told = *style;
+    let election = Election::start(&client, &args.instance, &identity(), move |text| {
+        note(&told, Tone::Warning, &text);
+    });
+    let written = metrics.clone();
+    let writer = Writer::start(
+        &client,
+        &read,
+        &args.manifests.controller_name,
+        election.leads(),
+        move |outcome| written.status_written(outcome),
+    );
+    Control::new((origin, changes), evaluation, filter, memory, health, style)
+        .with_statuses(Statuses::new(writer, election, metrics))
         .run(socket)
         .await
+}
+
+/// The key that all replicas share; the API server is asked until it answers.
+async fn shared_key(client: &portcullis_kubernetes::Client, name: &str, health: &Health, style: &Style) -> [u8; 32] {
+    let mut trouble = String::new();
+    loop {
+        health.beat();
+        match salt_key(client, name).await {
+            Ok(key) => return key,
+            Err(error) => {
+                let text = format!("{error}; no policy has a name before there is a key");
+                if text != trouble {
+                    note(style, Tone::Warning, &text);
+                    trouble = text;
+                }
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What tells this replica from others: the pod's name, or else something made up.
+fn identity() -> String {
+    let named = ["POD_NAME", "HOSTNAME"].into_iter();
+    let named = named.filter_map(|name| std::env::var(name).ok());
+    let name = named.into_iter().find(|name| !name.is_empty());
+    let mut random = [0_u8; 4];
+    // Two runs in one place are told apart by their ids, then.
+    let _ = getrandom::fill(&mut random);
+    let suffix = format!("{:08x}", u32::from_be_bytes(random));
+    match name {
+        Some(name) => format!("{name}-{suffix}"),
+        None => format!("{}-{suffix}", std::process::id()),
+    }
+}
+
+fn note(style: &Style, tone: Tone, text: &str) {
+    print::note(&style.paint_err(tone, &format!("portcullis: {text}")));
 }

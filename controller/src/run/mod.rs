@@ -4,16 +4,21 @@ mod contention;
 mod control;
 mod credentials;
 mod debounce;
+mod enforced;
 mod envoy;
 mod fetch;
 mod folder;
+mod health;
 mod keys;
 mod kubernetes;
 mod last_good;
+mod metrics;
 mod objects;
 mod origin;
 mod publication;
+mod replicas;
 mod report;
+mod statuses;
 mod watch;
 
 use std::{
@@ -34,7 +39,9 @@ use self::{
     credentials::Keeper,
     envoy::Fleet,
     folder::{Folder, Refreshed},
+    health::Health,
     last_good::Why,
+    metrics::Metrics,
     origin::{Changes, Origin},
     watch::Watch,
 };
@@ -128,7 +135,12 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
         }
         let changes = Changes::Files(Box::new(watch));
         let origin = Origin::Folder(Box::new(folder));
-        let mut control = Control::new((origin, changes), evaluation, filter, memory, style);
+        let health = Health::new(Metrics::new());
+        let _serving = match args.health_address {
+            Some(address) => Some(health.serve(address).await?),
+            None => None,
+        };
+        let mut control = Control::new((origin, changes), evaluation, filter, memory, health, style);
         if let Some(fleet) = fleet {
             control = control.with_fleet(fleet, occupied);
         }

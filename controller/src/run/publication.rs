@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
 };
 
@@ -63,6 +64,21 @@ impl Publication {
     /// The Gateways that are served.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = &String> {
         self.published.keys()
+    }
+
+    /// What each Gateway's proxies are to hold, in short: equal for replicas that serve the same.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        let digest = |resources: &Vec<Resource>| {
+            let mut hasher = DefaultHasher::new();
+            for resource in resources {
+                (resource.type_url(), resource.name(), resource.version()).hash(&mut hasher);
+            }
+            format!("{:016x}", hasher.finish())
+        };
+        let translated = self.translated.iter();
+        translated
+            .map(|(gateway, resources)| (gateway.clone(), digest(resources)))
+            .collect()
     }
 
     /// Publishes what changed, and takes everything from proxies of Gateways that are gone.
@@ -245,6 +261,12 @@ impl Publication {
             quarantined: self.quarantined(attachment),
             ..Deliveries::default()
         }
+    }
+
+    /// Whether all proxies of a Gateway hold what it was sent.
+    pub(crate) fn is_acknowledged(&self, gateway: &str) -> bool {
+        let resources = self.published.get(gateway);
+        resources.is_some_and(|resources| self.delivery(gateway, resources, false) == Delivery::Acknowledged)
     }
 
     /// Policies of virtual hosts that a proxy does not take, with its reason.

@@ -10,7 +10,7 @@ use portcullis_attachment::{
     status::{ConditionStatus, ObjectStatus, Scope},
 };
 use portcullis_gateway::BoundPort;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::reporter::Reporter;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How far a Gateway's listeners and route tables have come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Delivery {
     /// No proxy is connected, and none is being started.
     NoProxies,
@@ -33,6 +33,19 @@ pub(crate) enum Delivery {
     Rejected(String),
     /// A proxy runs a filter that cannot decode it.
     FilterTooOld,
+}
+
+impl Delivery {
+    /// The worst first.
+    pub(crate) const fn badness(&self) -> u8 {
+        match self {
+            Self::Rejected(_) => 0,
+            Self::FilterTooOld => 1,
+            Self::Pending => 2,
+            Self::Acknowledged => 3,
+            Self::NoProxies => 4,
+        }
+    }
 }
 
 /// What is known beside the manifests.
@@ -47,16 +60,16 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    fn of<'a>(&self, gateways: impl Iterator<Item = &'a str>) -> Delivery {
+    /// The worst of some Gateways' deliveries.
+    pub(crate) fn of<'a>(&self, gateways: impl Iterator<Item = &'a str>) -> Delivery {
         let mut all = gateways
             .filter_map(|gateway| self.gateways.get(gateway))
             .collect::<Vec<_>>();
+        // Whatever another Gateway's proxies hold, one without proxies enforces nothing.
         all.sort_by_key(|delivery| match delivery {
-            Delivery::Rejected(_) => 0,
-            Delivery::FilterTooOld => 1,
-            Delivery::Pending => 2,
             Delivery::NoProxies => 3,
             Delivery::Acknowledged => 4,
+            worse => worse.badness(),
         });
         all.first().map_or(Delivery::NoProxies, |delivery| (*delivery).clone())
     }
@@ -240,19 +253,20 @@ fn described(port: &BoundPort, routes: Option<i32>) -> String {
 
 /// Where a policy is in force.
 #[derive(Default)]
-struct Reach<'a> {
+pub(crate) struct Reach<'a> {
     routes: BTreeSet<String>,
-    gateways: BTreeSet<String>,
+    /// Of the places where it has an effect, or is evaluated without one.
+    pub(crate) gateways: BTreeSet<String>,
     hashes: BTreeSet<&'a str>,
     refuses: bool,
     /// Whether it refuses connections.
     closes: bool,
     /// Whether it is evaluated there without effect.
-    shadow: bool,
+    pub(crate) shadow: bool,
 }
 
 /// Where each policy is in force: as the one enforced, as the one that is merged with, as a baseline, or in shadow.
-fn reach(attachment: &Attachment) -> BTreeMap<&ObjectRef, Reach<'_>> {
+pub(crate) fn reach(attachment: &Attachment) -> BTreeMap<&ObjectRef, Reach<'_>> {
     let mut all: BTreeMap<&ObjectRef, Reach<'_>> = BTreeMap::new();
     for (place, policy) in &attachment.policies {
         let enforced = [&policy.enforced, &policy.merged, &policy.baseline];

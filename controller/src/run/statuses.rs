@@ -1,0 +1,74 @@
+//! The part of a run that tells the API server what became of its objects.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use portcullis_kubernetes::{Election, Writer};
+use tokio::sync::watch;
+
+use super::{
+    enforced::Enforcement,
+    metrics::Metrics,
+    replicas::{combine, report},
+    report::Deliveries,
+};
+use crate::load::Evaluation;
+
+/// Statuses, as this replica knows them, to whoever writes them.
+pub(crate) struct Statuses {
+    writer: Writer,
+    election: Election,
+    leads: watch::Receiver<bool>,
+    reports: watch::Receiver<Arc<BTreeMap<String, String>>>,
+    enforcement: Enforcement,
+    metrics: Metrics,
+}
+
+impl Statuses {
+    pub(crate) fn new(writer: Writer, election: Election, metrics: Metrics) -> Self {
+        Self {
+            writer,
+            leads: election.leads(),
+            reports: election.reports(),
+            election,
+            enforcement: Enforcement::new(Instant::now()),
+            metrics,
+        }
+    }
+
+    /// Takes in what objects came to and what proxies hold of it.
+    pub(crate) fn publish(
+        &mut self,
+        evaluation: &Evaluation,
+        mut deliveries: Deliveries,
+        digests: &BTreeMap<String, String>,
+    ) {
+        self.election.report(report(&deliveries, digests));
+        self.metrics.leads(*self.leads.borrow_and_update());
+        combine(&mut deliveries, digests, &self.reports.borrow_and_update());
+        let statuses = self.enforcement.statuses(evaluation, &deliveries, Instant::now());
+        self.metrics.count(&statuses);
+        self.writer.publish(statuses);
+    }
+
+    /// Whether there is something that is to be said only if it lasts.
+    pub(crate) fn waits(&self) -> bool {
+        self.enforcement.waits(Instant::now())
+    }
+
+    /// Waits for what other replicas report, or for another one to write statuses.
+    pub(crate) async fn heard(&mut self) {
+        let changed = tokio::select! {
+            changed = self.reports.changed() => changed,
+            changed = self.leads.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Leaves the writing to another replica.
+    pub(crate) async fn end(self) {
+        drop(self.writer);
+        self.election.end().await;
+    }
+}
