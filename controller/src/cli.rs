@@ -134,7 +134,7 @@ pub(crate) struct RunArgs {
     /// With --kubernetes: where the Envoys have the filter's .wasm file [default: as --wasm].
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     pub wasm_in_envoy: Option<PathBuf>,
-    /// With --kubernetes: the Lease that the replicas share, and with `-salt` after it the Secret, in the controller's own
+    /// With --kubernetes: the Lease that the replicas share, and what the names of their Secrets begin with, in the controller's own
     /// namespace.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     pub instance: String,
@@ -147,7 +147,8 @@ pub(crate) struct RunArgs {
     /// Start no Envoy: only serve Envoys of your own on the socket.
     #[arg(long)]
     pub no_envoy: bool,
-    /// Serve Envoys of your own on TCP too, in mutual TLS: STATE_DIR/xds/NAMESPACE/NAME has the credentials of each Gateway's.
+    /// Serve Envoys of your own on TCP too, in mutual TLS: STATE_DIR/xds/NAMESPACE/NAME has the credentials of each Gateway's, and
+    /// with --kubernetes the Secret INSTANCE-xds.NAMESPACE.NAME [default: 0.0.0.0:18000 with --kubernetes, else nowhere].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub xds_address: Option<SocketAddr>,
     /// Worker threads of each Envoy [default: one a processor, at least 2].

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod cluster;
+mod credentials;
 mod discovery;
 mod lease;
 mod listing;
@@ -16,6 +17,7 @@ pub use kube::Client;
 
 pub use self::{
     cluster::{Cluster, Note, Options, Read, connect},
+    credentials::{Keeper, secret_of},
     lease::Election,
     listing::statuses,
     salt::salt_key,

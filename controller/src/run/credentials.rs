@@ -1,5 +1,5 @@
 //! Who is who on xDS over TCP: the authorities that this controller keeps in its state folder, and a folder of credentials for
-//! each Gateway, to be given to its proxies.
+//! each Gateway, to be given to its proxies; or Secrets of a cluster.
 
 use std::{
     collections::BTreeSet,
@@ -20,14 +20,40 @@ const AUTHORITIES: &str = "authorities.pem";
 const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 /// Keeps credentials up to date.
-pub(crate) struct Keeper {
+pub(crate) enum Keeper {
+    /// In a folder.
+    Folder(Box<Folder>),
+    /// In Secrets.
+    Cluster(portcullis_kubernetes::Keeper),
+}
+
+impl Keeper {
+    /// Makes anew whatever is missing or due, for these Gateways and no others.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written, or there are no random bytes. What was there before stays. What goes wrong with Secrets is told
+    /// elsewhere.
+    pub(crate) fn renew<'g>(&mut self, gateways: impl Iterator<Item = &'g str>, now: u64) -> Result<(), Failure> {
+        match self {
+            Self::Folder(folder) => folder.renew(gateways, now),
+            Self::Cluster(keeper) => {
+                keeper.keep(gateways.map(str::to_owned).collect());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Credentials in a state folder.
+pub(crate) struct Folder {
     folder: PathBuf,
     authorities: Authorities,
     own: Credentials,
     tls: watch::Sender<ServerTls>,
 }
 
-impl Keeper {
+impl Folder {
     /// Reads the authorities of a state folder, or makes the first; the receiver has what this controller shows.
     ///
     /// # Errors
@@ -65,7 +91,7 @@ impl Keeper {
     /// # Errors
     ///
     /// A file cannot be written, or there are no random bytes. What was there before stays.
-    pub(crate) fn renew<'g>(&mut self, gateways: impl Iterator<Item = &'g str>, now: u64) -> Result<(), Failure> {
+    fn renew<'g>(&mut self, gateways: impl Iterator<Item = &'g str>, now: u64) -> Result<(), Failure> {
         let path = self.folder.join(AUTHORITIES);
         if self.authorities.renew(now).map_err(|error| not_made(&error))? {
             state::write_private(&path, self.authorities.text().as_bytes()).map_err(|error| unusable(&path, &error))?;
@@ -175,14 +201,14 @@ mod tests {
     #[test]
     fn credentials_are_kept_until_they_are_due() {
         let state = tempfile::tempdir().unwrap();
-        let (mut keeper, _shown) = Keeper::open(state.path(), NOW).unwrap();
+        let (mut keeper, _shown) = Folder::open(state.path(), NOW).unwrap();
         let gateways = ["edge/public", "edge/inner"];
         keeper.renew(gateways.into_iter(), NOW).unwrap();
         let first = text(state.path(), "edge/public/tls.crt");
         let authorities = text(state.path(), AUTHORITIES);
 
         // Another run goes on with what there is.
-        let (mut keeper, mut shown) = Keeper::open(state.path(), NOW + DAY).unwrap();
+        let (mut keeper, mut shown) = Folder::open(state.path(), NOW + DAY).unwrap();
         keeper.renew(gateways.into_iter(), NOW + DAY).unwrap();
         assert_eq!(text(state.path(), "edge/public/tls.crt"), first);
         assert_eq!(text(state.path(), AUTHORITIES), authorities);
@@ -204,7 +230,7 @@ mod tests {
     #[test]
     fn half_of_a_gateways_credentials_are_made_anew_and_those_of_a_gateway_that_is_gone_go() {
         let state = tempfile::tempdir().unwrap();
-        let (mut keeper, _shown) = Keeper::open(state.path(), NOW).unwrap();
+        let (mut keeper, _shown) = Folder::open(state.path(), NOW).unwrap();
         keeper.renew(["edge/public", "edge/inner"].into_iter(), NOW).unwrap();
         let folder = state.path().join(FOLDER).join("edge/public");
         let before = text(state.path(), "edge/public/tls.crt");
@@ -220,14 +246,14 @@ mod tests {
     fn nobody_else_may_have_read_the_authorities() {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
-        drop(Keeper::open(state.path(), NOW).unwrap());
+        drop(Folder::open(state.path(), NOW).unwrap());
         let path = state.path().join(FOLDER).join(AUTHORITIES);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(Keeper::open(state.path(), NOW).is_err());
+        assert!(Folder::open(state.path(), NOW).is_err());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "no PEM").unwrap();
-        let failure = Keeper::open(state.path(), NOW).err().unwrap().to_string();
+        let failure = Folder::open(state.path(), NOW).err().unwrap().to_string();
         assert!(failure.contains("authorities.pem: holds no pairs"), "{failure}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     control::{Control, Filter},
+    credentials::Keeper,
     health::Health,
     metrics::Metrics,
     objects::Objects,
@@ -28,6 +29,9 @@ use crate::{
 
 /// The port of `/healthz`, `/readyz` and `/metrics`.
 const PORT: u16 = 8081;
+
+/// The port of xDS in mutual TLS.
+const XDS_PORT: u16 = 18_000;
 
 /// How often something that is waited for is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -90,6 +94,16 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
         return Err(Failure::new("the cluster's objects were not evaluated", ""));
     };
     super::tell(evaluation.diagnostics.iter(), style);
+    let told = *style;
+    let kept =
+        portcullis_kubernetes::Keeper::start(&client, &args.instance, move |text| note(&told, Tone::Warning, &text));
+    let (keeper, shown) = kept
+        .await
+        .map_err(|error| Failure::new(format!("credentials of xDS: {error}"), ""))?;
+    let address = args
+        .xds_address
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, XDS_PORT)));
+    let listener = super::listen(address, shown).await?;
     let socket = args
         .filter
         .xds_socket
@@ -112,6 +126,7 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
         move |outcome| written.status_written(outcome),
     );
     Control::new((origin, changes), evaluation, filter, memory, health, style)
+        .with_tls(listener, Keeper::Cluster(keeper))
         .with_statuses(Statuses::new(writer, election, metrics))
         .run(socket)
         .await
