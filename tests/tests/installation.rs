@@ -93,7 +93,6 @@ fn rights(cluster: &Cluster) {
         "backendtlspolicies.gateway.networking.k8s.io",
         "clienttrafficpolicies.gateway.envoyproxy.io",
         "configmaps",
-        "customresourcedefinitions.apiextensions.k8s.io",
         "endpointslices.discovery.k8s.io",
         "envoyproxies.gateway.envoyproxy.io",
         "gatewayclasses.gateway.networking.k8s.io",
@@ -111,7 +110,6 @@ fn rights(cluster: &Cluster) {
     ];
     let with_status = [
         "accesspolicies.portcullis.dev",
-        "backends.gateway.envoyproxy.io",
         "backendtlspolicies.gateway.networking.k8s.io",
         "clienttrafficpolicies.gateway.envoyproxy.io",
         "gatewayclasses.gateway.networking.k8s.io",
@@ -130,11 +128,16 @@ fn rights(cluster: &Cluster) {
         let (plural, group) = resource.split_once('.').expect("a group");
         expected.insert(("patch".to_owned(), format!("{plural}.{group}/status")));
     }
-    expected.insert(("get".to_owned(), "secrets".to_owned()));
-    expected.insert((
-        "get".to_owned(),
-        "customresourcedefinitions.apiextensions.k8s.io".to_owned(),
-    ));
+    for resource in [
+        "accesspolicies.portcullis.dev",
+        "backendtlspolicies.gateway.networking.k8s.io",
+        "clienttrafficpolicies.gateway.envoyproxy.io",
+        "configmaps",
+        "secrets",
+        "securitypolicies.gateway.envoyproxy.io",
+    ] {
+        expected.insert(("get".to_owned(), resource.to_owned()));
+    }
     assert_eq!(granted(cluster, "default"), expected, "anywhere");
 
     // Its own, where it runs.

@@ -22,7 +22,7 @@ use crate::{
     Answer,
     cli::RunArgs,
     failure::Failure,
-    load::{self, Settings},
+    load::Settings,
     print::{self, Style, Tone},
     state,
 };
@@ -58,8 +58,8 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     };
     let wasm = args.wasm_in_envoy.as_ref().unwrap_or(&filter.path);
     let settings = Settings {
-        // A pod's Envoy is nobody's root, and a Service leads from one port to the other.
-        port_shift: load::PORT_SHIFT,
+        // A pod says for itself from which port on nobody needs to be root.
+        port_shift: 0,
         ..Settings::new(&args.manifests, wasm.display().to_string(), salt_key)
     };
     let options = Options {

@@ -9,5 +9,5 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "secret" -}}
-{{ .Values.xds.secretName | default (printf "portcullis-xds-%s-%s" .Values.gateway.namespace .Values.gateway.name) }}
+{{ .Values.xds.secretName | default (printf "%s-xds.%s.%s" .Values.xds.instance .Values.gateway.namespace .Values.gateway.name) }}
 {{- end }}
