@@ -157,8 +157,6 @@ fn condition(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn scope(accepted: ConditionStatus) -> ScopeStatus {
@@ -176,10 +174,8 @@ mod tests {
     }
 
     fn told(accepted: ConditionStatus, delivery: &Delivery, held: bool) -> Option<(ConditionStatus, &'static str)> {
-        let reach = Reach {
-            gateways: BTreeSet::from(["edge/public".to_owned()]),
-            ..Reach::default()
-        };
+        let mut reach = Reach::default();
+        reach.gateways.insert("edge/public".to_owned());
         let condition = condition(&scope(accepted), &reach, &["edge/public"], None, delivery, held);
         condition.map(|condition| (condition.status, condition.reason))
     }
