@@ -230,7 +230,7 @@ pub(crate) enum Explain {
     /// Which policy covers each place of a route, and what it enforces there.
     Route(ExplainRouteArgs),
     /// What becomes of a request, and why: 0 allowed, 1 denied.
-    Request(ExplainRequestArgs),
+    Request(Box<ExplainRequestArgs>),
     /// What a reason of logs, metrics and tests means, and what to do about it.
     Reason(ExplainReasonArgs),
 }

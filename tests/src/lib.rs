@@ -24,6 +24,7 @@ pub mod latency;
 pub mod live;
 pub mod manifests;
 pub mod mmdb;
+pub mod replica;
 pub mod run;
 pub mod scratch;
 pub mod signed;

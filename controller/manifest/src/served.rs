@@ -102,22 +102,22 @@ impl Served {
         }
         let at_fault = faults.iter().any(|fault| fault.severity == Severity::Error);
         let closed = !self.alone.unknown_fields.is_empty();
-        if !at_fault && !closed {
-            if let Err(message) = objects::add(&mut self.alone, kind.which, json.clone()) {
-                if matches!(kind.which, Which::HttpRoute | Which::GrpcRoute | Which::TcpRoute) {
-                    let path = "spec".to_owned();
-                    let fields = vec![UnknownField {
-                        path,
-                        message: message.clone(),
-                    }];
-                    let object = object.clone();
-                    self.alone
-                        .unknown_fields
-                        .push(Arc::new(UnknownFields { object, fields }));
-                    self.closed(kind.which, json);
-                }
-                faults.push(objects::unreadable(kind.which, root.position, message));
+        if !at_fault
+            && !closed
+            && let Err(message) = objects::add(&mut self.alone, kind.which, json.clone())
+        {
+            if matches!(kind.which, Which::HttpRoute | Which::GrpcRoute | Which::TcpRoute) {
+                let field = UnknownField {
+                    path: "spec".to_owned(),
+                    message: message.clone(),
+                };
+                self.alone.unknown_fields.push(Arc::new(UnknownFields {
+                    object: object.clone(),
+                    fields: vec![field],
+                }));
+                self.closed(kind.which, json);
             }
+            faults.push(objects::unreadable(kind.which, root.position, message));
         }
         if faults.iter().any(|fault| fault.severity == Severity::Error) {
             self.broken(kind.which, root, object, &faults);
@@ -197,4 +197,112 @@ pub fn assemble<'a>(objects: impl IntoIterator<Item = &'a Served>) -> Loaded {
     }
     diagnostics.sort();
     Loaded::without_files(snapshot, diagnostics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: &str, json: Json) -> (Snapshot, Vec<String>) {
+        let served = Served::read(kind, json).unwrap();
+        let diagnostics = served.diagnostics.iter().map(ToString::to_string).collect();
+        (served.alone, diagnostics)
+    }
+
+    fn route(rule: &Json) -> Json {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "orders", "namespace": "shop", "generation": 3, "resourceVersion": "1"},
+            "spec": {"rules": [{"name": "first"}, rule]},
+            "status": {"parents": [{"unknown": true}]},
+        })
+    }
+
+    fn unknown(snapshot: &Snapshot) -> Vec<&str> {
+        let fields = snapshot.unknown_fields.iter().flat_map(|unknown| &unknown.fields);
+        fields.map(|field| field.path.as_str()).collect()
+    }
+
+    #[test]
+    fn a_rule_with_a_field_that_is_not_known_stays_and_is_marked() {
+        let (snapshot, diagnostics) = read(
+            "HTTPRoute",
+            route(&json!({"name": "second", "timeouts": {"new": "1s"}})),
+        );
+        assert_eq!(unknown(&snapshot), ["spec.rules[1].timeouts.new"]);
+        let rules = snapshot.http_routes[0].spec.rules.as_ref().unwrap();
+        assert_eq!(rules[1].name.as_deref(), Some("second"));
+        assert!(
+            diagnostics.is_empty(),
+            "it is told of where it closes something: {diagnostics:?}"
+        );
+        assert!(
+            read("HTTPRoute", route(&json!({}))).0.unknown_fields.is_empty(),
+            "a status decides nothing"
+        );
+    }
+
+    #[test]
+    fn a_match_that_cannot_be_read_becomes_as_wide_as_it_may_be() {
+        let rule = json!({"name": "second", "matches": [{"path": {"type": "Telepathy", "value": "/admin"}}]});
+        let (snapshot, _) = read("HTTPRoute", route(&rule));
+        assert_eq!(unknown(&snapshot), ["spec.rules[1].matches[0].path.type"]);
+        let rules = snapshot.http_routes[0].spec.rules.as_ref().unwrap();
+        assert_eq!((rules.len(), rules[1].name.as_deref()), (2, Some("second")));
+        assert!(rules[1].matches.is_none());
+    }
+
+    #[test]
+    fn a_policy_with_a_field_that_is_not_known_closes_its_targets() {
+        let policy = json!({
+            "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": "orders", "namespace": "shop"},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "orders"}],
+                "newRestriction": {},
+            },
+        });
+        let (snapshot, diagnostics) = read("SecurityPolicy", policy);
+        assert!(snapshot.security_policies.is_empty());
+        assert_eq!(snapshot.broken_policies[0].targets[0].name, "orders");
+        assert!(diagnostics[0].contains("spec.newRestriction"), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn a_grant_with_a_field_that_is_not_known_grants_nothing_and_a_service_is_taken() {
+        let grant = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant",
+            "metadata": {"name": "grant", "namespace": "shop"},
+            "spec": {"from": [{"group": "", "kind": "Service", "namespace": "edge", "only": "x"}], "to": [{"group": "", "kind": "Secret"}]},
+        });
+        let (snapshot, diagnostics) = read("ReferenceGrant", grant);
+        assert!(snapshot.reference_grants.is_empty());
+        assert_eq!(diagnostics.len(), 1);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders", "namespace": "shop"},
+            "spec": {"ports": [{"port": 80}], "newPolicy": "Always"},
+        });
+        let (snapshot, diagnostics) = read("Service", service);
+        assert_eq!((snapshot.services.len(), diagnostics.len()), (1, 0));
+        let class = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "portcullis"},
+            "spec": {"controllerName": "a.example/controller", "new": 1},
+        });
+        let (snapshot, diagnostics) = read("GatewayClass", class);
+        assert_eq!(snapshot.gateway_classes.len(), 1);
+        assert!(diagnostics[0].starts_with("warning[unknown-field]"), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn a_secret_at_fault_is_not_shown() {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shop"},
+            "data": {"alice": "hunter2!"},
+        });
+        let (_, diagnostics) = read("Secret", secret);
+        assert!(
+            !diagnostics.is_empty() && !diagnostics[0].contains("hunter2"),
+            "{diagnostics:?}"
+        );
+    }
 }

@@ -66,7 +66,7 @@ pub(super) fn status(args: &StatusArgs, style: &Style) -> Result<Answer, Failure
     } else {
         style.value(&json!({"items": objects}))?;
     }
-    let good = waited.unwrap_or(!table.is_bad());
+    let good = waited.unwrap_or_else(|| !table.is_bad());
     Ok(if good { Answer::Yes } else { Answer::No })
 }
 

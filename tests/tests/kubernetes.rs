@@ -1,0 +1,470 @@
+//! A controller of a real API server: what it reads, what Envoy is told of it, and what it writes.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use portcullis_e2e::{
+    backend::Backend,
+    client::{self, Connection, Request},
+    cluster::Cluster,
+    controller::free_port,
+    envoy::Envoy,
+    replica::{Replica, portcullis},
+    wait::{self, PATIENCE},
+};
+use serde_json::Value;
+
+const OURS: &str = "portcullis.dev/gateway-controller";
+
+/// A class, a Gateway and a backend.
+fn gateway(port: u16, backend: &Backend) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: portcullis}}
+spec: {{controllerName: {OURS}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: public, namespace: default}}
+spec: {{gatewayClassName: portcullis, listeners: [{{name: http, protocol: HTTP, port: {port}}}]}}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{name: echo, namespace: default}}
+spec: {{endpoints: [{{ip: {{address: 127.0.0.1, port: {}}}}}]}}
+---
+",
+        backend.address().port()
+    )
+}
+
+fn route(name: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: default}}
+spec:
+  parentRefs: [{{name: public}}]
+  hostnames: [{name}.example.com]
+  rules: [{{backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: echo}}]}}]
+---
+"
+    )
+}
+
+fn policy(name: &str, rest: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {{name: {name}, namespace: default}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {name}}}]
+  {rest}
+---
+"
+    )
+}
+
+const KEYS: &str = "apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-key]}]}";
+const NOBODY: &str = "authorization: {defaultAction: Deny}";
+const EVERYBODY: &str = "authorization: {defaultAction: Allow}";
+
+fn keys(key: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: keys, namespace: default}}, stringData: {{alice: {key}}}}}\n---\n"
+    )
+}
+
+fn installed() -> Cluster {
+    let cluster = Cluster::control();
+    cluster.install_gateway_api("standard");
+    cluster.install_ours();
+    cluster
+}
+
+fn status(address: SocketAddr, host: &str, key: &str) -> u16 {
+    let request = Request::get(&format!("{host}.example.com"), "/").header("x-key", key);
+    client::once(address, &request).status
+}
+
+fn answers(address: SocketAddr, host: &str, key: &str, wanted: u16) {
+    wait::until(&format!("{host} answers {wanted}"), PATIENCE, || {
+        (status(address, host, key) == wanted).then_some(())
+    });
+}
+
+/// Where an Envoy's only port is, once it takes connections.
+fn listening(port: u16) -> SocketAddr {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait::until("the Gateway's port is open", PATIENCE, || {
+        Connection::try_open(address).ok()
+    });
+    address
+}
+
+fn object(cluster: &Cluster, kind: &str, name: &str) -> Value {
+    let text = cluster.kubectl(&["get", kind, name, "-o", "json"]);
+    serde_json::from_str(&text).expect("kubectl prints JSON")
+}
+
+/// `status/reason` of a condition of a policy's entry of ours.
+fn condition(cluster: &Cluster, policy: &str, wanted: &str) -> Option<String> {
+    let object = object(cluster, "securitypolicy", policy);
+    let ancestors = object["status"]["ancestors"].as_array()?.clone();
+    let own = ancestors.into_iter().find(|entry| entry["controllerName"] == OURS)?;
+    let conditions = own["conditions"].as_array()?.clone();
+    let found = conditions.into_iter().find(|condition| condition["type"] == wanted)?;
+    Some(format!("{}/{}", found["status"].as_str()?, found["reason"].as_str()?))
+}
+
+fn says(cluster: &Cluster, policy: &str, kind: &str, wanted: &str) {
+    let mut last = None;
+    let patience = Duration::from_secs(40);
+    let deadline = std::time::Instant::now() + patience;
+    while std::time::Instant::now() < deadline {
+        last = condition(cluster, policy, kind);
+        if last.as_deref() == Some(wanted) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{policy}: {kind} is {last:?}, not {wanted}");
+}
+
+fn version(cluster: &Cluster, kind: &str, name: &str) -> String {
+    object(cluster, kind, name)["metadata"]["resourceVersion"].to_string()
+}
+
+#[test]
+fn what_is_applied_is_enforced_and_its_status_says_so() {
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = Cluster::control();
+    cluster.install_gateway_api("standard");
+    let mut replica = Replica::ready(&cluster, "one");
+    assert!(
+        replica
+            .output()
+            .contains("not installed, and taken as empty: AccessPolicy, Backend")
+    );
+    // Definitions that are installed later are picked up.
+    cluster.install_ours();
+    let manifests = gateway(port, &backend);
+    cluster.apply(&(manifests.clone() + &keys("first-key") + &policy("orders", KEYS) + &route("orders")));
+    says(&cluster, "orders", "Accepted", "True/Accepted");
+    let _envoy = replica.envoy(&manifests, |_| ());
+    let address = listening(port);
+    answers(address, "orders", "first-key", 200);
+    assert_eq!(status(address, "orders", "no-key"), 401);
+    let waited = portcullis(
+        &cluster,
+        &[
+            "status",
+            "orders",
+            "--kubernetes",
+            "--wait",
+            "enforced",
+            "--timeout",
+            "30s",
+        ],
+    );
+    assert!(waited.status.success(), "{waited:?}");
+    assert!(String::from_utf8_lossy(&waited.stdout).contains("Every connected Envoy enforces it."));
+    assert_eq!(
+        condition(&cluster, "orders", "Enforced").as_deref(),
+        Some("True/Enforced")
+    );
+    let explained = portcullis(&cluster, &["explain", "route", "default/orders", "--kubernetes"]);
+    assert!(String::from_utf8_lossy(&explained.stdout).contains("decided by SecurityPolicy default/orders"));
+
+    cluster.apply(&keys("second-key"));
+    answers(address, "orders", "second-key", 200);
+    assert_eq!(status(address, "orders", "first-key"), 401);
+    cluster.apply(&policy("orders", NOBODY));
+    answers(address, "orders", "second-key", 403);
+    says(&cluster, "orders", "Enforced", "True/Enforced");
+    cluster.kubectl(&["delete", "secret", "keys"]);
+    cluster.apply(&policy("orders", KEYS));
+    answers(address, "orders", "second-key", 500);
+    says(&cluster, "orders", "Enforced", "False/NotAccepted");
+    let waited = portcullis(&cluster, &["status", "orders", "--kubernetes", "--wait", "enforced"]);
+    assert_eq!(waited.status.code(), Some(1), "{waited:?}");
+    cluster.kubectl(&["delete", "securitypolicy", "orders"]);
+    answers(address, "orders", "", 200);
+
+    let metrics = replica.get("/metrics").1;
+    for line in [
+        "portcullis_leader 1",
+        "portcullis_xds_streams 1",
+        "portcullis_xds_nacks_total 0",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    // What is in force stays while there is no controller, and no secret was told to anyone.
+    replica.stop();
+    assert_eq!(status(address, "orders", ""), 200);
+    assert!(!replica.output().contains("second-key") && !metrics.contains("second-key"));
+}
+
+#[test]
+fn entries_of_others_stay_and_ours_go_when_nothing_calls_for_them() {
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = installed();
+    cluster.apply(&(gateway(port, &backend) + &policy("orders", EVERYBODY) + &route("orders")));
+    let foreign = r#"{"ancestorRef":{"name":"theirs"},"controllerName":"b.example/other","conditions":[{"type":"Accepted","status":"True","reason":"Theirs","message":"ROUND","lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
+    let patch = |list: &str| format!(r#"{{"status":{{"ancestors":[{list}]}}}}"#);
+    let patch_status = |text: &str| {
+        cluster.kubectl(&[
+            "patch",
+            "securitypolicy",
+            "orders",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            text,
+        ]);
+    };
+    patch_status(&patch(foreign));
+    let replica = Replica::ready(&cluster, "one");
+    says(&cluster, "orders", "Accepted", "True/Accepted");
+    let theirs = |cluster: &Cluster| {
+        let object = object(cluster, "securitypolicy", "orders");
+        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+        let entry = ancestors
+            .into_iter()
+            .find(|entry| entry["controllerName"] == "b.example/other");
+        entry.map(|entry| {
+            entry["conditions"][0]["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+    };
+    // Each edit makes us write, while the other one writes what it read a moment ago, as controllers do.
+    for round in 0..40 {
+        let (edit, wanted) = if round % 2 == 0 {
+            (NOBODY, round.to_string())
+        } else {
+            (EVERYBODY, round.to_string())
+        };
+        cluster.apply(&policy("orders", edit));
+        let output = loop {
+            let mut object = object(&cluster, "securitypolicy", "orders");
+            let ancestors = object["status"]["ancestors"].as_array_mut().expect("there are some");
+            for entry in ancestors.iter_mut().filter(|entry| entry["controllerName"] != OURS) {
+                entry["conditions"][0]["message"] = Value::from(wanted.as_str());
+            }
+            let arguments = ["replace", "--subresource=status", "-f", "-"];
+            let output = cluster.kubectl_with(&arguments, &object.to_string());
+            if output.status.success() {
+                break output;
+            }
+            assert!(
+                String::from_utf8_lossy(&output.stderr).contains("onflict"),
+                "{output:?}"
+            );
+        };
+        assert!(output.status.success());
+        assert_eq!(theirs(&cluster).as_deref(), Some(wanted.as_str()), "round {round}");
+    }
+    wait::until("our entry is about the last generation", PATIENCE, || {
+        let object = object(&cluster, "securitypolicy", "orders");
+        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+        let own = ancestors.iter().find(|entry| entry["controllerName"] == OURS)?;
+        (own["conditions"][0]["observedGeneration"] == object["metadata"]["generation"]).then_some(())
+    });
+    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
+
+    // Nothing changes: nothing is written, by a second controller neither.
+    says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
+    let kinds = [
+        ("securitypolicy", "orders"),
+        ("httproute", "orders"),
+        ("gateway", "public"),
+        ("gatewayclass", "portcullis"),
+    ];
+    let versions = || kinds.map(|(kind, name)| version(&cluster, kind, name));
+    let before = versions();
+    drop(replica);
+    let replica = Replica::ready(&cluster, "two");
+    wait::until("the lease has another holder", Duration::from_secs(40), || {
+        replica.get("/metrics").1.contains("portcullis_leader 1").then_some(())
+    });
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(versions(), before);
+
+    // A policy that targets nothing any more has no entry of ours, and a listener that is gone no status.
+    cluster.kubectl(&[
+        "patch",
+        "securitypolicy",
+        "orders",
+        "--type=json",
+        "-p",
+        r#"[{"op":"replace","path":"/spec/targetRefs/0/name","value":"none"}]"#,
+    ]);
+    wait::until("our entry is gone", PATIENCE, || {
+        condition(&cluster, "orders", "Accepted").is_none().then_some(())
+    });
+    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
+}
+
+#[test]
+fn enforced_says_what_envoys_have_wherever_they_are_connected() {
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = installed();
+    let manifests = gateway(port, &backend);
+    cluster.apply(&(manifests.clone() + &policy("orders", NOBODY) + &route("orders")));
+    let mut first = Replica::ready(&cluster, "first");
+    wait::until("the first one leads", PATIENCE, || {
+        first.get("/metrics").1.contains("portcullis_leader 1").then_some(())
+    });
+    let second = Replica::ready(&cluster, "second");
+    says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
+    // Its Envoy is the other replica's.
+    let envoy: Envoy = second.envoy(&manifests, |_| ());
+    says(&cluster, "orders", "Enforced", "True/Enforced");
+    let old = first.envoy(&manifests, |bootstrap| {
+        bootstrap["node"]["metadata"]["portcullis"]["documents"] = serde_json::json!([0]);
+    });
+    says(&cluster, "orders", "Enforced", "False/FilterTooOld");
+    drop(old);
+    says(&cluster, "orders", "Enforced", "True/Enforced");
+    // Whoever writes may die.
+    first.kill();
+    cluster.apply(&policy("orders", EVERYBODY));
+    answers(listening(port), "orders", "", 200);
+    wait::until("the other one writes", Duration::from_secs(40), || {
+        let object = object(&cluster, "securitypolicy", "orders");
+        let conditions = object["status"]["ancestors"][0]["conditions"].as_array().cloned()?;
+        let enforced = conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "Enforced")?;
+        (enforced["observedGeneration"] == object["metadata"]["generation"] && enforced["status"] == "True")
+            .then_some(())
+    });
+    assert!(second.get("/metrics").1.contains("portcullis_leader 1"));
+    drop(envoy);
+    says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
+}
+
+#[test]
+fn a_route_whose_policy_was_made_first_is_never_without_it() {
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = installed();
+    let manifests = gateway(port, &backend);
+    cluster.apply(&(manifests.clone() + &route("open")));
+    let replica = Replica::ready(&cluster, "one");
+    let _envoy = replica.envoy(&manifests, |_| ());
+    let address = listening(port);
+    answers(address, "open", "", 200);
+    let before = backend.count();
+    let all: String = (0..150)
+        .map(|number| policy(&format!("r{number}"), NOBODY) + &route(&format!("r{number}")))
+        .collect();
+    thread::scope(|scope| {
+        let applied = scope.spawn(|| cluster.apply(&all));
+        let mut number = 0;
+        while !applied.is_finished() {
+            for back in 0..4 {
+                let host = format!("r{}", (number + 150 - back) % 150);
+                let answer = status(address, &host, "");
+                assert!([403, 404].contains(&answer), "{host}: {answer}");
+            }
+            if status(address, &format!("r{number}"), "") == 403 {
+                number = (number + 1) % 150;
+            }
+        }
+    });
+    for number in 0..150 {
+        answers(address, &format!("r{number}"), "", 403);
+    }
+    assert_eq!(backend.count(), before, "no request of these came through");
+}
+
+#[test]
+fn a_rule_with_a_field_that_is_not_understood_is_closed() {
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = Cluster::control();
+    cluster.install_gateway_api("experimental");
+    cluster.install_ours();
+    let manifests = gateway(port, &backend);
+    let newer = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: newer, namespace: default}
+spec:
+  parentRefs: [{name: public}]
+  hostnames: [newer.example.com]
+  rules:
+  - matches: [{path: {value: /shop}}]
+    backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: echo}]
+    sessionPersistence: {sessionName: s}
+  - backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: echo}]
+";
+    cluster.apply(&(manifests.clone() + &route("orders") + newer));
+    let replica = Replica::ready(&cluster, "one");
+    let _envoy = replica.envoy(&manifests, |_| ());
+    let address = listening(port);
+    answers(address, "orders", "", 200);
+    answers(address, "newer", "", 200);
+    let shop = client::once(address, &Request::get("newer.example.com", "/shop/1"));
+    assert_eq!(shop.status, 500);
+    wait::until("the route's status says so", PATIENCE, || {
+        let route = object(&cluster, "httproute", "newer");
+        let conditions = route["status"]["parents"][0]["conditions"].as_array().cloned()?;
+        let partially = conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "PartiallyInvalid")?;
+        assert_eq!(partially["reason"], "UnsupportedValue");
+        Some(())
+    });
+}
+
+#[test]
+fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_served() {
+    let cluster = installed();
+    let text = cluster.kubectl(&["get", "crd", "accesspolicies.portcullis.dev", "-o", "json"]);
+    let mut older: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+    let spec = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
+    let spec = spec.and_then(Value::as_object_mut).expect("it has a schema");
+    let fields = spec
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .expect("it has fields");
+    fields.remove("baseline").expect("it has a baseline");
+    spec.remove("x-kubernetes-validations");
+    let replaced = cluster.kubectl_with(&["replace", "-f", "-"], &older.to_string());
+    assert!(replaced.status.success(), "{replaced:?}");
+    let replica = Replica::ready(&cluster, "one");
+    wait::until("the field is named", PATIENCE, || {
+        let output = replica.output();
+        output
+            .contains("AccessPolicy lacks fields, which the cluster drops from what is written: spec.baseline;")
+            .then_some(())
+    });
+
+    let mut config = cluster.kubectl(&["config", "view", "--raw", "-o", "json"]);
+    cluster.kubectl(&["create", "serviceaccount", "nobody", "-n", "default"]);
+    let token = cluster.kubectl(&["create", "token", "nobody", "-n", "default"]);
+    let mut value: Value = serde_json::from_str(&config).expect("kubectl prints JSON");
+    value["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+    config = value.to_string();
+    let scratch = portcullis_e2e::scratch::Scratch::new();
+    let file = scratch.write("kubeconfig", &config);
+    // kubectl's variable, as a user sets it.
+    let mut command = cluster.command(&portcullis_e2e::artefacts::controller());
+    command
+        .env("KUBECONFIG", &file)
+        .args(["explain", "route", "default/orders", "--kubernetes"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(
+        child.try_wait().expect("a child can be waited for"),
+        None,
+        "it does not guess"
+    );
+    child.kill().expect("it can be killed");
+    let _ = child.wait();
+}
