@@ -48,6 +48,7 @@ fn the_base_installs_a_confined_controller() {
     let installed = cluster.kubectl(&["get", "crd", "-o", "name"]);
     assert!(installed.contains("accesspolicies.portcullis.dev"), "{installed}");
     the_chart_is_the_base(&cluster);
+    a_misspelt_value_is_refused(&cluster);
     a_pod_is_admitted(&cluster, "portcullis");
     rights(&cluster);
 
@@ -74,6 +75,26 @@ fn the_chart_is_the_base(cluster: &Cluster) {
     assert_eq!(base.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>());
     for (name, object) in &base {
         assert_eq!(object, &chart[name], "{name}");
+    }
+}
+
+/// `namespace` for `namespaces` would give rights on the whole cluster.
+fn a_misspelt_value_is_refused(cluster: &Cluster) {
+    for (chart, value) in [
+        ("portcullis", "namespace={shop}"),
+        ("portcullis-envoy", "gateway.names=public"),
+    ] {
+        let chart = manifests(&format!("charts/{chart}"));
+        let lint = |more: &[&str]| {
+            let mut command = cluster.command(&cluster::built("bin/helm"));
+            let values = ["--set", "gateway.namespace=edge,gateway.name=public"];
+            let values: &[&str] = if chart.ends_with("-envoy") { &values } else { &[] };
+            command.args(["lint", "--strict", &chart]).args(values).args(more);
+            command.output().expect("Helm runs")
+        };
+        let output = lint(&[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!lint(&["--set", value]).status.success(), "{value}");
     }
 }
 
