@@ -35,6 +35,24 @@ pub struct Image {
     pub user: String,
 }
 
+impl Image {
+    /// Stock Envoy with the C library that it is linked to, under the name of the official image.
+    #[must_use]
+    pub fn envoy() -> Self {
+        let envoy = artefacts::envoy();
+        let output = Command::new("ldd").arg(&envoy).output().expect("ldd runs");
+        let text = finished("ldd", &output);
+        let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
+        let mut files = vec![(envoy, "/usr/local/bin/envoy".to_owned())];
+        files.extend(libraries.map(|library| (PathBuf::from(library), library.to_owned())));
+        Self {
+            name: "envoyproxy/envoy:v1.40.0".to_owned(),
+            files,
+            user: "101:101".to_owned(),
+        }
+    }
+}
+
 impl Cluster {
     /// Starts etcd and the API server alone, on loopback: three seconds. Several may run at once.
     #[must_use]

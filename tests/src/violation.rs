@@ -206,7 +206,8 @@ fn of_another_type(schema: &Value) -> Option<Value> {
     match schema["type"].as_str() {
         Some("string") => Some(json!(7)),
         Some(_) => Some(json!("text")),
-        None => (schema["x-kubernetes-int-or-string"] == true).then(|| json!(true)),
+        None if schema["x-kubernetes-int-or-string"] == true => Some(json!(true)),
+        None => None,
     }
 }
 

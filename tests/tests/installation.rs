@@ -3,10 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::{SocketAddr, TcpStream},
     process::Command,
 };
 
-use portcullis_e2e::{artefacts, certificate::Certificate, cluster::Cluster, scratch::Scratch};
+use portcullis_e2e::{
+    artefacts,
+    certificate::Certificate,
+    cluster::{self, Cluster},
+    controller::{self, Place},
+    scratch::Scratch,
+    spawned::Spawned,
+    wait::{self, PATIENCE},
+};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "portcullis-system";
@@ -39,6 +48,7 @@ fn the_base_installs_a_confined_controller() {
     let installed = cluster.kubectl(&["get", "crd", "-o", "name"]);
     assert!(installed.contains("accesspolicies.portcullis.dev"), "{installed}");
     the_chart_is_the_base(&cluster);
+    a_misspelt_value_is_refused(&cluster);
     a_pod_is_admitted(&cluster, "portcullis");
     rights(&cluster);
 
@@ -65,6 +75,26 @@ fn the_chart_is_the_base(cluster: &Cluster) {
     assert_eq!(base.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>());
     for (name, object) in &base {
         assert_eq!(object, &chart[name], "{name}");
+    }
+}
+
+/// `namespace` for `namespaces` would give rights on the whole cluster.
+fn a_misspelt_value_is_refused(cluster: &Cluster) {
+    for (chart, value) in [
+        ("portcullis", "namespace={shop}"),
+        ("portcullis-envoy", "gateway.names=public"),
+    ] {
+        let chart = manifests(&format!("charts/{chart}"));
+        let lint = |more: &[&str]| {
+            let mut command = cluster.command(&cluster::built("bin/helm"));
+            let values = ["--set", "gateway.namespace=edge,gateway.name=public"];
+            let values: &[&str] = if chart.ends_with("-envoy") { &values } else { &[] };
+            command.args(["lint", "--strict", &chart]).args(values).args(more);
+            command.output().expect("Helm runs")
+        };
+        let output = lint(&[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!lint(&["--set", value]).status.success(), "{value}");
     }
 }
 
@@ -300,11 +330,12 @@ fn the_chart_never_touches_a_definition_that_is_there() {
     assert!(!may(NAMESPACE) && !may("kube-public"));
 }
 
-/// The bootstrap of the chart is the one that `render` prints, apart from the way to the controller, and Envoy takes it.
+/// The bootstrap of the chart is the one that `render` prints, apart from the way to the controller; Envoy takes it and tells a
+/// stranger of its state and of nothing else.
 #[test]
 fn the_charts_bootstrap_is_ours() {
     let scratch = Scratch::new();
-    let helm = portcullis_e2e::cluster::built("bin/helm");
+    let helm = cluster::built("bin/helm");
     let output = Command::new(helm)
         .args([
             "template",
@@ -331,6 +362,7 @@ fn the_charts_bootstrap_is_ours() {
     scratch.write("xds/tls.crt", &certificate.certificate);
     scratch.write("xds/tls.key", &certificate.key);
     scratch.write("xds/ca.crt", &certificate.certificate);
+    let file = scratch.join("bootstrap.yaml");
     let output = Command::new(artefacts::envoy())
         .args([
             "--mode",
@@ -340,14 +372,14 @@ fn the_charts_bootstrap_is_ours() {
             "envoy",
             "-c",
         ])
-        .arg(scratch.join("bootstrap.yaml"))
+        .arg(&file)
         .output()
         .expect("Envoy runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    a_stranger_learns_the_state_alone(&scratch, &fs::read_to_string(file).expect("it was written"));
 
     let chart: Value = serde_saphyr::from_str(data["bootstrap.yaml"].as_str().expect("a text")).expect("YAML");
-    let place =
-        portcullis_e2e::controller::Place::new(&scratch, &artefacts::root().join("manifests/examples/quickstart"));
+    let place = Place::new(&scratch, &artefacts::root().join("manifests/examples/quickstart"));
     let rendered = place.bootstrap();
     for part in ["dynamic_resources", "layered_runtime", "stats_config"] {
         assert_eq!(chart[part], rendered[part], "{part}");
@@ -373,5 +405,55 @@ fn the_charts_bootstrap_is_ours() {
     for line in ["version", "appVersion"] {
         let line = format!("{line}: {}\n", env!("CARGO_PKG_VERSION"));
         assert!(version.contains(&line), "{line}");
+    }
+}
+
+/// Envoy opens its listeners after the first configuration: here there is none to wait for.
+fn a_stranger_learns_the_state_alone(scratch: &Scratch, bootstrap: &str) {
+    let mut bootstrap: Value = serde_saphyr::from_str(bootstrap).expect("YAML");
+    bootstrap["dynamic_resources"] = json!({});
+    let port = controller::free_port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = port.into();
+    let file = scratch.write("alone.json", &bootstrap.to_string());
+    let mut command = Command::new(artefacts::envoy());
+    command
+        .args([
+            "--disable-hot-restart",
+            "--concurrency",
+            "2",
+            "--service-node",
+            "envoy",
+            "-c",
+        ])
+        .arg(file);
+    let _envoy = Spawned::start(command, &scratch.join("alone"));
+    wait::until("Envoy listens", PATIENCE, || TcpStream::connect(address).ok());
+    let status = |path: &str| {
+        let url = format!("http://{address}{path}");
+        let arguments = [
+            "--silent",
+            "--path-as-is",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            &url,
+        ];
+        let output = Command::new("curl").args(arguments).output().expect("curl runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(status("/ready"), "200");
+    assert_eq!(status("/stats/prometheus"), "200");
+    for path in [
+        "/config_dump",
+        "/quitquitquit",
+        "/",
+        "/ready/../config_dump",
+        "/stats",
+        "/ready/",
+        "//config_dump",
+    ] {
+        assert_eq!(status(path), "404", "{path}");
     }
 }

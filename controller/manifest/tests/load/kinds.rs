@@ -243,6 +243,29 @@ fn a_kind_that_is_not_read_is_named_and_a_misspelt_one_is_an_error() {
     }
 }
 
+/// An API server would prune it; one that is asked to be strict refuses it.
+#[test]
+fn an_object_without_fields_takes_none() {
+    let policy = |detection: &str| {
+        format!(
+            "apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {{name: addresses, namespace: edge}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: public}}]
+  clientIPDetection: {{directSourceIP: {detection}}}
+"
+        )
+    };
+    assert_eq!(lines(&file(&policy("{}"))), Vec::<String>::new());
+    let refused = lines(&file(&policy("{trusted: true}")));
+    let [line] = &refused[..] else {
+        panic!("{refused:?}");
+    };
+    let named = "error[unknown-field] ClientTrafficPolicy edge/addresses spec.clientIPDetection.directSourceIP.trusted";
+    assert!(line.contains(named), "{line}");
+}
+
 /// What `kubectl get -o yaml` and `kubectl create --dry-run -o yaml` write.
 #[test]
 fn objects_as_kubectl_writes_them_are_read() {
