@@ -48,8 +48,6 @@ pub fn server_says(cluster: &Cluster, objects: &[Value]) -> Vec<Faults> {
             kind if kind.ends_with('y') => format!("{}ies", kind.trim_end_matches('y')),
             kind => format!("{kind}s"),
         };
-        // Apart from EnvoyProxy.
-        let plural = plural.replace("proxys", "proxies");
         if number > 0 {
             requests += "next\n";
         }

@@ -62,12 +62,13 @@ fn create_namespaces(cluster: &Cluster) {
     let mut names: BTreeSet<String> = BTreeSet::from(["shop".to_owned()]);
     for file in manifests() {
         let text = fs::read_to_string(&file).expect("a manifest can be read");
-        names.extend(
-            text.split(|c: char| c.is_whitespace() || "{},".contains(c))
-                .scan("", |before, word| Some((std::mem::replace(before, word), word)))
-                .filter(|(before, word)| *before == "namespace:" && !word.is_empty())
-                .map(|(_, word)| word.to_owned()),
-        );
+        // Also of files that are no YAML.
+        for rest in text.split("namespace: ").skip(1) {
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '-')
+                .unwrap_or(rest.len());
+            names.insert(rest[..end].to_owned());
+        }
     }
     for name in names.iter().filter(|name| *name != "default") {
         cluster.kubectl(&["create", "namespace", name]);
