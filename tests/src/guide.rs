@@ -48,18 +48,42 @@ pub enum Expected {
 /// The commands of a guide's text, in order.
 #[must_use]
 pub fn steps(text: &str) -> Vec<Step> {
+    steps_of(text, "console", step)
+}
+
+/// The commands of the blocks marked `console cluster`, in order: each must succeed, or end as its comment says.
+#[must_use]
+pub fn cluster_steps(text: &str) -> Vec<Step> {
+    steps_of(text, "console cluster", exits)
+}
+
+fn steps_of(text: &str, mark: &str, read: impl Fn(&str) -> Step) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
-            inside = !inside && language.trim() == "console";
+            inside = !inside && language.trim() == mark;
         } else if let (true, Some(command)) = (inside, line.strip_prefix("$ ")) {
-            steps.push(step(command));
+            steps.push(read(command));
         } else if let (true, false, Some(last)) = (inside, line.trim().is_empty(), steps.last_mut()) {
             last.prints.push(line.trim_end().to_owned());
         }
     }
     steps
+}
+
+fn exits(line: &str) -> Step {
+    let (command, comment) = line.rsplit_once(" # exit ").unwrap_or((line, "0"));
+    Step {
+        command: command.trim().to_owned(),
+        expected: Expected::Exit(
+            comment
+                .trim()
+                .parse()
+                .unwrap_or_else(|_| panic!("no exit code behind: {line}")),
+        ),
+        prints: Vec::new(),
+    }
 }
 
 fn step(line: &str) -> Step {
@@ -248,7 +272,11 @@ fn entries(island: &Island) -> Vec<Entry> {
     entries
 }
 
-fn assert_prints(step: &Step, text: &str, guide: &str) {
+/// Asserts that a command printed what the guide says.
+///
+/// # Panics
+/// If it did not.
+pub fn assert_prints(step: &Step, text: &str, guide: &str) {
     for wanted in &step.prints {
         let found = text.lines().any(|line| is_like(wanted, line.trim_end()));
         assert!(found, "{guide}: {} does not print\n{wanted}\nbut\n{text}", step.command);

@@ -39,6 +39,8 @@ impl Replica {
             .arg(scratch.join("state"));
         command.arg("--xds-socket").arg(scratch.join("xds.sock"));
         command.arg("--wasm").arg(artefacts::filter());
+        // Several run at once.
+        command.args(["--xds-address", "127.0.0.1:0"]);
         command.arg("--health-address").arg(health.to_string());
         command.args(arguments).env("POD_NAME", name);
         let spawned = Spawned::start(command, &scratch.join("controller"));
