@@ -132,7 +132,7 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["filenames", "envoy"])]
     pub kubernetes: bool,
     /// With --kubernetes: where the Envoys have the filter's .wasm file [default: as --wasm].
-    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "filenames")]
     pub wasm_in_envoy: Option<PathBuf>,
     /// With --kubernetes: the Lease that the replicas share, and what the names of their Secrets begin with, in the controller's own
     /// namespace.
@@ -334,7 +334,13 @@ pub(crate) struct StatusArgs {
     #[arg(long, conflicts_with = "filenames")]
     pub kubernetes: bool,
     /// Wait until every policy shown is enforced by every Envoy, or one is not accepted.
-    #[arg(long, value_enum, value_name = "STATE", requires = "kubernetes")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STATE",
+        requires = "kubernetes",
+        conflicts_with = "filenames"
+    )]
     pub wait: Option<Wait>,
     /// How long to wait, as 30s or 5m.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "wait")]

@@ -257,7 +257,7 @@ mod tests {
         json!({
             "kind": "SecurityPolicy",
             "metadata": {"name": "orders", "namespace": "shop", "generation": generation},
-            "status": {"ancestors": [{"controllerName": "a.example/c", "conditions": conditions}]},
+            "status": {"ancestors": [{"controllerName": "a.example/c", "ancestorRef": {"kind": "Gateway"}, "conditions": conditions}]},
         })
     }
 

@@ -54,29 +54,27 @@ impl Now<'_> {
     /// A status with entries by controller.
     fn listed(&self, names: (&str, &str, usize), wanted: Option<&ObjectStatus>, existing: &Json) -> Option<Json> {
         let (list, reference, most) = names;
-        let entries = existing.get(list).and_then(Json::as_array);
-        let (own, mut all): (Vec<Json>, Vec<Json>) = entries
-            .into_iter()
-            .flatten()
-            .cloned()
-            .partition(|entry| entry.get("controllerName").and_then(Json::as_str) == Some(self.controller));
+        let entries = existing.get(list).and_then(Json::as_array).into_iter().flatten();
+        let (own, others): (Vec<&Json>, Vec<&Json>) =
+            entries.partition(|entry| entry.get("controllerName").and_then(Json::as_str) == Some(self.controller));
         let scopes = wanted.map(|status| status.scopes.as_slice()).unwrap_or_default();
         let generation = wanted.and_then(|status| status.observed_generation);
         let mut entries = Vec::new();
         for scope in scopes {
             let Scope::Parent(parent) = &scope.scope else { continue };
             let parent = named(parent);
-            let former = own.iter().find(|entry| entry.get(reference) == Some(&parent));
+            let former = own.iter().copied().find(|entry| entry.get(reference) == Some(&parent));
             entries.push(json!({
                 reference: parent,
                 "controllerName": self.controller,
                 "conditions": self.conditions(scope, generation, former),
             }));
         }
-        entries.truncate(most.saturating_sub(all.len()));
-        if entries == own {
+        entries.truncate(most.saturating_sub(others.len()));
+        if entries.iter().eq(own) {
             return None;
         }
+        let mut all: Vec<Json> = others.into_iter().cloned().collect();
         all.extend(entries);
         Some(json!({ list: all }))
     }

@@ -78,6 +78,8 @@ impl Writer {
             wanted: received,
             leads,
             put_off: HashMap::new(),
+            settled: HashMap::new(),
+            looked_at: Arc::default(),
             complaints: BTreeSet::new(),
             told: Box::new(told),
         };
@@ -108,6 +110,9 @@ struct Task {
     leads: watch::Receiver<bool>,
     /// Versions onto which something was written, or could not be, and when that was.
     put_off: HashMap<Key, (String, Instant)>,
+    /// Versions whose status is as it was wanted in `looked_at`.
+    settled: HashMap<Key, String>,
+    looked_at: Arc<Vec<ObjectStatus>>,
     /// What was complained of.
     complaints: BTreeSet<String>,
     told: Box<dyn Fn(Outcome) + Send + Sync>,
@@ -161,17 +166,24 @@ impl Task {
     }
 
     /// What is not as it is to be.
-    async fn differences(&self, wanted: Arc<Vec<ObjectStatus>>) -> Vec<Write> {
-        let written = self.shared.store().written();
-        let controller = Arc::clone(&self.controller);
-        let put_off: HashMap<Key, String> = self
-            .put_off
-            .iter()
-            .map(|(key, (version, _))| (key.clone(), version.clone()))
-            .collect();
+    async fn differences(&mut self, wanted: Arc<Vec<ObjectStatus>>) -> Vec<Write> {
+        let look = Look {
+            written: self.shared.store().written(),
+            controller: Arc::clone(&self.controller),
+            put_off: self
+                .put_off
+                .iter()
+                .map(|(key, (version, _))| (key.clone(), version.clone()))
+                .collect(),
+            former: std::mem::replace(&mut self.looked_at, Arc::clone(&wanted)),
+            settled: std::mem::take(&mut self.settled),
+            wanted,
+        };
         // Many objects take a while, and others wait for this thread.
-        let found = tokio::task::spawn_blocking(move || differences(&written, &wanted, &controller, &put_off));
-        found.await.unwrap_or_default()
+        let found = tokio::task::spawn_blocking(move || look.differences());
+        let (writes, settled) = found.await.unwrap_or_default();
+        self.settled = settled;
+        writes
     }
 
     async fn write(&mut self, writes: Vec<Write>) {
@@ -228,41 +240,63 @@ impl Task {
     }
 }
 
-fn differences(
-    written: &BTreeMap<Key, Arc<Written>>,
-    wanted: &[ObjectStatus],
-    controller: &str,
-    put_off: &HashMap<Key, String>,
-) -> Vec<Write> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let by_key: HashMap<(&str, &str, &str), &ObjectStatus> = wanted
-        .iter()
-        .map(|status| {
-            let object = &status.object;
-            ((object.kind, object.namespace.as_str(), object.name.as_str()), status)
-        })
-        .collect();
-    let mut writes = Vec::new();
-    for (key, written) in written {
-        let (kind, (namespace, name)) = key;
-        // What was written onto this version has not come back yet.
-        if put_off.get(key) == Some(&written.version) {
-            continue;
+/// Statuses as they are and as they are to be.
+struct Look {
+    written: BTreeMap<Key, Arc<Written>>,
+    wanted: Arc<Vec<ObjectStatus>>,
+    controller: Arc<str>,
+    put_off: HashMap<Key, String>,
+    /// What was wanted at the last look.
+    former: Arc<Vec<ObjectStatus>>,
+    /// Versions that were as they were to be, then.
+    settled: HashMap<Key, String>,
+}
+
+impl Look {
+    /// What differs, and what does not. Costs what changed since the last look.
+    fn differences(&self) -> (Vec<Write>, HashMap<Key, String>) {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let (wanted, former) = (by_name(&self.wanted), by_name(&self.former));
+        let mut writes = Vec::new();
+        let mut settled = HashMap::with_capacity(self.written.len());
+        for (key, written) in &self.written {
+            let (kind, (namespace, name)) = key;
+            // What was written onto this version has not come back yet.
+            if self.put_off.get(key) == Some(&written.version) {
+                continue;
+            }
+            let name = (*kind, namespace.as_str(), name.as_str());
+            let wanted = wanted.get(&name).copied();
+            let known = self.settled.get(key) == Some(&written.version);
+            if known && wanted == former.get(&name).copied() {
+                settled.insert(key.clone(), written.version.clone());
+                continue;
+            }
+            // What was found out about another generation is not this one's status.
+            if wanted.is_some_and(|wanted| wanted.observed_generation != written.generation) {
+                continue;
+            }
+            match entries::apply(kind, wanted, &written.status, &self.controller, &now) {
+                Some(status) => writes.push(Write {
+                    key: key.clone(),
+                    version: written.version.clone(),
+                    status,
+                }),
+                None => {
+                    settled.insert(key.clone(), written.version.clone());
+                }
+            }
         }
-        let wanted = by_key.get(&(*kind, namespace.as_str(), name.as_str())).copied();
-        // What was found out about another generation is not this one's status.
-        if wanted.is_some_and(|wanted| wanted.observed_generation != written.generation) {
-            continue;
-        }
-        if let Some(status) = entries::apply(kind, wanted, &written.status, controller, &now) {
-            writes.push(Write {
-                key: key.clone(),
-                version: written.version.clone(),
-                status,
-            });
-        }
+        (writes, settled)
     }
-    writes
+}
+
+fn by_name(statuses: &[ObjectStatus]) -> HashMap<(&str, &str, &str), &ObjectStatus> {
+    let named = statuses.iter().map(|status| {
+        let object = &status.object;
+        ((object.kind, object.namespace.as_str(), object.name.as_str()), status)
+    });
+    named.collect()
 }
 
 async fn send(client: &Client, resource: &ApiResource, write: &Write, params: &PatchParams) -> Result<(), kube::Error> {
