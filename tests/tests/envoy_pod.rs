@@ -32,7 +32,7 @@ fn an_envoy_of_the_chart_runs_confined() {
     cluster.kubectl(&["apply", "-f", &text("manifests/controller/namespace.yaml")]);
     let scratch = Scratch::new();
     let certificate = Certificate::new(&scratch, "controller", &["portcullis-xds.portcullis-system.svc"]);
-    let (name, key) = ("portcullis-xds-edge-public", &certificate.key);
+    let (name, key) = ("portcullis-xds.edge.public", &certificate.key);
     let entries = [
         ("tls.crt", &certificate.certificate),
         ("tls.key", key),
