@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 declare -A package=([cc]=build-essential [musl-gcc]=musl-tools [wasm-opt]=binaryen [python3]=python3 [curl]=curl)
 if [ "${1:-test}" = test ]; then
     package+=([ip]=iproute2 [node]=nodejs [openssl]=openssl [h2load]=nghttp2-client [dockerd]=docker.io [docker-compose]=docker-compose)
-    # A node of the test cluster.
-    package+=([containerd]=containerd [runc]=runc [nft]=nftables)
+    # A node of the test cluster, and what builds it.
+    package+=([go]=golang-go [containerd]=containerd [runc]=runc [nft]=nftables)
 fi
 
 missing=()
@@ -31,8 +31,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if [ "${1:-test}" = test ]; then
-    # Kubernetes is built from its modules; Go fetches the toolchain that they ask for.
-    command -v go >/dev/null || { echo "missing Go, 1.21 or newer; see https://go.dev/doc/install" >&2; exit 1; }
+    # Kubernetes is built from its modules; Go fetches the toolchain that they ask for, from 1.21 on.
+    minor=$(go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -ge 21 ] || { echo "Go is older than 1.21; see https://go.dev/doc/install" >&2; exit 1; }
 fi
 command -v rustup >/dev/null || { echo "missing rustup; see https://rustup.rs" >&2; exit 1; }
 # rust-toolchain.toml names the toolchain, its components and targets.
