@@ -108,8 +108,8 @@ fn usage_and_unreadable_paths_cannot_be_told() {
         ),
         (&["run"], "no manifests; name them with -f PATH, or - for stdin"),
         (
-            &["run", "--kubernetes"],
-            "--kubernetes: reading from a cluster is not part of this version",
+            &["run", "--kubernetes", "-f", "nowhere.yaml"],
+            "cannot be used with",
         ),
         (&["check", "--nonsense"], "unexpected argument"),
         (&["nonsense"], "unrecognized subcommand"),
