@@ -107,10 +107,7 @@ fn usage_and_unreadable_paths_cannot_be_told() {
             "write http://foo:1 for Envoy's admin interface",
         ),
         (&["run"], "no manifests; name them with -f PATH, or - for stdin"),
-        (
-            &["run", "--kubernetes"],
-            "--kubernetes: reading from a cluster is not part of this version",
-        ),
+        (&["run", "--kubernetes", "-f", "nowhere.yaml"], "cannot be used with"),
         (&["check", "--nonsense"], "unexpected argument"),
         (&["nonsense"], "unrecognized subcommand"),
         (&[], "Usage"),

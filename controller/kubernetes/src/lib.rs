@@ -43,8 +43,11 @@ impl From<kube::Error> for Error {
 
 /// An error with its causes on one line; never the body of an answer.
 fn brief(error: &(dyn std::error::Error + 'static)) -> String {
-    if let Some(kube::Error::Api(status)) = find(error) {
-        return format!("{} ({})", status.message.replace('\n', " "), status.code);
+    match find(error) {
+        Some(kube::Error::Api(status)) => return format!("{} ({})", status.message.replace('\n', " "), status.code),
+        // serde's message may quote the value.
+        Some(_) => return "an answer that cannot be read".to_owned(),
+        None => {}
     }
     let mut text = String::new();
     let mut next = Some(error);
@@ -62,11 +65,11 @@ fn brief(error: &(dyn std::error::Error + 'static)) -> String {
     text.replace('\n', " ")
 }
 
-/// What the API server said, if it is that.
+/// What the API server said, if it is that, readable or not.
 fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found @ kube::Error::Api(_)) = error.downcast_ref() {
+        if let Some(found @ (kube::Error::Api(_) | kube::Error::SerdeError(_))) = error.downcast_ref() {
             return Some(found);
         }
         next = error.source();
@@ -89,4 +92,17 @@ pub(crate) fn is_written(kind: &str) -> bool {
             | "SecurityPolicy"
             | "TCPRoute"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_not_quoted() {
+        let error = serde_json::from_str::<u8>("\"hunter2\"").unwrap_err();
+        assert!(error.to_string().contains("hunter2"));
+        let told = brief(&kube::Error::SerdeError(error));
+        assert_eq!(told, "an answer that cannot be read");
+    }
 }

@@ -431,6 +431,7 @@ mod tests {
         assert!(store.end(&there));
         assert!(store.is_whole());
 
+        admit(&mut store);
         store.begin(&here);
         assert!(!store.apply(&here, route("two", "1", "/")));
         assert_eq!(

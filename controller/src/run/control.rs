@@ -327,6 +327,9 @@ impl<'a> Control<'a> {
         }
         if let Some(evaluation) = evaluation {
             let former = std::mem::replace(&mut self.evaluation, evaluation);
+            if let Some(statuses) = &mut self.statuses {
+                statuses.forget();
+            }
             self.publish();
             self.keys.ask(&self.evaluation.translation.key_servers);
             // Taking so much apart takes a while, and none of it is waited for.

@@ -3,7 +3,7 @@
 //! How many proxies there are is in no message: one that comes or goes would rewrite the statuses of all policies.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -42,13 +42,14 @@ impl Enforcement {
         now.duration_since(since) < PATIENCE || now.duration_since(self.began) < START
     }
 
-    /// The statuses of all objects, policies' with `Enforced` where it can be told by now.
-    pub(crate) fn statuses(
-        &mut self,
-        evaluation: &Evaluation,
-        deliveries: &Deliveries,
-        now: Instant,
-    ) -> Vec<ObjectStatus> {
+    /// The Gateways of which nothing is said for now.
+    pub(crate) fn held(&mut self, deliveries: &Deliveries, now: Instant) -> BTreeSet<String> {
+        self.note(deliveries, now);
+        let held = self.since.iter().filter(|(_, since)| self.holds(**since, now));
+        held.map(|(gateway, _)| gateway.clone()).collect()
+    }
+
+    fn note(&mut self, deliveries: &Deliveries, now: Instant) {
         self.since
             .retain(|gateway, _| deliveries.gateways.contains_key(gateway));
         for (gateway, delivery) in &deliveries.gateways {
@@ -58,6 +59,14 @@ impl Enforcement {
                 self.since.remove(gateway);
             }
         }
+    }
+
+    /// The statuses of all objects, policies' with `Enforced` where it can be told by now.
+    pub(crate) fn statuses(
+        evaluation: &Evaluation,
+        deliveries: &Deliveries,
+        held: &BTreeSet<String>,
+    ) -> Vec<ObjectStatus> {
         let reach = reach(&evaluation.attachment);
         let nowhere = Reach::default();
         let mut statuses = evaluation.attachment.statuses.clone();
@@ -72,9 +81,7 @@ impl Enforcement {
                 };
                 let gateways = gateways(ancestor, reach);
                 let delivery = deliveries.of(gateways.iter().copied());
-                let held = gateways
-                    .iter()
-                    .any(|gateway| self.since.get(*gateway).is_some_and(|since| self.holds(*since, now)));
+                let held = gateways.iter().any(|gateway| held.contains(*gateway));
                 let condition = condition(scope, reach, &gateways, quarantined, &delivery, held);
                 scope.conditions.extend(condition);
                 scope.conditions.extend(degraded.map(|why| unavailable(why)));

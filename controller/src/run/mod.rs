@@ -60,7 +60,11 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
     // What the server of the socket cannot tell a proxy.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        // The client of the API server prints answers that it cannot read, Secrets as well; what matters of its troubles is told
+        // by who asked.
+        .with_env_filter(tracing_subscriber::EnvFilter::new(
+            "warn,kube_client=off,kube_runtime=off",
+        ))
         .with_target(false)
         .without_time()
         .init();

@@ -49,7 +49,7 @@ impl Delivery {
 }
 
 /// What is known beside the manifests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deliveries {
     /// By Gateway.
     pub(crate) gateways: BTreeMap<String, Delivery>,

@@ -1,6 +1,10 @@
 //! The part of a run that tells the API server what became of its objects.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use portcullis_kubernetes::{Election, Writer};
 use tokio::sync::watch;
@@ -21,7 +25,14 @@ pub(crate) struct Statuses {
     reports: watch::Receiver<Arc<BTreeMap<String, String>>>,
     enforcement: Enforcement,
     metrics: Metrics,
+    /// What was said last rests on this.
+    said: Option<(Deliveries, BTreeSet<String>)>,
+    /// Since when there is something else to say.
+    since: Option<Instant>,
 }
+
+/// How long it is put off to say anything while proxies have not answered: mostly they do, and all is said at once.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Statuses {
     pub(crate) fn new(writer: Writer, election: Election, metrics: Metrics) -> Self {
@@ -32,7 +43,14 @@ impl Statuses {
             election,
             enforcement: Enforcement::new(Instant::now()),
             metrics,
+            said: None,
+            since: None,
         }
+    }
+
+    /// What objects came to is something else now.
+    pub(crate) fn forget(&mut self) {
+        self.said = None;
     }
 
     /// Takes in what objects came to and what proxies hold of it.
@@ -45,14 +63,29 @@ impl Statuses {
         self.election.report(report(&deliveries, digests));
         self.metrics.leads(*self.leads.borrow_and_update());
         combine(&mut deliveries, digests, &self.reports.borrow_and_update());
-        let statuses = self.enforcement.statuses(evaluation, &deliveries, Instant::now());
+        let now = Instant::now();
+        let held = self.enforcement.held(&deliveries, now);
+        let waits = !held.is_empty();
+        let said = Some((deliveries, held));
+        if said == self.said {
+            self.since = None;
+            return;
+        }
+        let since = *self.since.get_or_insert(now);
+        if waits && now.duration_since(since) < PATIENCE {
+            return;
+        }
+        self.since = None;
+        self.said = said;
+        let Some((deliveries, held)) = &self.said else { return };
+        let statuses = Enforcement::statuses(evaluation, deliveries, held);
         self.metrics.count(&statuses);
         self.writer.publish(statuses);
     }
 
     /// Whether there is something that is to be said only if it lasts.
     pub(crate) fn waits(&self) -> bool {
-        self.enforcement.waits(Instant::now())
+        self.since.is_some() || self.enforcement.waits(Instant::now())
     }
 
     /// Waits for what other replicas report, or for another one to write statuses.
