@@ -53,7 +53,10 @@ fn every_example_gets_the_answers_that_it_says() {
     for entry in fs::read_dir(EXAMPLES).unwrap() {
         let folder = entry.unwrap().path();
         // What is tested are requests; a TCPRoute has none. A cluster's endpoints are in no folder; its guide is run in one.
-        if !["broken", "kubernetes", "tcp"].iter().any(|name| folder.ends_with(name)) {
+        if !["broken", "kubernetes", "tcp"]
+            .iter()
+            .any(|name| folder.ends_with(name))
+        {
             assert!(folder.join("tests").is_dir(), "{} has no test", folder.display());
         }
     }

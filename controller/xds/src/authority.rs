@@ -326,7 +326,11 @@ mod tests {
         assert_eq!(authorities.renew(due), Ok(true));
         assert_eq!(authorities.renew(due), Ok(false));
         assert!(authorities.trusted().starts_with(&first) && authorities.trusted().len() > first.len());
-        let second = authorities.trusted()[first.len()..].to_owned();
+        let second = authorities
+            .trusted()
+            .strip_prefix(&first)
+            .expect("the first one")
+            .to_owned();
         let signer = |authorities: &Authorities, now: u64| {
             let credentials = authorities.issue(&gateway(), now).expect("random bytes");
             let certificate = der(&credentials.certificate);

@@ -268,7 +268,11 @@ impl World {
                     known.rejected.remove(&key);
                     known.unsure.remove(&key);
                 } else if response.resources.len() + response.removed_resources.len() == 1 {
-                    known.rejected.insert(key, resource.version.clone());
+                    // Of what was withdrawn before the verdict came, nothing is said for the time when it is published again.
+                    let published = self.snapshot.get(&type_url, &resource.name);
+                    if published.is_some_and(|published| **published.version() == *resource.version) {
+                        known.rejected.insert(key, resource.version.clone());
+                    }
                 } else {
                     known.unsure.insert(key);
                 }
@@ -418,6 +422,25 @@ impl World {
             }
         }
     }
+}
+
+#[test]
+fn a_rejection_of_what_was_withdrawn_is_forgotten() {
+    let mut world = World::new();
+    let poisoned = |content| Action::Touch(2, 2, content);
+    (0..TYPES.len()).for_each(|_| world.act(Action::Request));
+    let withdrawn = [
+        poisoned(Some(POISON)),
+        poisoned(None),
+        Action::Receive(0),
+        Action::Request,
+    ];
+    for action in withdrawn.into_iter().chain([poisoned(Some(POISON))]) {
+        world.act(action);
+    }
+    assert_eq!(world.to_client.len(), 1, "it is offered once more");
+    world.settle();
+    world.check();
 }
 
 proptest! {
