@@ -171,7 +171,7 @@ fn rights(cluster: &Cluster) {
     assert_eq!(granted(cluster, "default"), expected, "anywhere");
 
     // Its own, where it runs.
-    for verb in ["create", "update", "patch"] {
+    for verb in ["create", "delete", "update"] {
         expected.insert((verb.to_owned(), "secrets".to_owned()));
     }
     expected.insert(("create".to_owned(), "leases.coordination.k8s.io".to_owned()));
@@ -209,7 +209,7 @@ fn rights(cluster: &Cluster) {
             "shop",
         ],
         &["create", "secrets", "-n", "shop"],
-        &["delete", "secrets", "-n", NAMESPACE],
+        &["delete", "secrets", "-n", "shop"],
         &["update", "leases.coordination.k8s.io/other", "-n", NAMESPACE],
         &["create", "leases.coordination.k8s.io", "-n", "shop"],
         &["patch", "customresourcedefinitions.apiextensions.k8s.io"],

@@ -7,7 +7,10 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+};
 use portcullis_xds::{Authorities, Credentials, Identity, ServerTls, authority::CertificateError};
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -24,6 +27,10 @@ const TLS: &str = "kubernetes.io/tls";
 const LOOK: Duration = Duration::from_secs(600);
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How old credentials are before they can be left over, in seconds.
+const SETTLED: u64 = 3_600;
+/// The label of what an instance keeps.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The longest name of an object.
 const MAX_NAME: usize = 253;
 
@@ -126,6 +133,9 @@ impl Renewal {
                 faults.push(format!("{gateway}: {error}"));
             }
         }
+        if let Err(error) = self.secrets.forget(gateways, now).await {
+            faults.push(format!("those of Gateways that are gone: {error}"));
+        }
         Ok(faults)
     }
 }
@@ -176,6 +186,35 @@ impl Secrets {
         self.write(&name, TLS, found, entries.collect()).await.map(|_| ())
     }
 
+    /// Removes the credentials of Gateways that are gone. Another replica may know of a Gateway that this one has not heard of yet: what
+    /// was made a short while ago stays.
+    async fn forget(&self, gateways: &BTreeSet<String>, now: u64) -> Result<(), Error> {
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY}={}", self.instance));
+        let wanted: BTreeSet<String> = gateways
+            .iter()
+            .filter_map(|gateway| secret_of(&self.instance, gateway))
+            .collect();
+        for secret in self.api.list_metadata(&ours).await?.items {
+            let metadata = secret.metadata;
+            let made = metadata.creation_timestamp.map(|made| made.0.as_second());
+            let made = made.and_then(|made| u64::try_from(made).ok()).unwrap_or(now);
+            let Some(name) = metadata.name else { continue };
+            if is_left_over(&self.instance, &name, &wanted) && now.saturating_sub(made) >= SETTLED {
+                let parameters = DeleteParams::default().preconditions(Preconditions {
+                    resource_version: metadata.resource_version,
+                    uid: metadata.uid,
+                });
+                match self.api.delete(&name, &parameters).await {
+                    Ok(_) => {}
+                    // Another replica was faster, or needs it again.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a Secret over what was found; false if it is no longer that.
     async fn write(
         &self,
@@ -189,7 +228,7 @@ impl Secrets {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 labels: Some(BTreeMap::from([(
-                    "app.kubernetes.io/managed-by".to_owned(),
+                    MANAGED_BY.to_owned(),
                     self.instance.clone(),
                 )])),
                 ..ObjectMeta::default()
@@ -220,6 +259,11 @@ pub fn secret_of(instance: &str, gateway: &str) -> Option<String> {
     let (namespace, name) = gateway.split_once('/')?;
     let name = format!("{instance}-xds.{namespace}.{name}");
     (name.len() <= MAX_NAME && !namespace.contains('.')).then_some(name)
+}
+
+/// Whether a Secret holds the credentials of a Gateway that is none of the wanted ones'.
+fn is_left_over(instance: &str, name: &str, wanted: &BTreeSet<String>) -> bool {
+    name.starts_with(&format!("{instance}-xds.")) && !wanted.contains(name)
 }
 
 fn read(name: &str, secret: &Secret) -> Result<Authorities, Error> {
@@ -266,6 +310,16 @@ mod tests {
         assert_eq!(name(&format!("edge/{}", "x".repeat(253))), None);
         assert_eq!(name("a.b/c"), None, "no namespace is called that");
         assert_eq!(name("public"), None);
+    }
+
+    #[test]
+    fn only_credentials_of_gateways_can_be_left_over() {
+        let wanted = BTreeSet::from(["portcullis-xds.edge.public".to_owned()]);
+        let left = |name: &str| is_left_over("portcullis", name, &wanted);
+        assert!(left("portcullis-xds.edge.gone"));
+        for kept in ["portcullis-xds.edge.public", "portcullis-xds", "portcullis-salt", "other-xds.edge.gone"] {
+            assert!(!left(kept), "{kept}");
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// How long a report counts that is not repeated.
 const STALE: Duration = Duration::from_secs(30);
 
+/// How long a report stays on the Lease that nobody repeats: its replica is gone, and all share one object's room.
+const GONE: Duration = Duration::from_secs(300);
+
 /// What annotations with reports begin with.
 const REPORTS: &str = "replicas.portcullis.dev/";
 
@@ -263,6 +266,13 @@ impl Candidate {
             },
             spec: None,
         });
+        if let Some(annotations) = &mut lease.metadata.annotations {
+            let silent = |name: &str| {
+                let heard = name.strip_prefix(REPORTS).and_then(|name| self.heard_at.get(name));
+                heard.is_some_and(|(_, since)| since.elapsed() >= GONE)
+            };
+            annotations.retain(|name, _| !silent(name));
+        }
         let spec = lease.spec.get_or_insert_default();
         let ours = spec.holder_identity.as_deref() == Some(&self.identity);
         if !ours {

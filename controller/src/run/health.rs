@@ -13,16 +13,17 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, task::AbortHandle};
+use hyper_util::rt::TokioIo;
+use portcullis_xds::Crowd;
+use tokio::{net::TcpListener, task::AbortHandle};
 
 use super::metrics::Metrics;
 use crate::failure::Failure;
 
-/// How long a client may take to ask.
+/// How long a client may take to ask and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many connections are open at a time: nobody needs more, and none may be held open at our cost.
+/// How many connections are open at a time: nobody needs more. Whoever holds on to many makes room for others.
 const CONNECTIONS: usize = 64;
 
 /// How long the loop of a run may be silent before it counts as stuck.
@@ -87,29 +88,24 @@ impl Health {
             )
         })?;
         let health = Arc::clone(self);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
         let task = tokio::spawn(async move {
+            let room = Crowd::new(CONNECTIONS);
             loop {
-                let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                    return;
-                };
-                let Ok((stream, _)) = listener.accept().await else {
+                let Ok((stream, from)) = listener.accept().await else {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 };
                 let health = Arc::clone(&health);
-                tokio::spawn(async move {
+                room.admit(from.ip(), async move {
                     let service = service_fn(|request: Request<Incoming>| {
                         let answer = health.answer(request.method(), request.uri().path());
                         async move { Ok::<_, Infallible>(answer) }
                     });
                     let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(PATIENCE)
+                        .keep_alive(false)
                         .serve_connection(TokioIo::new(stream), service);
                     // Whoever asks may go away.
-                    let _ = connection.await;
-                    drop(permit);
+                    let _ = tokio::time::timeout(PATIENCE, connection).await;
                 });
             }
         });
@@ -173,5 +169,31 @@ mod tests {
         health.unready("ending");
         assert_eq!((status("/healthz"), status("/readyz")), (200, 503));
         assert_eq!(health.answer(&Method::POST, "/healthz").status().as_u16(), 405);
+    }
+
+    #[tokio::test]
+    async fn who_holds_on_to_connections_keeps_nobody_from_asking() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        let health = Health::new(Metrics::new());
+        let _serving = health.serve(address).await.unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS + 20 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            idle.push(socket.connect(address).await.unwrap());
+        }
+        let asked = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            // To its end: no connection is kept.
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }

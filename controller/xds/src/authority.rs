@@ -100,8 +100,17 @@ impl Authorities {
     /// Drops what has expired and adds a successor in time; tells whether anything changed.
     ///
     /// # Errors
-    /// There are no random bytes.
+    /// There are no random bytes. Or the clock contradicts all that was made before: with a wrong clock nothing is dropped, and
+    /// nothing added, that others believe.
     pub fn renew(&mut self, now: u64) -> Result<bool, CertificateError> {
+        if self.0.iter().any(|authority| now < authority.begins) {
+            return Err(CertificateError::new("an authority begins in the future: check the clock"));
+        }
+        if self.0.iter().all(|authority| authority.ends <= now) {
+            return Err(CertificateError::new(
+                "every authority has ended: check the clock, or delete them to have new ones made",
+            ));
+        }
         let before = self.0.len();
         let due = self
             .0
@@ -125,9 +134,13 @@ impl Authorities {
     /// # Errors
     /// There are no random bytes.
     pub fn issue(&self, identity: &Identity, now: u64) -> Result<Credentials, CertificateError> {
+        let valid = || {
+            let authorities = self.0.iter();
+            authorities.filter(|authority| authority.begins <= now && now < authority.ends)
+        };
         let spread = |authority: &&Authority| authority.begins + SKEW + SPREAD <= now;
-        let signer = self.0.iter().rev().find(spread).or_else(|| self.0.first());
-        let signer = signer.ok_or_else(|| CertificateError::new("there is no authority"))?;
+        let signer = valid().rev().find(spread).or_else(|| valid().next());
+        let signer = signer.ok_or_else(|| CertificateError::new("no authority is valid now: check the clock"))?;
         let failed = |error: rcgen::Error| CertificateError::made(&error);
         let issuer_key = KeyPair::from_pem(&signer.key).map_err(failed)?;
         let issuer = Issuer::from_ca_cert_pem(&signer.certificate, issuer_key).map_err(failed)?;
@@ -350,6 +363,18 @@ mod tests {
             "the first one is over"
         );
         assert_eq!(authorities.trusted(), second);
+    }
+
+    #[test]
+    fn a_wrong_clock_changes_nothing() {
+        let mut authorities = Authorities::generate(NOW).expect("random bytes");
+        let before = authorities.text();
+        for now in [NOW - DAY, NOW + 2 * AUTHORITY_LIFE] {
+            assert!(authorities.renew(now).is_err());
+            assert!(authorities.issue(&gateway(), now).is_err());
+        }
+        assert_eq!(authorities.text(), before);
+        assert_eq!(authorities.renew(NOW - MINUTE), Ok(false), "clocks differ a little");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod authority;
 mod connection;
 pub mod constraint;
+mod crowd;
 pub mod identity;
 mod server;
 mod service;
@@ -17,6 +18,7 @@ mod tls;
 pub mod wire;
 
 pub use authority::{Authorities, Credentials};
+pub use crowd::Crowd;
 pub use identity::Identity;
 pub use server::{Acknowledgement, Event, Options, Proxy, ServeError, Server};
 pub use snapshot::{Duplicate, Resource, Snapshot};

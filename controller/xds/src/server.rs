@@ -297,7 +297,7 @@ impl Server {
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(keepalive))
             .http2_keepalive_timeout(Some(keepalive_timeout))
-            .max_concurrent_streams(16)
+            .max_concurrent_streams(4)
             .http2_max_header_list_size(16 << 10)
             .add_service(AggregatedDiscovery::new(Arc::clone(&self.shared), max_request))
             .serve_with_incoming_shutdown(connections, stopping);

@@ -22,6 +22,8 @@ const ORDER: [&str; 5] = [CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET];
 pub const MAX_TYPES: usize = 32;
 /// Names that one stream may follow one by one, within one type.
 pub const MAX_NAMES: usize = 100_000;
+/// The longest node that a client may introduce itself as, in bytes.
+pub const MAX_NODE: usize = 64 << 10;
 
 /// A request that the protocol does not allow; it ends its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +32,11 @@ pub enum Violation {
     #[error("the first request of a stream must carry a node")]
     NodeMissing,
     /// The node says neither which configuration it needs nor whose answers these are.
-    #[error("node.id and node.cluster must not be empty")]
+    #[error("node.id and node.cluster must not be empty, nor hold control characters")]
     NodeIncomplete,
+    /// The node is longer than any proxy's.
+    #[error("the node is longer than {MAX_NODE} bytes")]
+    NodeTooLong,
     /// A later request carries another node.
     #[error("node.id and node.cluster must not change within a stream")]
     NodeChanged,
@@ -243,7 +248,8 @@ impl Session {
     fn introduce(&mut self, node: Option<Node>) -> Result<(), Violation> {
         match (&self.node, node) {
             (None, None) => Err(Violation::NodeMissing),
-            (None, Some(node)) if node.id.is_empty() || node.cluster.is_empty() => Err(Violation::NodeIncomplete),
+            (None, Some(node)) if !is_name(&node.id) || !is_name(&node.cluster) => Err(Violation::NodeIncomplete),
+            (None, Some(node)) if prost::Message::encoded_len(&node) > MAX_NODE => Err(Violation::NodeTooLong),
             (None, Some(node)) if self.only.as_ref().is_some_and(|only| *only != node.cluster) => {
                 Err(Violation::NodeForeign)
             }
@@ -440,4 +446,9 @@ fn response(
         }
     }
     response
+}
+
+/// Whether a text can stand in a line for people.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
 }

@@ -15,17 +15,18 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     authority::{self, CertificateError, Credentials},
     connection::{Connection, Peer},
+    crowd::Crowd,
     identity::Identity,
 };
 
-/// How many peers may be proving who they are at one time; the others wait.
+/// How many peers may be proving who they are at one time.
 const HANDSHAKES: usize = 256;
 /// How long a peer may take to prove who it is.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -104,11 +105,8 @@ impl TlsListener {
     }
 
     async fn accept(self, sender: mpsc::Sender<io::Result<Connection<TlsStream<TcpStream>>>>) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let handshakes = Crowd::new(HANDSHAKES);
         loop {
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
                 () = sender.closed() => return,
                 accepted = self.listener.accept() => accepted,
@@ -123,9 +121,8 @@ impl TlsListener {
             };
             let tls = self.tls.borrow().clone();
             let sender = sender.clone();
-            tokio::spawn(async move {
+            handshakes.admit(from.ip(), async move {
                 let proved = tokio::time::timeout(HANDSHAKE, prove(stream, tls)).await;
-                drop(permit);
                 match proved {
                     Ok(Ok(connection)) => {
                         // Nobody accepts any more: the server is stopping.

@@ -2,7 +2,7 @@
 
 use portcullis_xds::{
     Resource, Snapshot,
-    session::{Acknowledged, MAX_TYPES, Output, Report, Session, Violation},
+    session::{Acknowledged, MAX_NODE, MAX_TYPES, Output, Report, Session, Violation},
     snapshot::{CLUSTER, ENDPOINTS, LISTENER, ROUTES},
     wire::{DeltaDiscoveryRequest, Node},
 };
@@ -31,6 +31,20 @@ fn the_first_request_names_the_node_and_later_ones_keep_it() {
         })),
         Violation::NodeIncomplete
     );
+
+    let forged = Some(Node {
+        id: "one\nportcullis: all is well".to_owned(),
+        ..node()
+    });
+    assert_eq!(first(forged), Violation::NodeIncomplete);
+    let long = Some(Node {
+        id: "x".repeat(MAX_NODE),
+        ..node()
+    });
+    assert_eq!(first(long), Violation::NodeTooLong);
+    let mut only = Session::only("edge/other");
+    assert_eq!(only.on_request(with(Some(node()))), Err(Violation::NodeForeign));
+    assert!(only.node().is_none(), "who is sent away counts nowhere");
 
     let mut session = Session::new();
     session.on_request(with(Some(node()))).unwrap();
