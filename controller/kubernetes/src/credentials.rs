@@ -227,10 +227,7 @@ impl Secrets {
         let mut secret = found.unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
-                labels: Some(BTreeMap::from([(
-                    MANAGED_BY.to_owned(),
-                    self.instance.clone(),
-                )])),
+                labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), self.instance.clone())])),
                 ..ObjectMeta::default()
             },
             type_: Some(r#type.to_owned()),
@@ -317,7 +314,12 @@ mod tests {
         let wanted = BTreeSet::from(["portcullis-xds.edge.public".to_owned()]);
         let left = |name: &str| is_left_over("portcullis", name, &wanted);
         assert!(left("portcullis-xds.edge.gone"));
-        for kept in ["portcullis-xds.edge.public", "portcullis-xds", "portcullis-salt", "other-xds.edge.gone"] {
+        for kept in [
+            "portcullis-xds.edge.public",
+            "portcullis-xds",
+            "portcullis-salt",
+            "other-xds.edge.gone",
+        ] {
             assert!(!left(kept), "{kept}");
         }
     }

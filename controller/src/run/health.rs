@@ -187,7 +187,10 @@ mod tests {
         }
         let asked = async {
             let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await
+                .unwrap();
             let mut answer = String::new();
             // To its end: no connection is kept.
             stream.read_to_string(&mut answer).await.unwrap();

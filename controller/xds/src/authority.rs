@@ -104,7 +104,9 @@ impl Authorities {
     /// nothing added, that others believe.
     pub fn renew(&mut self, now: u64) -> Result<bool, CertificateError> {
         if self.0.iter().any(|authority| now < authority.begins) {
-            return Err(CertificateError::new("an authority begins in the future: check the clock"));
+            return Err(CertificateError::new(
+                "an authority begins in the future: check the clock",
+            ));
         }
         if self.0.iter().all(|authority| authority.ends <= now) {
             return Err(CertificateError::new(
