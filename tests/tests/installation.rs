@@ -323,7 +323,7 @@ fn the_chart_never_touches_a_definition_that_is_there() {
     // Of two namespaces alone.
     install("portcullis", &["--set", "namespaces={default,kube-system}"]);
     let may = |namespace: &str| {
-        let asked = ["auth", "can-i", "list", "secrets", "--as", ACCOUNT, "-n", namespace];
+        let asked = ["auth", "can-i", "watch", "secrets", "--as", ACCOUNT, "-n", namespace];
         cluster.try_kubectl(&asked).status.success()
     };
     assert!(may("default") && may("kube-system"));
