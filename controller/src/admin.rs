@@ -33,6 +33,19 @@ pub(crate) enum Admin {
 pub(crate) type Answer = (u16, String);
 
 impl Admin {
+    /// The interface that somebody names.
+    ///
+    /// # Errors
+    ///
+    /// What is named is the socket of a controller.
+    pub(crate) fn of(whom: &Ready) -> Result<Self, &Path> {
+        match whom {
+            Ready::Controller(socket) => Err(socket),
+            Ready::AdminPipe(path) => Ok(Self::Pipe(path.clone())),
+            Ready::Admin(address) => Ok(Self::Tcp(*address)),
+        }
+    }
+
     /// Asks with GET.
     ///
     /// # Errors
@@ -104,8 +117,9 @@ pub(crate) fn ready(whom: &Ready) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(error.to_string(), ""))?;
-    let admin = match whom {
-        Ready::Controller(socket) => {
+    let admin = match Admin::of(whom) {
+        Ok(admin) => admin,
+        Err(socket) => {
             return if runtime.block_on(answers(socket)) {
                 Ok(())
             } else {
@@ -115,8 +129,6 @@ pub(crate) fn ready(whom: &Ready) -> Result<(), Failure> {
                 ))
             };
         }
-        Ready::AdminPipe(path) => Admin::Pipe(path.clone()),
-        Ready::Admin(address) => Admin::Tcp(*address),
     };
     match runtime.block_on(admin.get("/ready")) {
         Ok((200, _)) => Ok(()),
@@ -127,11 +139,16 @@ pub(crate) fn ready(whom: &Ready) -> Result<(), Failure> {
             ),
             "see its log",
         )),
-        Err(error) => Err(Failure::new(
-            format!("envoy's admin interface does not answer: {error}"),
-            "see its log",
-        )),
+        Err(error) => Err(silent(&error)),
     }
+}
+
+/// An admin interface that does not answer.
+pub(crate) fn silent(error: &io::Error) -> Failure {
+    Failure::new(
+        format!("envoy's admin interface does not answer: {error}"),
+        "see its log",
+    )
 }
 
 #[cfg(test)]

@@ -86,6 +86,11 @@ pub(crate) fn now() -> u64 {
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Seconds since 1970.
+pub(crate) fn seconds() -> u64 {
+    now() / 1_000_000_000
+}
+
 impl Proxies {
     /// Reads what every Gateway's proxies would be given.
     pub(crate) fn new(evaluation: &Evaluation) -> Self {

@@ -4,7 +4,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::{Answer, admin::Admin, cli::Ready, failure::Failure, print};
+use crate::{
+    Answer,
+    admin::{self, Admin},
+    cli::Ready,
+    failure::Failure,
+    print,
+};
 
 /// How often the connections are counted.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -25,28 +31,21 @@ pub(crate) struct DrainArgs {
 
 /// Tells Envoy to send its clients away and waits until they are gone: 1 if some are not.
 pub(crate) fn drain(args: &DrainArgs) -> Result<Answer, Failure> {
-    let admin = match &args.envoy {
-        Ready::AdminPipe(path) => Admin::Pipe(path.clone()),
-        Ready::Admin(address) => Admin::Tcp(*address),
-        Ready::Controller(path) => {
-            let path = path.display();
-            return Err(Failure::new(
-                format!("`{path}` is not an admin interface"),
-                format!("write unix:{path}"),
-            ));
-        }
-    };
+    let admin = Admin::of(&args.envoy).map_err(|path| {
+        let path = path.display();
+        Failure::new(
+            format!("`{path}` is not an admin interface"),
+            format!("write unix:{path}"),
+        )
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(error.to_string(), ""))?;
     let (least, most) = (Duration::from_secs(args.at_least), Duration::from_secs(args.at_most));
-    let left = runtime.block_on(until_empty(&admin, least, most)).map_err(|error| {
-        Failure::new(
-            format!("envoy's admin interface does not answer: {error}"),
-            "see its log",
-        )
-    })?;
+    let left = runtime
+        .block_on(until_empty(&admin, least, most))
+        .map_err(|error| admin::silent(&error))?;
     if left > 0 {
         print::note(&format!("{left} connections are left"));
         return Ok(Answer::No);

@@ -11,7 +11,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
-use portcullis_xds::{Authorities, Credentials, Identity, ServerTls, authority::CertificateError};
+use portcullis_xds::{Authorities, Credentials, Identity, ServerCredentials, ServerTls, authority::CertificateError};
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::Error;
@@ -60,10 +60,9 @@ impl Keeper {
         };
         let now = seconds();
         let authorities = secrets.authorities(now).await?;
-        let own = authorities.issue(&Identity::Controller, now)?;
-        let (tls, shown) = watch::channel(ServerTls::new(&own)?);
+        let (own, shown) = ServerCredentials::issue(&authorities, now)?;
         let (gateways, wanted) = watch::channel(BTreeSet::new());
-        let renewal = Renewal { secrets, own, tls };
+        let renewal = Renewal { secrets, own };
         let task = tokio::spawn(renewal.run(wanted, told)).abort_handle();
         Ok((Self { gateways, task }, shown))
     }
@@ -92,8 +91,7 @@ impl From<CertificateError> for Error {
 
 struct Renewal {
     secrets: Secrets,
-    own: Credentials,
-    tls: watch::Sender<ServerTls>,
+    own: ServerCredentials,
 }
 
 impl Renewal {
@@ -123,10 +121,7 @@ impl Renewal {
     async fn renew(&mut self, gateways: &BTreeSet<String>, now: u64) -> Result<Vec<String>, Error> {
         // Read each time: another replica may have added one.
         let authorities = self.secrets.authorities(now).await?;
-        if !authorities.are_current(&self.own, &Identity::Controller, now) {
-            self.own = authorities.issue(&Identity::Controller, now)?;
-            self.tls.send_replace(ServerTls::new(&self.own)?);
-        }
+        self.own.renew(&authorities, now)?;
         let mut faults = Vec::new();
         for gateway in gateways {
             if let Err(error) = self.secrets.keep(gateway, &authorities, now).await {

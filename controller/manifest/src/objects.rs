@@ -76,15 +76,21 @@ fn nested(root: Node, lists: usize, items: &mut Vec<Item>) {
     });
 }
 
+/// Holds a tree against the definition of its kind: what it says, what it is called, and what is wrong with it.
+pub(crate) fn judge(root: &Node, kind: &'static Kind) -> (Json, ObjectRef, Vec<Fault>) {
+    let manner = Manner {
+        secret: kind.which == Which::Secret,
+        null_is_absent: kind.built_in,
+    };
+    let (mut json, mut faults) = validate(root, kind.schema(), manner);
+    let Identity { object, faults: more } = identity::identify(root, kind, &mut json);
+    faults.extend(more);
+    (json, object, faults)
+}
+
 impl Object {
     fn new(root: Node, kind: &'static Kind) -> Self {
-        let manner = Manner {
-            secret: kind.which == Which::Secret,
-            null_is_absent: kind.built_in,
-        };
-        let (mut json, mut faults) = validate(&root, kind.schema(), manner);
-        let Identity { object, faults: more } = identity::identify(&root, kind, &mut json);
-        faults.extend(more);
+        let (json, object, faults) = judge(&root, kind);
         let mut alone = Snapshot::default();
         let read = if faults.is_empty() {
             add(&mut alone, kind.which, json).map(|()| alone)

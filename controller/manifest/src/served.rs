@@ -11,11 +11,10 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     Diagnostic, Loaded, identity,
-    identity::Identity,
     kinds::{KINDS, Kind, Which},
     objects, policy,
     tree::Node,
-    validate::{Fault, Manner, validate},
+    validate::Fault,
 };
 
 /// A kind of objects that are read.
@@ -60,13 +59,7 @@ impl Served {
             fields.remove("status");
         }
         let root = Node::from_json(&json);
-        let manner = Manner {
-            secret: kind.which == Which::Secret,
-            null_is_absent: kind.built_in,
-        };
-        let (mut json, mut faults) = validate(&root, kind.schema(), manner);
-        let Identity { object, faults: more } = identity::identify(&root, kind, &mut json);
-        faults.extend(more);
+        let (json, object, faults) = objects::judge(&root, kind);
         let mut served = Self {
             alone: Snapshot::default(),
             diagnostics: Vec::new(),

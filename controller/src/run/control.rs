@@ -170,7 +170,7 @@ impl<'a> Control<'a> {
         }
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut serving = self.serve(socket, &stopped);
-        let mut renewals = tokio::time::interval(RENEWALS);
+        let mut renewals = tokio::time::interval_at(tokio::time::Instant::now() + RENEWALS, RENEWALS);
         self.reconcile(&path)?;
         if self.fleet.is_none() {
             self.note(
@@ -275,7 +275,10 @@ impl<'a> Control<'a> {
     /// Sees to it that every Gateway's proxies have credentials.
     fn renew(&mut self) {
         let gateways = self.publication.gateways().map(String::as_str);
-        let renewed = self.keeper.as_mut().map(|keeper| keeper.renew(gateways, seconds()));
+        let renewed = self
+            .keeper
+            .as_mut()
+            .map(|keeper| keeper.renew(gateways, answers::seconds()));
         if let Some(Err(failure)) = renewed {
             self.note(Tone::Bad, &failure.to_string());
         }
@@ -369,8 +372,8 @@ impl<'a> Control<'a> {
         self.look_at_ports(&configurations);
         let notes = self.publication.publish(&configurations);
         self.tell(notes);
-        self.renew();
         let digests = self.publication.digests();
+        let same = self.digests.keys().eq(digests.keys());
         for (gateway, digest) in &digests {
             if self.digests.get(gateway) != Some(digest) {
                 self.pushed.entry(gateway.clone()).or_insert_with(Instant::now);
@@ -378,6 +381,10 @@ impl<'a> Control<'a> {
         }
         self.pushed.retain(|gateway, _| digests.contains_key(gateway));
         self.digests = digests;
+        // An edit makes no certificate due.
+        if !same {
+            self.renew();
+        }
     }
 
     /// Measures what has come to all proxies just now.
@@ -527,10 +534,6 @@ impl<'a> Control<'a> {
 
 /// Servers, until they end.
 type Serving = JoinSet<Result<(), portcullis_xds::ServeError>>;
-
-fn seconds() -> u64 {
-    answers::now() / 1_000_000_000
-}
 
 async fn next_of<T>(receiver: Option<&mut UnboundedReceiver<T>>) -> Option<T> {
     match receiver {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use portcullis_xds::{Authorities, Credentials, Identity, ServerTls};
+use portcullis_xds::{Authorities, Credentials, Identity, ServerCredentials, ServerTls};
 use tokio::sync::watch;
 
 use crate::{failure::Failure, state};
@@ -49,8 +49,7 @@ impl Keeper {
 pub(crate) struct Folder {
     folder: PathBuf,
     authorities: Authorities,
-    own: Credentials,
-    tls: watch::Sender<ServerTls>,
+    own: ServerCredentials,
 }
 
 impl Folder {
@@ -73,15 +72,11 @@ impl Folder {
             }
             Err(error) => return Err(unusable(&path, &error)),
         };
-        let own = authorities
-            .issue(&Identity::Controller, now)
-            .map_err(|error| not_made(&error))?;
-        let (tls, shown) = watch::channel(ServerTls::new(&own).map_err(|error| not_made(&error))?);
+        let (own, shown) = ServerCredentials::issue(&authorities, now).map_err(|error| not_made(&error))?;
         let keeper = Self {
             folder,
             authorities,
             own,
-            tls,
         };
         Ok((keeper, shown))
     }
@@ -96,14 +91,8 @@ impl Folder {
         if self.authorities.renew(now).map_err(|error| not_made(&error))? {
             state::write_private(&path, self.authorities.text().as_bytes()).map_err(|error| unusable(&path, &error))?;
         }
-        if !self.authorities.are_current(&self.own, &Identity::Controller, now) {
-            self.own = self
-                .authorities
-                .issue(&Identity::Controller, now)
-                .map_err(|error| not_made(&error))?;
-            self.tls
-                .send_replace(ServerTls::new(&self.own).map_err(|error| not_made(&error))?);
-        }
+        let renewed = self.own.renew(&self.authorities, now);
+        renewed.map_err(|error| not_made(&error))?;
         let mut kept = BTreeSet::new();
         for gateway in gateways {
             // Every Gateway that is served has a name; a folder is made of nothing else.

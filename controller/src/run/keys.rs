@@ -1,10 +1,6 @@
 //! The key sets of all servers of keys, fetched in their turn, to be sent to the proxies along with the policies.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use portcullis_attachment::{effective::Attachment, object::ObjectRef};
@@ -15,6 +11,7 @@ use tokio::{
 };
 
 use super::fetch::{self, Unfetched};
+use crate::answers;
 
 /// After how long a key set that did not change is sent along anew, in seconds: each time costs the proxies an update, and they
 /// use what was sent along for a day.
@@ -181,10 +178,7 @@ impl Drop for Keys {
 async fn watch(reached: Reached, system: String, sender: UnboundedSender<Fetched>) {
     let mut retry = *RETRY.start();
     loop {
-        let began = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let began = answers::seconds();
         let outcome = fetch::key_set(&reached, &system).await;
         let wait = if outcome.is_ok() {
             retry = *RETRY.start();

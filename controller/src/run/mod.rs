@@ -149,7 +149,7 @@ pub(crate) fn run(args: &RunArgs, style: &Style) -> Result<Answer, Failure> {
             control = control.with_fleet(fleet, occupied);
         }
         if let Some(address) = args.xds_address {
-            let (kept, shown) = credentials::Folder::open(&state_dir, answers::now() / 1_000_000_000)?;
+            let (kept, shown) = credentials::Folder::open(&state_dir, answers::seconds())?;
             control = control.with_tls(listen(address, shown).await?, Keeper::Folder(Box::new(kept)));
         }
         control.run(socket).await

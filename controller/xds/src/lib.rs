@@ -23,4 +23,4 @@ pub use identity::Identity;
 pub use server::{Acknowledgement, Event, Options, Proxy, ServeError, Server};
 pub use snapshot::{Duplicate, Resource, Snapshot};
 pub use socket::Socket;
-pub use tls::{ServerTls, TlsListener};
+pub use tls::{ServerCredentials, ServerTls, TlsListener};

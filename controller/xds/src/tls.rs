@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    authority::{self, CertificateError, Credentials},
+    authority::{self, Authorities, CertificateError, Credentials},
     connection::{Connection, Peer},
     crowd::Crowd,
     identity::Identity,
@@ -69,6 +69,37 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Self(Arc::new(config)))
+    }
+}
+
+/// What a server shows, made anew in time.
+pub struct ServerCredentials {
+    own: Credentials,
+    shown: watch::Sender<ServerTls>,
+}
+
+impl ServerCredentials {
+    /// Makes the first, for now in seconds since 1970; the receiver has what is to be shown.
+    ///
+    /// # Errors
+    /// There are no random bytes, or no authority is valid now.
+    pub fn issue(authorities: &Authorities, now: u64) -> Result<(Self, watch::Receiver<ServerTls>), CertificateError> {
+        let own = authorities.issue(&Identity::Controller, now)?;
+        let (shown, receiver) = watch::channel(ServerTls::new(&own)?);
+        Ok((Self { own, shown }, receiver))
+    }
+
+    /// Makes others where these are due, or the authorities are others.
+    ///
+    /// # Errors
+    /// As [`Self::issue`]; what was shown before stays.
+    pub fn renew(&mut self, authorities: &Authorities, now: u64) -> Result<(), CertificateError> {
+        if !authorities.are_current(&self.own, &Identity::Controller, now) {
+            let own = authorities.issue(&Identity::Controller, now)?;
+            self.shown.send_replace(ServerTls::new(&own)?);
+            self.own = own;
+        }
+        Ok(())
     }
 }
 
