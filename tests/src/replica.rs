@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -31,6 +31,10 @@ impl Replica {
     /// Starts it; what it calls itself in the Lease begins with `name`.
     #[must_use]
     pub fn start(cluster: &Cluster, name: &str, arguments: &[&str]) -> Self {
+        Self::launch(cluster, name, arguments, None)
+    }
+
+    fn launch(cluster: &Cluster, name: &str, arguments: &[&str], kubeconfig: Option<&Path>) -> Self {
         let scratch = Scratch::new();
         let health = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = cluster.command(&artefacts::controller());
@@ -43,12 +47,21 @@ impl Replica {
         command.args(["--xds-address", "127.0.0.1:0"]);
         command.arg("--health-address").arg(health.to_string());
         command.args(arguments).env("POD_NAME", name);
+        if let Some(kubeconfig) = kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         let spawned = Spawned::start(command, &scratch.join("controller"));
         Self {
             spawned,
             health,
             scratch,
         }
+    }
+
+    /// Starts it with another kubeconfig than the administrator's.
+    #[must_use]
+    pub fn start_as(cluster: &Cluster, kubeconfig: &Path) -> Self {
+        Self::launch(cluster, "limited", &[], Some(kubeconfig))
     }
 
     /// Starts it and waits until it is ready.

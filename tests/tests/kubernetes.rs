@@ -468,3 +468,39 @@ fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_se
     child.kill().expect("it can be killed");
     let _ = child.wait();
 }
+
+#[test]
+fn a_policy_that_is_there_in_no_version_that_is_read_is_not_taken_as_absent() {
+    let cluster = installed();
+    let name = "securitypolicies.gateway.envoyproxy.io";
+    let text = cluster.kubectl(&["get", "crd", name, "-o", "json"]);
+    let mut newer: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+    newer["spec"]["versions"][0]["name"] = serde_json::json!("v2");
+    newer["metadata"] = serde_json::json!({"name": name});
+    newer.as_object_mut().expect("it is an object").remove("status");
+    cluster.kubectl(&["delete", "crd", name]);
+    let created = cluster.kubectl_with(&["create", "-f", "-"], &newer.to_string());
+    assert!(created.status.success(), "{created:?}");
+    wait::until("the version is there", PATIENCE, || {
+        let groups = cluster.kubectl(&["get", "--raw", "/apis"]);
+        let kinds = cluster.try_kubectl(&["get", "--raw", "/apis/gateway.envoyproxy.io/v2"]);
+        (groups.contains("gateway.envoyproxy.io/v2") && kinds.status.success()).then_some(())
+    });
+    let replica = Replica::start(&cluster, "one", &[]);
+    wait::until("it says why it is not ready", PATIENCE, || {
+        let (status, body) = replica.get("/readyz");
+        assert_ne!(status, 200);
+        let told = "SecurityPolicy is there only in versions that are not read: v2;";
+        (body == "not listed yet: SecurityPolicy\n" && replica.output().contains(told)).then_some(())
+    });
+}
+
+#[test]
+fn an_object_that_is_nested_too_deep_keeps_no_other_from_being_read() {
+    let cluster = installed();
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+    cluster.apply(&format!(
+        r#"{{"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy", "metadata": {{"name": "deep", "namespace": "default"}}, "spec": {{"bootstrap": {deep}}}}}"#
+    ));
+    let _replica = Replica::ready(&cluster, "one");
+}

@@ -1,31 +1,21 @@
 //! No route before its policy: each kind has a watch of its own, and what one tells may be ahead of another.
 //!
-//! When something was taken in that lets requests through, the policies are asked for by name and version, as they are at
-//! that moment. Only when all of them are here is what was taken in evaluated: a policy that was made before its route is in
-//! force with it.
+//! When something was taken in that lets requests through, be it the end of a policy or of a route, the policies are asked
+//! for by name and version, as they are at that moment. Only when all of them are here is what was taken in evaluated: a
+//! policy that was made before its route, or before the end of another policy, is in force with it.
 
 use std::time::{Duration, Instant};
 
-use kube::{
-    Api, Client,
-    api::{DynamicObject, ListParams},
-    core::{ApiResource, PartialObjectMeta},
-};
+use kube::{Api, Client, api::ListParams, core::ApiResource};
 
 use crate::{
+    POLICIES,
     cluster::Shared,
     discovery::Present,
+    object::{Given, Metadata},
     store::{Name, Scope},
     watching::{api, typed},
 };
-
-/// The kinds that restrict.
-const POLICIES: [&str; 4] = [
-    "AccessPolicy",
-    "BackendTLSPolicy",
-    "ClientTrafficPolicy",
-    "SecurityPolicy",
-];
 
 /// How many names are listed at a time.
 const PAGE: u32 = 1000;
@@ -52,6 +42,10 @@ pub(crate) async fn catch_up(
         .filter_map(|kind| Some((kind, &present.get(kind)?.1)));
     let listings = kinds.flat_map(|(kind, resource)| scopes.iter().map(move |scope| (kind, resource, scope)));
     let listed = listings.map(|(kind, resource, scope)| async move {
+        let doubted = shared.store().doubted(kind, scope);
+        for name in doubted {
+            read(shared, client, kind, resource, &name).await?;
+        }
         let behind = behind(client, shared, kind, resource, scope).await?;
         wait(shared, client, kind, resource, behind).await
     });
@@ -66,7 +60,7 @@ async fn behind(
     resource: &ApiResource,
     scope: &Scope,
 ) -> Result<Vec<(Name, String)>, kube::Error> {
-    let api = api::<PartialObjectMeta<DynamicObject>>(client.clone(), resource, scope);
+    let api = api::<Metadata>(client.clone(), resource, scope);
     let mut params = ListParams::default().limit(PAGE);
     let mut behind = Vec::new();
     loop {
@@ -106,13 +100,34 @@ async fn wait(
         let store = shared.store();
         behind.retain(|(name, version)| !store.has(kind, name, version));
     }
-    for ((namespace, name), _) in behind {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, resource);
+    for (name, _) in behind {
         // One that is gone by now restricts nothing.
-        if let Some(object) = api.get_opt(&name).await? {
-            let json = serde_json::to_value(&object).unwrap_or_default();
-            shared.store().put_on_demand(kind, typed(json, resource));
-        }
+        read(shared, client, kind, resource, &name).await?;
     }
     Ok(())
+}
+
+/// Asks for one object, until the answer and its watch do not cross.
+async fn read(
+    shared: &Shared,
+    client: &Client,
+    kind: &'static str,
+    resource: &ApiResource,
+    name: &Name,
+) -> Result<(), kube::Error> {
+    let api: Api<Given> = Api::namespaced_with(client.clone(), &name.0, resource);
+    loop {
+        shared.store().ask(kind, name);
+        let object = api.get_opt(&name.1).await?;
+        let mut store = shared.store();
+        let counts = match object {
+            Some(object) => store.answer(kind, name, typed(object.into_json(), resource)),
+            None => store.answer_none(kind, name),
+        };
+        if counts {
+            // An end that was found waits for its turn.
+            shared.changed();
+            return Ok(());
+        }
+    }
 }

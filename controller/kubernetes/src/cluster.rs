@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use kube::{Api, Client, Config, api::DynamicObject, core::ApiResource};
+use kube::{Client, Config, core::ApiResource};
 use portcullis_manifest::{KindInfo, Loaded};
 use tokio::{
     sync::{Notify, mpsc},
@@ -14,28 +14,16 @@ use tokio::{
 };
 
 use crate::{
-    Error, barrier, brief,
-    discovery::{Present, discover},
+    Error, POLICIES, brief,
+    collector::collect,
+    discovery::{Found, Present, discover},
     pruned,
-    references::Reference,
     store::{Scope, Store},
-    watching::{self, typed},
+    watching,
 };
 
 /// How often it is looked which kinds the API server has: a definition that was installed is in force after that time.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How long after the last change objects are looked at: one `apply` changes several.
-const QUIET: Duration = Duration::from_millis(10);
-
-/// How long a burst of changes may last before objects are looked at in spite of it.
-const LONGEST: Duration = Duration::from_millis(100);
-
-/// How long after a failure objects that are read on demand are asked for again.
-const AGAIN: Duration = Duration::from_secs(2);
-
-/// How many objects are asked for at a time.
-const AT_A_TIME: usize = 16;
 
 /// Finds the cluster as `kubectl` does: `$KUBECONFIG`, `~/.kube/config`, or the service account of this pod.
 ///
@@ -87,12 +75,27 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(notes: mpsc::UnboundedSender<Note>) -> Self {
+        Self {
+            store: Mutex::default(),
+            changed: Notify::new(),
+            written: Notify::new(),
+            resources: Mutex::default(),
+            notes,
+        }
+    }
+
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn changed(&self) {
         self.changed.notify_one();
+    }
+
+    /// Waits until something that decides may be another.
+    pub(crate) async fn until_changed(&self) {
+        self.changed.notified().await;
     }
 
     /// A status, or what it is about, may be another one.
@@ -121,13 +124,7 @@ impl Cluster {
     #[must_use]
     pub fn watch(client: &Client, options: Options) -> Self {
         let (notes, told) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            store: Mutex::default(),
-            changed: Notify::new(),
-            written: Notify::new(),
-            resources: Mutex::default(),
-            notes,
-        });
+        let shared = Arc::new(Shared::new(notes));
         let (changes, changed) = mpsc::channel(1);
         let (found, present) = tokio::sync::watch::channel(None);
         let namespaces = options.namespaces.iter();
@@ -142,6 +139,7 @@ impl Cluster {
             shared: Arc::clone(&shared),
             running: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            unread: BTreeMap::new(),
             found,
         };
         let collector = collect(client.clone(), scopes, Arc::clone(&shared), present, changes);
@@ -173,8 +171,7 @@ impl Cluster {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let store = self.shared.store();
-        let missing = store.missing();
-        missing.map(|(kind, _)| (*kind).to_owned()).collect()
+        store.missing().into_iter().map(str::to_owned).collect()
     }
 
     /// The objects.
@@ -212,6 +209,8 @@ struct Watches {
     running: BTreeMap<&'static str, Running>,
     /// Kinds that were not there at the last look.
     doubted: BTreeSet<&'static str>,
+    /// Policies that are there in no version that is read, with the versions.
+    unread: BTreeMap<&'static str, Vec<String>>,
     found: tokio::sync::watch::Sender<Option<Arc<Present>>>,
 }
 
@@ -231,12 +230,12 @@ impl Watches {
         let mut trouble = String::new();
         loop {
             match discover(&self.client).await {
-                Ok(present) => {
+                Ok(found) => {
                     if !std::mem::take(&mut trouble).is_empty() {
                         self.shared
                             .note(Note::Better("the API server answers again".to_owned()));
                     }
-                    self.settle(present);
+                    self.settle(found);
                 }
                 Err(error) => {
                     let why = brief(&error);
@@ -252,19 +251,29 @@ impl Watches {
     }
 
     /// Begins and ends watches.
-    fn settle(&mut self, present: Present) {
+    fn settle(&mut self, Found { present, unread }: Found) {
         let first = self.found.borrow().is_none();
+        for (name, versions) in &unread {
+            self.doubted.remove(name);
+            if self.unread.get(name) != Some(versions) {
+                let versions = versions.join(", ");
+                self.shared.note(Note::Worse(format!(
+                    "{name} is there only in versions that are not read: {versions}; nobody knows what it restricts, so nothing new is let through"
+                )));
+            }
+        }
+        let former = std::mem::replace(&mut self.unread, unread);
         for (name, (kind, resource)) in &present {
             self.doubted.remove(name);
+            if !first && (former.contains_key(name) || !self.running.contains_key(name)) {
+                self.shared.note(Note::Better(format!("{name} is there now")));
+            }
             if self
                 .running
                 .get(name)
                 .is_some_and(|running| running.resource == *resource)
             {
                 continue;
-            }
-            if !first && !self.running.contains_key(name) {
-                self.shared.note(Note::Better(format!("{name} is there now")));
             }
             let mut running = self.start(*kind, resource);
             let (client, shared, resource) = (self.client.clone(), Arc::clone(&self.shared), resource.clone());
@@ -278,27 +287,36 @@ impl Watches {
         }
         let absent: Vec<&'static str> = portcullis_manifest::kinds()
             .map(|kind| kind.name)
-            .filter(|name| !present.contains_key(name))
+            .filter(|name| !present.contains_key(name) && !self.unread.contains_key(name))
             .collect();
         if first && !absent.is_empty() {
             let text = format!("not installed, and taken as empty: {}", absent.join(", "));
             self.shared.note(Note::Worse(text));
         }
         for name in absent {
-            // One look may ask an API server that has not heard of a definition yet.
-            if self.running.contains_key(name) && !self.doubted.insert(name) {
-                self.running.remove(name);
-                self.doubted.remove(name);
-                self.shared.store().forget(name);
-                self.shared
-                    .note(Note::Worse(format!("{name} is gone, with all of its objects")));
-                self.shared.changed();
+            let versions = former.get(name);
+            if !self.running.contains_key(name) && versions.is_none() {
+                continue;
             }
+            // One look may ask an API server that has not heard of a definition yet.
+            if self.doubted.insert(name) {
+                self.unread.extend(versions.map(|versions| (name, versions.clone())));
+                continue;
+            }
+            self.running.remove(name);
+            self.doubted.remove(name);
+            self.shared.store().forget(name);
+            self.shared
+                .note(Note::Worse(format!("{name} is gone, with all of its objects")));
+            self.shared.changed();
         }
+        let doubted = self.doubted.iter().filter(|name| POLICIES.contains(name));
+        let unread = self.unread.keys().chain(doubted).copied();
+        let others = self.shared.store().set_unread(unread.collect());
         let resources = present.iter().map(|(name, (_, resource))| (*name, resource.clone()));
         *self.shared.resources.lock().unwrap_or_else(PoisonError::into_inner) = resources.collect();
         self.found.send_replace(Some(Arc::new(present)));
-        if first {
+        if first || others {
             self.shared.changed();
         }
     }
@@ -321,116 +339,4 @@ impl Watches {
             tasks: scopes.into_iter().map(begin).collect(),
         }
     }
-}
-
-/// Tells of bursts of changes when they are over and all that is referred to was read.
-async fn collect(
-    client: Client,
-    scopes: Vec<Scope>,
-    shared: Arc<Shared>,
-    mut present: tokio::sync::watch::Receiver<Option<Arc<Present>>>,
-    changes: mpsc::Sender<()>,
-) {
-    if present.wait_for(Option::is_some).await.is_err() {
-        return;
-    }
-    while !shared.store().is_whole() {
-        shared.changed.notified().await;
-    }
-    let mut refused: BTreeMap<Reference, String> = BTreeMap::new();
-    let mut trouble = String::new();
-    loop {
-        let known = present.borrow().clone();
-        let held = shared.store().hold();
-        if let Some(known) = known.as_ref().filter(|_| held) {
-            match barrier::catch_up(&client, &shared, known, &scopes).await {
-                Ok(()) => trouble.clear(),
-                Err(error) => {
-                    let why = brief(&error);
-                    if why != trouble {
-                        let text =
-                            format!("the policies of new routes cannot be asked for: {why}; nothing changes meanwhile");
-                        shared.note(Note::Worse(text));
-                        trouble = why;
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                    continue;
-                }
-            }
-        }
-        let wanted = shared.store().wanted();
-        let mut again = false;
-        if let Some(known) = known.filter(|_| !wanted.is_empty()) {
-            again = !fetch(&client, &shared, &known, wanted, &mut refused).await;
-        }
-        {
-            let mut store = shared.store();
-            store.release();
-            store.admit();
-        }
-        if let Err(mpsc::error::TrySendError::Closed(())) = changes.try_send(()) {
-            return;
-        }
-        if again {
-            let _ = tokio::time::timeout(AGAIN, shared.changed.notified()).await;
-        } else {
-            shared.changed.notified().await;
-        }
-        quiet(&shared).await;
-    }
-}
-
-/// Waits for the end of a burst.
-async fn quiet(shared: &Shared) {
-    let first = Instant::now();
-    while first.elapsed() < LONGEST {
-        let more = tokio::time::timeout(QUIET, shared.changed.notified()).await;
-        if more.is_err() {
-            return;
-        }
-    }
-}
-
-/// Reads what is referred to. Tells whether all of it could be read.
-async fn fetch(
-    client: &Client,
-    shared: &Shared,
-    present: &Present,
-    wanted: BTreeSet<Reference>,
-    refused: &mut BTreeMap<Reference, String>,
-) -> bool {
-    use futures::StreamExt;
-    let get = |reference: Reference| async {
-        let Some((_, resource)) = present.get(reference.kind) else {
-            return (reference, Ok(None));
-        };
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &reference.namespace, resource);
-        let object = api.get_opt(&reference.name).await;
-        (reference, object.map(|object| object.map(|object| (object, resource))))
-    };
-    let mut answers = futures::stream::iter(wanted.into_iter().map(get)).buffer_unordered(AT_A_TIME);
-    let mut all = true;
-    while let Some((reference, answer)) = answers.next().await {
-        match answer {
-            Ok(Some((object, resource))) => {
-                refused.remove(&reference);
-                let json = serde_json::to_value(&object).unwrap_or_default();
-                shared.store().put_on_demand(reference.kind, typed(json, resource));
-            }
-            Ok(None) => {
-                let name = (reference.namespace.clone(), reference.name.clone());
-                shared.store().delete(reference.kind, &name);
-            }
-            Err(error) => {
-                all = false;
-                let why = brief(&error);
-                if refused.get(&reference) != Some(&why) {
-                    let Reference { kind, namespace, name } = &reference;
-                    shared.note(Note::Worse(format!("{kind} {namespace}/{name} cannot be read: {why}")));
-                    refused.insert(reference, why);
-                }
-            }
-        }
-    }
-    all
 }

@@ -2,10 +2,12 @@
 
 mod barrier;
 mod cluster;
+mod collector;
 mod credentials;
 mod discovery;
 mod lease;
 mod listing;
+mod object;
 mod pruned;
 mod references;
 mod salt;
@@ -76,6 +78,14 @@ fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::Er
     }
     None
 }
+
+/// The kinds that restrict.
+pub(crate) const POLICIES: [&str; 4] = [
+    "AccessPolicy",
+    "BackendTLSPolicy",
+    "ClientTrafficPolicy",
+    "SecurityPolicy",
+];
 
 /// Whether the status of a kind's objects is written.
 pub(crate) fn is_written(kind: &str) -> bool {

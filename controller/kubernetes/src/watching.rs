@@ -1,25 +1,24 @@
 //! One watch: what an API server tells of a kind, into the store.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use kube::{
     Api, Client, Resource,
-    api::DynamicObject,
-    core::{ApiResource, DynamicResourceScope, PartialObjectMeta},
+    core::{ApiResource, DynamicResourceScope},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
     },
 };
 use portcullis_manifest::KindInfo;
-use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::{
     brief,
     cluster::{Note, Shared},
     is_written,
+    object::{Given, Metadata},
     references::is_on_demand,
     store::{Scope, Watched},
 };
@@ -32,11 +31,11 @@ pub(crate) async fn watch(client: Client, kind: KindInfo, resource: ApiResource,
         config = config.fields(&format!("metadata.name={name}"));
     }
     let mut events = if is_on_demand(kind.name) {
-        let api = api::<PartialObjectMeta<DynamicObject>>(client, &resource, &watched.1);
-        events(watcher::watcher(api, config), |object| json(&object))
+        let api = api::<Metadata>(client, &resource, &watched.1);
+        events(watcher::watcher(api, config))
     } else {
-        let api = api::<DynamicObject>(client, &resource, &watched.1);
-        events(watcher::watcher(api, config), |object| json(&object))
+        let api = api::<Given>(client, &resource, &watched.1);
+        events(watcher::watcher(api, config))
     };
     let mut trouble: Option<String> = None;
     while let Some(event) = events.next().await {
@@ -88,25 +87,19 @@ fn described((kind, scope): &Watched) -> String {
 type Events = BoxStream<'static, Result<Event<Json>, watcher::Error>>;
 
 /// The events of a watch, which waits longer and longer while it fails.
-fn events<K: Debug + Send + 'static>(
-    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
-    json: impl Fn(K) -> Json + Send + 'static,
+fn events<const ALONE: bool>(
+    events: impl Stream<Item = Result<Event<Given<ALONE>>, watcher::Error>> + Send + 'static,
 ) -> Events {
-    let events = events.default_backoff().map(move |event| {
+    let events = events.default_backoff().map(|event| {
         event.map(|event| match event {
             Event::Init => Event::Init,
-            Event::InitApply(object) => Event::InitApply(json(object)),
+            Event::InitApply(object) => Event::InitApply(object.into_json()),
             Event::InitDone => Event::InitDone,
-            Event::Apply(object) => Event::Apply(json(object)),
-            Event::Delete(object) => Event::Delete(json(object)),
+            Event::Apply(object) => Event::Apply(object.into_json()),
+            Event::Delete(object) => Event::Delete(object.into_json()),
         })
     });
     events.boxed()
-}
-
-/// An object as it came; one that came from text becomes text again.
-fn json(object: &impl Serialize) -> Json {
-    serde_json::to_value(object).unwrap_or_default()
 }
 
 /// Takes an event in; tells whether anything that decides changed.
@@ -135,7 +128,8 @@ fn take(shared: &Shared, watched: &Watched, resource: &ApiResource, event: Event
                     .unwrap_or_default()
                     .to_owned()
             };
-            store.delete(watched.0, &(text("/metadata/namespace"), text("/metadata/name")))
+            let name = (text("/metadata/namespace"), text("/metadata/name"));
+            store.delete(watched.0, &name, &text("/metadata/resourceVersion"))
         }
     }
 }

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{Patch, PatchParams},
     core::ApiResource,
 };
 use portcullis_attachment::status::ObjectStatus;
@@ -21,6 +21,7 @@ use super::{entries, field_manager};
 use crate::{
     brief,
     cluster::{Note, Read, Shared},
+    object::Given,
     store::{Name, Written},
 };
 
@@ -80,6 +81,7 @@ impl Writer {
             put_off: HashMap::new(),
             settled: HashMap::new(),
             looked_at: Arc::default(),
+            last: None,
             complaints: BTreeSet::new(),
             told: Box::new(told),
         };
@@ -113,6 +115,8 @@ struct Task {
     /// Versions whose status is as it was wanted in `looked_at`.
     settled: HashMap<Key, String>,
     looked_at: Arc<Vec<ObjectStatus>>,
+    /// What the last batch ended with.
+    last: Option<Key>,
     /// What was complained of.
     complaints: BTreeSet<String>,
     told: Box<dyn Fn(Outcome) + Send + Sync>,
@@ -150,12 +154,13 @@ impl Task {
             };
             let began = Instant::now();
             self.put_off.retain(|_, (_, since)| since.elapsed() < PATIENCE);
-            let mut writes = self.differences(wanted).await;
+            let writes = self.differences(wanted).await;
             more = writes.len() > BATCH;
-            writes.truncate(BATCH);
-            if writes.is_empty() {
+            let writes = batch(writes, self.last.as_ref());
+            let Some(last) = writes.last() else {
                 continue;
-            }
+            };
+            self.last = Some(last.key.clone());
             self.write(writes).await;
             tokio::time::sleep(
                 PACE.saturating_sub(began.elapsed())
@@ -240,6 +245,14 @@ impl Task {
     }
 }
 
+/// The next ones to be written, of those sorted by key: on from the last one, as the first ones may differ again and again.
+fn batch(mut writes: Vec<Write>, last: Option<&Key>) -> Vec<Write> {
+    let written = last.map_or(0, |last| writes.partition_point(|write| write.key <= *last));
+    writes.rotate_left(written);
+    writes.truncate(BATCH);
+    writes
+}
+
 /// Statuses as they are and as they are to be.
 struct Look {
     written: BTreeMap<Key, Arc<Written>>,
@@ -315,10 +328,39 @@ async fn send(client: &Client, resource: &ApiResource, write: &Write, params: &P
         "metadata": metadata,
         "status": write.status,
     });
-    let api: Api<DynamicObject> = if namespace.is_empty() {
+    let api: Api<Given> = if namespace.is_empty() {
         Api::all_with(client.clone(), resource)
     } else {
         Api::namespaced_with(client.clone(), namespace, resource)
     };
     api.patch_status(name, params, &Patch::Apply(&body)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_turn_even_if_the_first_ones_always_differ() {
+        let all = || {
+            let keys = (0..=BATCH * 2).map(|number| ("HTTPRoute", ("shop".to_owned(), format!("{number:03}"))));
+            let writes = keys.map(|key| Write {
+                key,
+                version: String::new(),
+                status: Json::Null,
+            });
+            writes.collect::<Vec<_>>()
+        };
+        let mut last = None;
+        let mut written = BTreeSet::new();
+        for _ in 0..3 {
+            let writes = batch(all(), last.as_ref());
+            assert_eq!(writes.len(), BATCH);
+            last = writes.last().map(|write| write.key.clone());
+            written.extend(writes.into_iter().map(|write| write.key));
+        }
+        assert_eq!(written.len(), BATCH * 2 + 1);
+        let few = all().into_iter().take(2).collect();
+        assert_eq!(batch(few, last.as_ref()).len(), 2, "from the first one again");
+    }
 }

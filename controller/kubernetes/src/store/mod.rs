@@ -1,5 +1,7 @@
 //! The objects of an API server as they are now, each read once. Pure: events in, objects out.
 
+mod aside;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -9,10 +11,17 @@ use portcullis_manifest::{Loaded, Served, assemble};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use crate::references::{Reference, is_on_demand, references};
+use self::aside::Aside;
+use crate::{
+    POLICIES,
+    references::{Reference, is_on_demand, references},
+};
 
 /// Namespace and name; the namespace of a cluster-scoped object is empty.
 pub(crate) type Name = (String, String);
+
+/// Kind and name.
+type Key = (&'static str, Name);
 
 /// What one watch covers of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +35,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    fn covers(&self, name: &Name) -> bool {
+    pub(crate) fn covers(&self, name: &Name) -> bool {
         match self {
             Self::All => true,
             Self::Namespace(namespace) => name.0 == *namespace,
@@ -44,14 +53,28 @@ pub(crate) struct Store {
     objects: BTreeMap<&'static str, BTreeMap<Name, Object>>,
     /// The versions of objects that are read on demand, whether they were read or not.
     versions: BTreeMap<&'static str, BTreeMap<Name, String>>,
-    /// What is being listed anew, with what was seen so far.
-    listing: HashMap<Watched, BTreeSet<Name>>,
+    /// What is being listed anew.
+    listing: HashMap<Watched, Listing>,
     /// What was never listed to the end.
     missing: BTreeSet<Watched>,
-    /// Objects that let requests through, as they came.
-    arrived: BTreeMap<(&'static str, Name), Object>,
-    /// Those of them that wait until it is known that no policy lags behind.
-    held: BTreeMap<(&'static str, Name), Object>,
+    /// Kinds that are there, and cannot be watched as they are.
+    unread: BTreeSet<&'static str>,
+    /// What lets requests through, as it came: objects, and the end of others.
+    arrived: BTreeMap<Key, Option<Object>>,
+    /// What of that waits until it is known that no policy lags behind.
+    held: BTreeMap<Key, Option<Object>>,
+    aside: Aside,
+    /// What was read while its kind was listed, and the listing did not name.
+    doubted: BTreeSet<Key>,
+}
+
+/// What is there of a kind as its objects are listed anew.
+#[derive(Default)]
+struct Listing {
+    /// What the listing named.
+    named: BTreeSet<Name>,
+    /// What was read meanwhile, and may be younger than the listing.
+    aside: BTreeSet<Name>,
 }
 
 struct Object {
@@ -86,41 +109,59 @@ impl Store {
         self.missing.insert(watched);
     }
 
-    /// Whether every watch has listed its objects once.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.missing.is_empty()
+    /// These kinds, and no others, are there and cannot be watched as they are. Tells whether they were others.
+    pub(crate) fn set_unread(&mut self, kinds: BTreeSet<&'static str>) -> bool {
+        std::mem::replace(&mut self.unread, kinds) != self.unread
     }
 
-    /// What was never listed.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = &Watched> {
-        self.missing.iter()
+    /// Whether every watch has listed its objects once.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.missing().is_empty()
+    }
+
+    /// Whether all policies that there are can be known.
+    pub(crate) fn knows_policies(&self) -> bool {
+        self.missing().is_disjoint(&BTreeSet::from(POLICIES))
+    }
+
+    /// The kinds that were never listed, or cannot be.
+    pub(crate) fn missing(&self) -> BTreeSet<&'static str> {
+        let missing = self.missing.iter().map(|(kind, _)| *kind);
+        missing.chain(self.unread.iter().copied()).collect()
     }
 
     /// A listing begins.
     pub(crate) fn begin(&mut self, watched: &Watched) {
-        self.listing.insert(watched.clone(), BTreeSet::new());
+        self.listing.insert(watched.clone(), Listing::default());
     }
 
     /// A listing is over: what it did not name is gone. Tells whether anything that decides changed.
     pub(crate) fn end(&mut self, watched: &Watched) -> bool {
         let first = self.missing.remove(watched);
-        let Some(seen) = self.listing.remove(watched) else {
+        let Some(listing) = self.listing.remove(watched) else {
             return first;
         };
-        let (kind, scope) = watched;
-        let kept = |name: &Name| !scope.covers(name) || seen.contains(name);
-        if let Some(versions) = self.versions.get_mut(kind) {
-            versions.retain(|name, _| kept(name));
+        let (kind, scope) = (watched.0, &watched.1);
+        let kept = |name: &Name| !scope.covers(name) || listing.named.contains(name) || listing.aside.contains(name);
+        self.aside.listed(kind, scope, kept);
+        self.doubted.retain(|(of, name)| *of != kind || kept(name));
+        let unnamed = listing.aside.difference(&listing.named);
+        self.doubted.extend(unnamed.map(|name| (kind, name.clone())));
+        let gone: BTreeSet<Name> = self.names(kind).filter(|name| !kept(name)).cloned().collect();
+        let mut changed = first;
+        for name in &gone {
+            changed |= self.remove(kind, name);
         }
-        self.arrived.retain(|(of, name), _| of != kind || kept(name));
-        self.held.retain(|(of, name), _| of != kind || kept(name));
-        let mut gone = false;
-        if let Some(objects) = self.objects.get_mut(kind) {
-            let before = objects.len();
-            objects.retain(|name, _| kept(name));
-            gone = objects.len() != before;
-        }
-        first || gone
+        changed
+    }
+
+    /// All names of a kind.
+    fn names(&self, kind: &'static str) -> impl Iterator<Item = &Name> {
+        let versions = self.versions.get(kind).into_iter().flat_map(BTreeMap::keys);
+        let objects = self.objects.get(kind).into_iter().flat_map(BTreeMap::keys);
+        let waiting = self.arrived.keys().chain(self.held.keys());
+        let waiting = waiting.filter(move |(of, _)| *of == kind).map(|(_, name)| name);
+        versions.chain(objects).chain(waiting)
     }
 
     /// An object is there, as it is now. Tells whether anything that decides changed.
@@ -129,8 +170,11 @@ impl Store {
             return false;
         };
         let kind = watched.0;
-        if let Some(seen) = self.listing.get_mut(watched) {
-            seen.insert(name.clone());
+        if let Some(listing) = self.listing.get_mut(watched) {
+            listing.named.insert(name.clone());
+        }
+        if !self.told(kind, &name, &version) {
+            return false;
         }
         if is_on_demand(kind) {
             let known = self
@@ -144,16 +188,72 @@ impl Store {
         self.put(kind, name, version, json)
     }
 
-    /// An object that was read on demand.
-    pub(crate) fn put_on_demand(&mut self, kind: &'static str, mut json: Json) -> bool {
-        let Some((name, version)) = strip(&mut json) else {
+    /// A watch tells of an object as of a version; tells whether that is not older than what is here.
+    fn told(&mut self, kind: &'static str, name: &Name, version: &str) -> bool {
+        let key = (kind, name.clone());
+        self.doubted.remove(&key);
+        self.aside.told(&key, version)
+    }
+
+    /// An object is asked for beside its watch; to be called before each time.
+    pub(crate) fn ask(&mut self, kind: &'static str, name: &Name) {
+        self.aside.begin((kind, name.clone()));
+    }
+
+    /// An object that was asked for is there. Tells whether that counts: it does not if a watch told of the object meanwhile,
+    /// as nobody knows which of them is the later one; then it is to be asked for again.
+    #[must_use]
+    pub(crate) fn answer(&mut self, kind: &'static str, name: &Name, mut json: Json) -> bool {
+        let key = (kind, name.clone());
+        if !self.aside.end(&key) {
             return false;
+        }
+        // It has the name by which it was asked for.
+        let Some((_, version)) = strip(&mut json) else {
+            return true;
         };
-        self.versions
-            .entry(kind)
-            .or_default()
-            .insert(name.clone(), version.clone());
-        self.put(kind, name, version, json)
+        let known = if is_on_demand(kind) {
+            let versions = self.versions.entry(kind).or_default();
+            versions.insert(name.clone(), version.clone())
+        } else {
+            let listings = self
+                .listing
+                .iter_mut()
+                .filter(|((of, scope), _)| *of == kind && scope.covers(name));
+            for (_, listing) in listings {
+                listing.aside.insert(name.clone());
+            }
+            self.latest(kind, name).map(|object| object.version.clone())
+        };
+        self.doubted.remove(&key);
+        self.aside.read(key, &version, known.as_deref());
+        self.put(kind, name.clone(), version, json);
+        true
+    }
+
+    /// An object that was asked for is not there. Tells whether that counts, as [`Store::answer`] does.
+    #[must_use]
+    pub(crate) fn answer_none(&mut self, kind: &'static str, name: &Name) -> bool {
+        let key = (kind, name.clone());
+        if !self.aside.end(&key) {
+            return false;
+        }
+        for ((of, _), listing) in &mut self.listing {
+            if *of == kind {
+                listing.aside.remove(name);
+            }
+        }
+        self.doubted.remove(&key);
+        self.aside.gone(&key);
+        self.remove(kind, name);
+        true
+    }
+
+    /// What is to be asked for once more: it may have been deleted while its kind was listed.
+    pub(crate) fn doubted(&self, kind: &str, scope: &Scope) -> Vec<Name> {
+        let doubted = self.doubted.iter();
+        let covered = doubted.filter(|(of, name)| *of == kind && scope.covers(name));
+        covered.map(|(_, name)| name.clone()).collect()
     }
 
     fn put(&mut self, kind: &'static str, name: Name, version: String, mut json: Json) -> bool {
@@ -178,9 +278,13 @@ impl Store {
             state: State::Unread(json),
             written,
         };
+        let key = (kind, name.clone());
         if opens(kind) {
-            self.arrived.insert((kind, name), object);
+            self.arrived.insert(key, Some(object));
         } else {
+            // Nor is it gone any more.
+            self.arrived.remove(&key);
+            self.held.remove(&key);
             self.objects.entry(kind).or_default().insert(name, object);
         }
         true
@@ -190,25 +294,29 @@ impl Store {
     fn latest(&mut self, kind: &'static str, name: &Name) -> Option<&mut Object> {
         let key = (kind, name.clone());
         if self.arrived.contains_key(&key) {
-            return self.arrived.get_mut(&key);
+            return self.arrived.get_mut(&key)?.as_mut();
         }
         if self.held.contains_key(&key) {
-            return self.held.get_mut(&key);
+            return self.held.get_mut(&key)?.as_mut();
         }
         self.objects.get_mut(kind)?.get_mut(name)
     }
 
-    /// Begins to hold what arrived; tells whether anything is held, for which no policy may lag behind.
+    /// Begins to hold what arrived; tells whether it is to be found out if policies lag behind: something is held, or doubted.
     pub(crate) fn hold(&mut self) -> bool {
         let arrived = std::mem::take(&mut self.arrived);
         self.held.extend(arrived);
-        !self.held.is_empty()
+        !self.held.is_empty() || !self.doubted.is_empty()
     }
 
     /// What is held may be evaluated.
     pub(crate) fn admit(&mut self) {
         for ((kind, name), object) in std::mem::take(&mut self.held) {
-            self.objects.entry(kind).or_default().insert(name, object);
+            let objects = self.objects.entry(kind).or_default();
+            match object {
+                Some(object) => objects.insert(name, object),
+                None => objects.remove(&name),
+            };
         }
     }
 
@@ -216,22 +324,29 @@ impl Store {
     pub(crate) fn has(&self, kind: &str, name: &Name, version: &str) -> bool {
         let objects = self.objects.get(kind);
         let object = objects.and_then(|objects| objects.get(name));
-        object.is_some_and(|object| {
-            let number = |version: &str| version.parse::<u64>().ok();
-            // Versions of one kind are numbers that grow (Kubernetes 1.35, KEP-5504); where they are not, only the same one counts.
-            object.version == version || number(&object.version) > number(version) && number(version).is_some()
-        })
+        object.is_some_and(|object| object.version == version || aside::is_later(&object.version, version))
     }
 
-    /// An object is gone. Tells whether anything that decides changed.
-    pub(crate) fn delete(&mut self, kind: &'static str, name: &Name) -> bool {
+    /// An object is gone, as of a version. Tells whether anything that decides changed.
+    pub(crate) fn delete(&mut self, kind: &'static str, name: &Name, version: &str) -> bool {
+        self.told(kind, name, version) && self.remove(kind, name)
+    }
+
+    fn remove(&mut self, kind: &'static str, name: &Name) -> bool {
         if let Some(versions) = self.versions.get_mut(kind) {
             versions.remove(name);
+        }
+        if self.latest(kind, name).is_none() {
+            return false;
         }
         let key = (kind, name.clone());
         self.arrived.remove(&key);
         self.held.remove(&key);
         let objects = self.objects.get_mut(kind);
+        if unveils(kind) && objects.as_ref().is_some_and(|objects| objects.contains_key(name)) {
+            self.arrived.insert(key, None);
+            return true;
+        }
         objects.is_some_and(|objects| objects.remove(name).is_some())
     }
 
@@ -242,12 +357,15 @@ impl Store {
         self.versions.remove(kind);
         self.arrived.retain(|(of, _), _| *of != kind);
         self.held.retain(|(of, _), _| *of != kind);
+        self.doubted.retain(|(of, _)| *of != kind);
+        self.aside.forget(kind);
         self.objects.remove(kind).is_some_and(|objects| !objects.is_empty())
     }
 
     fn referred(&self) -> impl Iterator<Item = &Reference> {
         let objects = self.objects.values().flat_map(BTreeMap::values);
-        let all = objects.chain(self.held.values()).chain(self.arrived.values());
+        let waiting = self.held.values().chain(self.arrived.values());
+        let all = objects.chain(waiting.flatten());
         all.flat_map(|object| &object.references)
     }
 
@@ -326,10 +444,21 @@ impl Store {
 
 /// Whether objects of a kind let requests through that did not come through before.
 fn opens(kind: &str) -> bool {
-    matches!(
+    // A Namespace by its labels, a GatewayClass by the controller that it names.
+    let others = matches!(
         kind,
-        "Backend" | "GRPCRoute" | "Gateway" | "HTTPRoute" | "ListenerSet" | "ReferenceGrant" | "Service" | "TCPRoute"
-    )
+        "Backend" | "Gateway" | "GatewayClass" | "ListenerSet" | "Namespace" | "ReferenceGrant" | "Service"
+    );
+    others || is_route(kind)
+}
+
+/// Whether the end of an object of a kind may let requests through: it restricted them, or took them from another one.
+fn unveils(kind: &str) -> bool {
+    is_route(kind) || POLICIES.contains(&kind)
+}
+
+fn is_route(kind: &str) -> bool {
+    matches!(kind, "GRPCRoute" | "HTTPRoute" | "TCPRoute")
 }
 
 /// Takes out of an object what only says who wrote it, and returns its name and its version.
@@ -352,184 +481,4 @@ fn digest(json: &Json) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const ROUTES: Watched = ("HTTPRoute", Scope::All);
-    const SECRETS: Watched = ("Secret", Scope::All);
-    const POLICIES: Watched = ("SecurityPolicy", Scope::All);
-
-    fn route(name: &str, version: &str, path: &str) -> Json {
-        json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": {"name": name, "namespace": "shop", "resourceVersion": version, "managedFields": [{"time": version}],
-                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": version}},
-            "spec": {"rules": [{"matches": [{"path": {"type": "PathPrefix", "value": path}}]}]},
-            "status": {"parents": [version]},
-        })
-    }
-
-    fn admit(store: &mut Store) {
-        store.hold();
-        store.admit();
-    }
-
-    fn policy(secret: &str) -> Json {
-        json!({
-            "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
-            "metadata": {"name": "orders", "namespace": "shop", "resourceVersion": "7"},
-            "spec": {
-                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "orders"}],
-                "apiKeyAuth": {"credentialRefs": [{"name": secret}], "extractFrom": [{"headers": ["x-key"]}]},
-            },
-        })
-    }
-
-    fn secret(version: &str) -> Json {
-        json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": "keys", "namespace": "shop", "resourceVersion": version},
-            "data": {"alice": "azE="},
-        })
-    }
-
-    #[test]
-    fn a_status_or_an_apply_that_changes_nothing_is_no_change() {
-        let mut store = Store::default();
-        assert!(store.apply(&ROUTES, route("orders", "1", "/")));
-        admit(&mut store);
-        let before = store.load().snapshot.http_routes;
-        assert!(
-            !store.apply(&ROUTES, route("orders", "2", "/")),
-            "only the status changed"
-        );
-        let after = store.load().snapshot.http_routes;
-        assert!(Arc::ptr_eq(&before[0], &after[0]), "it is not read twice");
-        assert_eq!(after[0].metadata.managed_fields, None);
-        assert_eq!(after[0].metadata.annotations.as_ref().map(BTreeMap::len), Some(0));
-        assert!(store.apply(&ROUTES, route("orders", "3", "/orders")));
-    }
-
-    #[test]
-    fn what_a_new_listing_does_not_name_is_gone_and_other_namespaces_stay() {
-        let mut store = Store::default();
-        let here: Watched = ("HTTPRoute", Scope::Namespace("shop".to_owned()));
-        let there: Watched = ("HTTPRoute", Scope::Namespace("edge".to_owned()));
-        store.expect(here.clone());
-        store.expect(there.clone());
-        store.begin(&here);
-        store.apply(&here, route("one", "1", "/"));
-        store.apply(&here, route("two", "1", "/"));
-        assert!(store.end(&here));
-        assert!(!store.is_whole(), "the other namespace was not listed");
-        store.begin(&there);
-        let mut other = route("three", "1", "/");
-        other["metadata"]["namespace"] = json!("edge");
-        store.apply(&there, other);
-        assert!(store.end(&there));
-        assert!(store.is_whole());
-
-        admit(&mut store);
-        store.begin(&here);
-        assert!(!store.apply(&here, route("two", "1", "/")));
-        assert_eq!(
-            store.load().snapshot.http_routes.len(),
-            3,
-            "nothing goes before the listing is over"
-        );
-        assert!(store.end(&here));
-        let names: Vec<_> = store
-            .load()
-            .snapshot
-            .http_routes
-            .iter()
-            .filter_map(|route| route.metadata.name.clone())
-            .collect();
-        assert_eq!(names, ["three", "two"]);
-        store.begin(&here);
-        store.apply(&here, route("two", "1", "/"));
-        assert!(!store.end(&here));
-    }
-
-    #[test]
-    fn a_secret_is_wanted_when_something_refers_to_it_and_again_when_it_changes() {
-        let mut store = Store::default();
-        assert!(!store.apply(&SECRETS, secret("1")), "nobody refers to it");
-        assert!(store.wanted().is_empty());
-        store.apply(&POLICIES, policy("keys"));
-        let wanted: Vec<_> = store.wanted().into_iter().map(|wanted| wanted.name).collect();
-        assert_eq!(wanted, ["keys"]);
-        assert!(
-            store.load().snapshot.secrets.is_empty(),
-            "not more than its name is known"
-        );
-        assert!(store.put_on_demand("Secret", secret("1")));
-        assert!(store.wanted().is_empty());
-        assert_eq!(store.load().snapshot.secrets.len(), 1);
-        assert!(store.apply(&SECRETS, secret("2")));
-        assert_eq!(store.wanted().len(), 1, "it changed");
-        store.put_on_demand("Secret", secret("2"));
-        store.apply(&POLICIES, policy("others"));
-        store.release();
-        assert!(store.load().snapshot.secrets.is_empty());
-        store.apply(&POLICIES, policy("keys"));
-        assert_eq!(store.wanted().len(), 1);
-        store.delete("Secret", &("shop".to_owned(), "keys".to_owned()));
-        assert!(store.wanted().is_empty());
-    }
-
-    #[test]
-    fn an_object_is_here_from_its_version_on() {
-        let mut store = Store::default();
-        store.apply(&POLICIES, policy("keys"));
-        let name = ("shop".to_owned(), "orders".to_owned());
-        let has = |store: &Store, version: &str| store.has("SecurityPolicy", &name, version);
-        assert!(has(&store, "7") && has(&store, "6") && !has(&store, "8") && !has(&store, "10"));
-        assert!(!has(&store, "x"));
-        assert!(!store.has("SecurityPolicy", &("shop".to_owned(), "none".to_owned()), "1"));
-    }
-
-    #[test]
-    fn a_route_is_not_evaluated_before_it_is_admitted_and_one_that_came_later_not_with_it() {
-        let mut store = Store::default();
-        store.apply(&POLICIES, policy("keys"));
-        assert!(!store.hold(), "a policy opens nothing");
-        let routes = |store: &mut Store| {
-            let paths = store.load().snapshot.http_routes.into_iter();
-            let names = paths.map(|route| format!("{:?}", route.spec.rules).contains("/b"));
-            names.collect::<Vec<_>>()
-        };
-        store.apply(&ROUTES, route("orders", "1", "/a"));
-        assert!(routes(&mut store).is_empty());
-        assert!(store.hold());
-        store.apply(&ROUTES, route("orders", "2", "/b"));
-        store.admit();
-        assert_eq!(routes(&mut store), [false], "the later one waits for its turn");
-        assert!(
-            !store.apply(&ROUTES, route("orders", "3", "/b")),
-            "only its status changed"
-        );
-        assert!(store.hold());
-        store.admit();
-        assert_eq!(routes(&mut store), [true]);
-        assert!(!store.hold());
-        store.apply(&ROUTES, route("orders", "4", "/a"));
-        store.delete("HTTPRoute", &("shop".to_owned(), "orders".to_owned()));
-        assert!(!store.hold(), "it is gone");
-        assert!(routes(&mut store).is_empty());
-    }
-
-    #[test]
-    fn a_kind_that_is_gone_takes_its_objects_along() {
-        let mut store = Store::default();
-        store.expect(POLICIES);
-        store.begin(&POLICIES);
-        store.apply(&POLICIES, policy("keys"));
-        store.end(&POLICIES);
-        assert!(store.forget("SecurityPolicy"));
-        assert!(!store.forget("SecurityPolicy"));
-        assert!(store.load().snapshot.security_policies.is_empty());
-    }
-}
+mod tests;
