@@ -33,3 +33,4 @@ pub mod stats;
 pub mod tables;
 pub mod violation;
 pub mod wait;
+pub mod wire;

@@ -61,7 +61,7 @@ impl Replica {
     /// Starts it with another kubeconfig than the administrator's.
     #[must_use]
     pub fn start_as(cluster: &Cluster, kubeconfig: &Path) -> Self {
-        Self::launch(cluster, "limited", &[], Some(kubeconfig))
+        Self::launch(cluster, "other", &[], Some(kubeconfig))
     }
 
     /// Starts it and waits until it is ready.

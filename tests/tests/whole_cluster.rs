@@ -1,11 +1,19 @@
 //! The guide for Kubernetes, on a real cluster: the controller and its Envoys as pods, installed as a user installs them.
 
-use std::{fs, path::Path, process::Output};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use portcullis_e2e::{
+    access_log::Entry,
     artefacts,
     cluster::{self, Cluster, Image},
-    guide::{self, Expected},
+    guide::{self, Expected, Serving, Step},
+    island::Island,
+    spawned::Spawned,
     wait::{self, PATIENCE},
 };
 
@@ -80,6 +88,183 @@ fn the_guide_for_kubernetes_does_what_it_says() {
         guide::assert_prints(step, &printed, "kubernetes.md");
     }
     either_replica_may_go(&cluster);
+    let examples = artefacts::root().join("manifests/examples/kubernetes/shop.yaml");
+    cluster.kubectl(&["delete", "-f", examples.to_str().expect("the path is a text")]);
+    cluster.helm(&["uninstall", "public", "-n", NAMESPACE]);
+    every_example_gives_its_answers_through_a_pod(&cluster);
+}
+
+/// The guides of the examples, in the network of a pod of stock Envoy, with `kubectl apply` instead of `portcullis run`.
+fn every_example_gives_its_answers_through_a_pod(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", "edge"]);
+    let mut served = 0;
+    let mut pods = Pods::new(cluster);
+    let folder = artefacts::root().join("docs/guides");
+    let mut guides: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("the guides")
+        .map(|entry| entry.expect("a guide").path())
+        .collect();
+    guides.sort();
+    for path in guides {
+        let text = fs::read_to_string(&path).expect("the guide");
+        let steps = guide::steps(&text);
+        // One that starts an Envoy of its own is about that one.
+        let mut starts = steps.iter().filter(|step| step.expected == Expected::Serves);
+        if !starts.any(|step| step.command.contains(" --envoy ")) {
+            continue;
+        }
+        println!("{}", path.display());
+        let mut island = Island::new();
+        island.copy("manifests/examples");
+        guide::run_with(&mut island, &path, &mut pods);
+        pods.forget(&island);
+        served += 1;
+    }
+    assert!(served >= 17, "only {served} guides");
+}
+
+/// The Envoys of the examples' Gateways, each a pod that stays when the next example comes.
+struct Pods<'a> {
+    cluster: &'a Cluster,
+    /// Their networks, by `NAMESPACE/NAME` of the Gateway, with the backend that the examples expect there.
+    networks: BTreeMap<String, (PathBuf, Spawned)>,
+    /// What is applied now, and where it says what was decided.
+    applied: Option<(PathBuf, Spawned)>,
+}
+
+impl<'a> Pods<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            networks: BTreeMap::new(),
+            applied: None,
+        }
+    }
+
+    /// Takes away what was applied.
+    fn forget(&mut self, island: &Island) {
+        if let Some((folder, _)) = self.applied.take() {
+            let folder = island.folder.join(folder.to_str().expect("the path is a text"));
+            let folder = folder.to_str().expect("the path is a text");
+            self.cluster.kubectl(&["delete", "--ignore-not-found", "-f", folder]);
+            // Deleted with the example, and the controller's own.
+            let class = artefacts::root().join("manifests/controller/gateway-class.yaml");
+            self.cluster
+                .kubectl(&["apply", "-f", class.to_str().expect("the path is a text")]);
+        }
+    }
+
+    fn apply(&self, island: &Island, folder: &Path) -> Output {
+        let folder = island.folder.join(folder.to_str().expect("the path is a text"));
+        let folder = folder.to_str().expect("the path is a text");
+        self.cluster.try_kubectl(&["apply", "-f", folder])
+    }
+
+    /// Starts the Envoy of a Gateway, and the examples' backend beside it.
+    fn start(&self, gateway: &str) -> (PathBuf, Spawned) {
+        let (namespace, name) = gateway.split_once('/').expect("it has a namespace");
+        let chart = artefacts::root().join("manifests/charts/portcullis-envoy");
+        let release = release(gateway);
+        let values = format!(
+            "gateway.namespace={namespace},gateway.name={name},replicas=1,concurrency=1,service.type=ClusterIP,drain.atLeastSeconds=0,drain.atMostSeconds=1"
+        );
+        let chart = chart.to_str().expect("the path is a text");
+        self.cluster
+            .helm(&["install", &release, chart, "-n", NAMESPACE, "--set", &values]);
+        let deployment = format!("deployment/{release}");
+        self.cluster
+            .kubectl(&["rollout", "status", "-n", NAMESPACE, &deployment, "--timeout=120s"]);
+        let label = format!("app.kubernetes.io/instance={release}");
+        let address = self.cluster.kubectl(&[
+            "get",
+            "pods",
+            "-n",
+            NAMESPACE,
+            "-l",
+            &label,
+            "-o",
+            "jsonpath={.items[0].status.podIP}",
+        ]);
+        let network = network_of(&address);
+        let mut inside = Island::new();
+        inside.enter(network.clone());
+        let echo = guide::start_echo(&inside);
+        (network, echo)
+    }
+
+    /// Follows what the Envoy of a Gateway has decided, into the island.
+    fn follow(&self, island: &Island, gateway: &str) -> Spawned {
+        let deployment = format!("deployment/{}", release(gateway));
+        let arguments = ["logs", "-n", NAMESPACE, "-c", "envoy", &deployment];
+        let mut command = self.cluster.command(&cluster::built("bin/kubectl"));
+        command.args(arguments).arg("--follow");
+        let followed = Spawned::start(command, &island.folder.join("decided"));
+        let folder = island.folder.join(guide::RUN_DIR).join("pod");
+        fs::create_dir_all(&folder).expect("the folder can be made");
+        std::os::unix::fs::symlink(followed.stdout_file(), folder.join("access.log")).expect("a link can be made");
+        let now = Entry::parse_all(&self.cluster.kubectl(&arguments)).len();
+        wait::until("what was decided is read", PATIENCE, || {
+            (Entry::parse_all(&followed.stdout()).len() >= now).then_some(())
+        });
+        followed
+    }
+}
+
+impl Serving for Pods<'_> {
+    fn serve(&mut self, island: &mut Island, step: &Step) {
+        self.forget(island);
+        let folders = guide::manifests_of(&step.command);
+        let [folder] = folders.as_slice() else {
+            panic!("{}: one folder is applied", step.command);
+        };
+        let folder = PathBuf::from(folder);
+        let output = self.apply(island, &folder);
+        assert!(output.status.success(), "{}: {}", step.command, text(&output));
+        let shown = self.cluster.kubectl(&[
+            "get",
+            "gateways",
+            "-A",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}",
+        ]);
+        let gateways: Vec<&str> = shown.split_whitespace().collect();
+        let [gateway] = gateways.as_slice() else {
+            panic!("{}: one Gateway is there, not {shown}", step.command);
+        };
+        if !self.networks.contains_key(*gateway) {
+            let started = self.start(gateway);
+            self.networks.insert((*gateway).to_owned(), started);
+        }
+        island.enter(self.networks[*gateway].0.clone());
+        let line = "dist/portcullis status --kubernetes -A --wait enforced --timeout 60s";
+        let output = shell(self.cluster, line);
+        assert!(output.status.success(), "{}\n{}", text(&output), state(self.cluster));
+        self.applied = Some((folder, self.follow(island, gateway)));
+    }
+
+    /// What the API server refuses changes nothing, as a folder with an error in it changes nothing.
+    fn edited(&mut self, island: &Island) {
+        if let Some((folder, _)) = &self.applied {
+            let _ = self.apply(island, folder);
+        }
+    }
+}
+
+fn release(gateway: &str) -> String {
+    gateway.replace('/', "-")
+}
+
+/// The file that stands for the network of the pod with this address.
+fn network_of(address: &str) -> PathBuf {
+    let entries = fs::read_dir("/run/netns").expect("networks of pods");
+    let mut files = entries.map(|entry| entry.expect("a file").path());
+    let found = files.find(|file| {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", file.display()));
+        let output = command.args(["ip", "-o", "-4", "address"]).output().expect("ip runs");
+        String::from_utf8_lossy(&output.stdout).contains(&format!(" {address}/"))
+    });
+    found.unwrap_or_else(|| panic!("no network has {address}"))
 }
 
 /// Whichever replica goes, what is decided is what was applied last, and an edit comes through.

@@ -5,6 +5,7 @@ mod cluster;
 mod collector;
 mod credentials;
 mod discovery;
+mod envoy_gateway;
 mod lease;
 mod listing;
 mod object;
@@ -20,6 +21,7 @@ pub use kube::Client;
 pub use self::{
     cluster::{Cluster, Note, Options, Read, connect},
     credentials::{Keeper, secret_of},
+    envoy_gateway::{ENVOY_GATEWAY, EnvoyGateway, Sight},
     lease::Election,
     listing::statuses,
     salt::salt_key,
