@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{Client, Config, core::ApiResource};
+use kube::{Client, core::ApiResource};
 use portcullis_manifest::{KindInfo, Loaded};
 use tokio::{
     sync::{Notify, mpsc},
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, POLICIES, brief,
+    POLICIES, brief,
     collector::collect,
     discovery::{Found, Present, discover},
     pruned,
@@ -24,16 +24,6 @@ use crate::{
 
 /// How often it is looked which kinds the API server has: a definition that was installed is in force after that time.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Finds the cluster as `kubectl` does: `$KUBECONFIG`, `~/.kube/config`, or the service account of this pod.
-///
-/// # Errors
-///
-/// There is none of them, or what they say makes no client.
-pub async fn connect() -> Result<Client, Error> {
-    let config = Config::infer().await.map_err(|error| Error::Config(brief(&error)))?;
-    Client::try_from(config).map_err(|error| Error::Config(brief(&error)))
-}
 
 /// What is read.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 //! An API server as a source of objects, and as the place where statuses are written.
 
 mod barrier;
+mod client;
 mod cluster;
 mod collector;
 mod credentials;
@@ -19,7 +20,8 @@ mod watching;
 pub use kube::Client;
 
 pub use self::{
-    cluster::{Cluster, Note, Options, Read, connect},
+    client::connect,
+    cluster::{Cluster, Note, Options, Read},
     credentials::{Keeper, secret_of},
     envoy_gateway::{ENVOY_GATEWAY, EnvoyGateway, Sight},
     lease::Election,
