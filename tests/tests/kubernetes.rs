@@ -374,7 +374,7 @@ fn a_replica_that_is_cut_off_says_so_and_goes_on_when_it_is_not() {
     let mut config: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
     config["clusters"][0]["cluster"]["server"] = format!("https://{}", wire.address()).into();
     let scratch = Scratch::new();
-    let replica = Replica::start_as(&cluster, &scratch.write("kubeconfig", &config.to_string()));
+    let replica = Replica::start_as(&cluster, &scratch.write("kubeconfig", &config.to_string()), &[]);
     let ready = |wanted: u16| {
         wait::until(&format!("/readyz is {wanted}"), PATIENCE, || {
             (replica.get("/readyz").0 == wanted).then_some(())
