@@ -14,7 +14,7 @@ use serde_json::Value;
 const NAMESPACE: &str = "portcullis-system";
 
 /// Rights that no test can show to be missing, and why.
-const UNSEEN: [(&str, &str, &str); 9] = [
+const UNSEEN: [(&str, &str, &str); 11] = [
     // Asked for by name only where their watch is late by half a second.
     ("portcullis-namespaced", "get", "accesspolicies"),
     ("portcullis-namespaced", "get", "backendtlspolicies"),
@@ -26,6 +26,8 @@ const UNSEEN: [(&str, &str, &str); 9] = [
     // Given by the other role too, unless the controller is one of some namespaces.
     ("portcullis", "get", "secrets"),
     ("portcullis", "list", "secrets"),
+    ("portcullis", "list", "services"),
+    ("portcullis", "watch", "services"),
     // What a replica reports that has Envoys.
     ("portcullis", "patch", "leases"),
 ];

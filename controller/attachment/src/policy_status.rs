@@ -240,6 +240,7 @@ impl Ancestors {
             object: candidate.object.clone(),
             observed_generation: candidate.metadata.generation,
             scopes: scopes.collect(),
+            addresses: Vec::new(),
         })
     }
 }

@@ -6,23 +6,32 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     listener_set::AttachedSet,
     object::{self, ObjectRef},
-    status::{Condition, ObjectStatus, Scope, ScopeStatus},
+    status::{Condition, ConditionStatus, ObjectStatus, Scope, ScopeStatus},
 };
 
 use crate::{
+    addresses::Assigned,
     judged::Judged,
     report::{condition, sentence},
     routes::Routes,
 };
 
 /// The status of a Gateway, from its own listeners.
-pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Routes) -> ObjectStatus {
+pub(crate) fn of_gateway(
+    gateway: &Gateway,
+    judged: &[Judged<'_>],
+    routes: &Routes,
+    assigned: Assigned,
+) -> ObjectStatus {
     let metadata = &gateway.metadata;
     let own: Vec<&Judged<'_>> = judged
         .iter()
         .filter(|each| each.listener.reference.set.is_none())
         .collect();
-    let (accepted, programmed) = whole(&own, "The Gateway is accepted.");
+    let (accepted, mut programmed) = whole(&own, "The Gateway is accepted.");
+    if let (ConditionStatus::True, Some((reason, message))) = (programmed.status, assigned.missing) {
+        programmed = condition("Programmed", false, reason, message);
+    }
     ObjectStatus {
         object: ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata)),
         observed_generation: metadata.generation,
@@ -31,6 +40,7 @@ pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Rout
             &own,
             routes,
         ),
+        addresses: assigned.addresses,
     }
 }
 
@@ -82,6 +92,7 @@ pub(crate) fn of_set(
         object: ObjectRef::new("ListenerSet", reference.namespace, reference.name),
         observed_generation: metadata.generation,
         scopes: scopes(vec![accepted, programmed], &own, routes),
+        addresses: Vec::new(),
     }
 }
 

@@ -328,6 +328,7 @@ impl<'a> BackendTls<'a> {
                     .into_iter()
                     .map(|gateway| self.scope(policy, gateway))
                     .collect(),
+                addresses: Vec::new(),
             }
         };
         let broken = self.broken.iter().map(|policy| {
@@ -344,6 +345,7 @@ impl<'a> BackendTls<'a> {
                     .into_iter()
                     .map(|gateway| of_gateway(gateway, vec![accepted()]))
                     .collect(),
+                addresses: Vec::new(),
             }
         });
         let all = self.policies.iter().map(status).chain(broken);
