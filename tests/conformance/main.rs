@@ -121,7 +121,8 @@ fn run(cluster: &Cluster, only: Option<&str>, report: &Path, log: &Path, outcome
     suite.arg(format!("-report-output={}", report.display()));
     // The cluster ends with the suite.
     suite.arg("-cleanup-base-resources=false");
-    suite.args(["-test.v", "-test.timeout=60m"]);
+    // Otherwise it tells what became of tests when all have ended.
+    suite.args(["-test.v=test2json", "-test.timeout=60m"]);
     suite.arg(format!("-test.parallel={AT_A_TIME}"));
     if let Some(only) = only {
         suite.arg(format!("-test.run=^TestConformance$/^({})$", only.replace(',', "|")));

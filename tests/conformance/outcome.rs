@@ -33,6 +33,8 @@ impl Outcomes {
     /// Reads what the suite prints, line by line, until it ends; all of it goes to `log`.
     pub(crate) fn follow(&mut self, lines: impl Iterator<Item = String>, mut log: File) {
         for line in lines {
+            // The mark of lines that are about tests.
+            let line = line.trim_start_matches('\u{16}');
             writeln!(log, "{line}").expect("the log can be written");
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {

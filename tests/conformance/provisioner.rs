@@ -119,8 +119,16 @@ impl Tool {
         }
     }
 
-    /// Runs it to its end; nothing if it failed.
+    /// Runs it to its end and says why it failed, if it did.
     fn run(&self, arguments: &[&str], input: Option<&str>) -> Option<String> {
+        let result = self.attempt(arguments, input);
+        result
+            .map_err(|error| eprintln!("{}: {error}", arguments.join(" ")))
+            .ok()
+    }
+
+    /// Runs it to its end.
+    fn attempt(&self, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
         let (program, first) = self.start.split_first().expect("a program");
         let mut command = Command::new(program);
         command
@@ -137,11 +145,11 @@ impl Tool {
         let writer = thread::spawn(move || pipe.write_all(input.as_bytes()));
         let Output { status, stdout, stderr } = child.wait_with_output().expect("the program ends");
         let _ = writer.join();
-        if !status.success() {
-            // A Gateway that is gone again, mostly; the suite tells if it matters.
-            eprintln!("{}: {}", arguments.join(" "), String::from_utf8_lossy(&stderr).trim());
+        if status.success() {
+            Ok(String::from_utf8_lossy(&stdout).into_owned())
+        } else {
+            Err(String::from_utf8_lossy(&stderr).trim().to_owned())
         }
-        status.success().then(|| String::from_utf8_lossy(&stdout).into_owned())
     }
 }
 
@@ -258,7 +266,8 @@ impl Work {
         // Not joined: it ends with the cluster at the latest.
         thread::spawn(move || {
             let arguments = ["rollout", "status", "-n", &namespace, &deployment, "--timeout=180s"];
-            if kubectl.run(&arguments, None).is_some() {
+            // They may go before they are ready.
+            if kubectl.attempt(&arguments, None).is_ok() {
                 let _ = events.send(Event::Ready(ready));
             }
         });

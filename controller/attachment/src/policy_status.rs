@@ -241,6 +241,7 @@ impl Ancestors {
             observed_generation: candidate.metadata.generation,
             scopes: scopes.collect(),
             addresses: Vec::new(),
+            attached_sets: None,
         })
     }
 }

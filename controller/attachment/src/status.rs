@@ -15,6 +15,9 @@ pub struct ObjectStatus {
     /// Where clients reach it, for Gateways (`status.addresses`); 16 at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
+    /// How many ListenerSets are accepted, for Gateways that have some (`status.attachedListenerSets`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_sets: Option<i32>,
 }
 
 /// One of a Gateway's addresses.

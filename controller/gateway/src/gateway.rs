@@ -87,14 +87,12 @@ pub(crate) fn translate(
     findings.extend(uncopied(&policies, world.routes));
     findings.extend(crowded(&judged, world));
     findings.extend(unverified(&judged, world));
-    let mut statuses = vec![conditions::of_gateway(
-        gateway,
-        &judged,
-        world.routes,
-        world.addresses.of(gateway),
-    )];
     let sets = managed.sets.iter();
-    statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
+    let mut statuses: Vec<ObjectStatus> = sets
+        .map(|set| conditions::of_set(set, gateway, &judged, world.routes))
+        .collect();
+    let own = conditions::of_gateway(gateway, &judged, &statuses, world.routes, world.addresses.of(gateway));
+    statuses.insert(0, own);
     (configuration, statuses)
 }
 

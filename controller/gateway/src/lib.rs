@@ -343,6 +343,7 @@ fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation
                 supported_kinds: Vec::new(),
             }],
             addresses: Vec::new(),
+            attached_sets: None,
         });
     }
     let known = |name: &str| {

@@ -113,6 +113,7 @@ impl Routes {
                 observed_generation: route.generation,
                 scopes: scopes.remove(&route.object).unwrap_or_default(),
                 addresses: Vec::new(),
+                attached_sets: None,
             })
             .collect()
     }

@@ -329,6 +329,7 @@ impl<'a> BackendTls<'a> {
                     .map(|gateway| self.scope(policy, gateway))
                     .collect(),
                 addresses: Vec::new(),
+                attached_sets: None,
             }
         };
         let broken = self.broken.iter().map(|policy| {
@@ -346,6 +347,7 @@ impl<'a> BackendTls<'a> {
                     .map(|gateway| of_gateway(gateway, vec![accepted()]))
                     .collect(),
                 addresses: Vec::new(),
+                attached_sets: None,
             }
         });
         let all = self.policies.iter().map(status).chain(broken);

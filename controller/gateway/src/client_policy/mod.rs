@@ -333,6 +333,7 @@ impl<'a> ClientPolicies<'a> {
                 observed_generation: policy.metadata.generation,
                 scopes: policy.hits.iter().map(|hit| self.scope(index, policy, hit)).collect(),
                 addresses: Vec::new(),
+                attached_sets: None,
             })
             .collect()
     }

@@ -125,8 +125,17 @@ impl Now<'_> {
             Some(known) => *known == addresses,
             None => addresses.is_empty(),
         };
-        if same {
+        let sets = existing
+            .get("attachedListenerSets")
+            .and_then(Json::as_i64)
+            .unwrap_or_default();
+        let wanted_sets = wanted.attached_sets.map_or(0, i64::from);
+        if same && sets == wanted_sets {
             return None;
+        }
+        // Definitions from before there were ListenerSets do not have the field.
+        if sets != 0 || wanted_sets != 0 {
+            status.insert("attachedListenerSets".to_owned(), json!(wanted_sets));
         }
         // An empty list takes away what somebody else wrote, which would say for ever where this Gateway was.
         if !addresses.is_empty() || length("addresses") > 0 {
@@ -275,6 +284,7 @@ mod tests {
             observed_generation: Some(generation),
             scopes,
             addresses: Vec::new(),
+            attached_sets: None,
         }
     }
 
@@ -390,6 +400,7 @@ mod tests {
                 }))
                 .collect(),
             addresses: Vec::new(),
+            attached_sets: None,
         };
         let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
         let mut first = apply(&gateway(&["http", "https"]), &Json::Null).unwrap();
@@ -404,11 +415,30 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_says_how_many_sets_of_listeners_it_has() {
+        let gateway = |attached_sets| ObjectStatus {
+            object: ObjectRef::new("Gateway", "edge", "public"),
+            observed_generation: Some(1),
+            scopes: vec![scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)])],
+            addresses: Vec::new(),
+            attached_sets,
+        };
+        let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
+        let first = apply(&gateway(None), &Json::Null).unwrap();
+        assert_eq!(first.get("attachedListenerSets"), None);
+        let two = apply(&gateway(Some(2)), &first).unwrap();
+        assert_eq!(two["attachedListenerSets"], 2);
+        assert_eq!(apply(&gateway(Some(2)), &two), None);
+        assert_eq!(apply(&gateway(None), &two).unwrap()["attachedListenerSets"], 0);
+    }
+
+    #[test]
     fn a_gateway_is_where_its_services_are_and_nowhere_else() {
         let gateway = |addresses: &[(AddressType, &str)]| ObjectStatus {
             object: ObjectRef::new("Gateway", "edge", "public"),
             observed_generation: Some(1),
             scopes: vec![scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)])],
+            attached_sets: None,
             addresses: addresses
                 .iter()
                 .map(|(r#type, value)| Address::new(*r#type, value))
