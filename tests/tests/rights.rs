@@ -22,10 +22,12 @@ const BY_NAME: [&str; 4] = [
 ];
 
 /// Of the role in the controller's own namespace, what needs a scene of its own to be missed.
-const OWN: [(&str, &str); 5] = [
+const OWN: [(&str, &str); 7] = [
     ("update", "secrets"),
     ("get", "secrets"),
     ("list", "secrets"),
+    ("list", "services"),
+    ("watch", "services"),
     ("patch", "leases"),
     // For credentials of Gateways that went an hour ago, which no test waits for: `installation.rs` asks for it.
     ("delete", "secrets"),
@@ -287,7 +289,7 @@ fn every_right_is_missed() {
     policies_are_asked_for_by_name(&scene);
     credentials_are_made_anew(&scene);
     reports_are_written(&scene);
-    secrets_are_its_own_where_it_has_some_namespaces(&scene);
+    its_own_namespace_is_none_of_those_it_is_given(&scene);
 }
 
 /// A route comes with a policy that its watch does not bring.
@@ -362,7 +364,7 @@ spec: {controllerName: portcullis.dev/gateway-controller}
 }
 
 /// Where its rights are those of some namespaces, its own is not one of them.
-fn secrets_are_its_own_where_it_has_some_namespaces(scene: &Scene) {
+fn its_own_namespace_is_none_of_those_it_is_given(scene: &Scene) {
     let cluster = &scene.cluster;
     cluster.kubectl(&["delete", "clusterrolebinding", "portcullis-namespaced"]);
     cluster.apply(
@@ -374,10 +376,15 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: portcull
 subjects: [{kind: ServiceAccount, name: portcullis, namespace: portcullis-system}]
 ",
     );
-    for verb in ["get", "list"] {
-        scene.restrict(|role, of_verb, of| (role, of_verb, of) == ("portcullis", verb, "secrets"));
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("list", "services"),
+        ("watch", "services"),
+    ] {
+        scene.restrict(|role, of_verb, of| (role, of_verb, of) == ("portcullis", verb, resource));
         let replica = Replica::start_as(cluster, &scene.kubeconfig(), &["--namespace", "default"]);
-        says(&replica, verb, "secrets");
+        says(&replica, verb, resource);
     }
 }
 

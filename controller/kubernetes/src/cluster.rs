@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct Options {
     /// Only these namespaces; all if empty.
     pub namespaces: BTreeSet<String>,
+    /// The namespace of which Services are read in any case: those of Envoys are where the controller is.
+    pub services: Option<String>,
 }
 
 /// Something to tell the user.
@@ -315,6 +317,10 @@ impl Watches {
         let namespaces = self.options.namespaces.iter();
         let scopes: Vec<Scope> = match (self.options.namespaces.is_empty(), kind.namespaced, kind.name) {
             (true, ..) => vec![Scope::All],
+            (false, true, "Service") => {
+                let services: BTreeSet<&String> = namespaces.chain(&self.options.services).collect();
+                services.into_iter().cloned().map(Scope::Namespace).collect()
+            }
             (false, true, _) => namespaces.cloned().map(Scope::Namespace).collect(),
             (false, false, "Namespace") => namespaces.cloned().map(Scope::Named).collect(),
             (false, false, _) => vec![Scope::All],

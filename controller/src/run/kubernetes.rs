@@ -67,10 +67,12 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     let settings = Settings {
         // A pod says for itself from which port on nobody needs to be root.
         port_shift: 0,
+        namespace: Some(client.default_namespace().to_owned()),
         ..Settings::new(&args.manifests, wasm.display().to_string(), salt_key)
     };
     let options = Options {
         namespaces: settings.namespaces.clone(),
+        services: settings.namespace.clone(),
     };
     let mut cluster = Cluster::watch(&client, options);
     loop {
