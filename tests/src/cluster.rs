@@ -60,6 +60,15 @@ impl Cluster {
         Self::start("control")
     }
 
+    /// Starts etcd and the API server with our definitions and those of a channel of Gateway API.
+    #[must_use]
+    pub fn installed(channel: &str) -> Self {
+        let cluster = Self::control();
+        cluster.install_gateway_api(channel);
+        cluster.install_ours();
+        cluster
+    }
+
     /// Starts everything, with a node named `node` that runs pods, in a network namespace of its own: fifteen seconds. Needs root.
     #[must_use]
     pub fn with_node() -> Self {

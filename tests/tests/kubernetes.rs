@@ -78,13 +78,6 @@ fn keys(key: &str) -> String {
     )
 }
 
-fn installed() -> Cluster {
-    let cluster = Cluster::control();
-    cluster.install_gateway_api("standard");
-    cluster.install_ours();
-    cluster
-}
-
 fn status(address: SocketAddr, host: &str, key: &str) -> u16 {
     let request = Request::get(&format!("{host}.example.com"), "/").header("x-key", key);
     client::once(address, &request).status
@@ -132,10 +125,6 @@ fn says(cluster: &Cluster, policy: &str, kind: &str, wanted: &str) {
         thread::sleep(Duration::from_millis(100));
     }
     panic!("{policy}: {kind} is {last:?}, not {wanted}");
-}
-
-fn version(cluster: &Cluster, kind: &str, name: &str) -> String {
-    object(cluster, kind, name)["metadata"]["resourceVersion"].to_string()
 }
 
 #[test]
@@ -209,111 +198,9 @@ fn what_is_applied_is_enforced_and_its_status_says_so() {
 }
 
 #[test]
-fn entries_of_others_stay_and_ours_go_when_nothing_calls_for_them() {
-    let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
-    cluster.apply(&(gateway(port, &backend) + &policy("orders", EVERYBODY) + &route("orders")));
-    let foreign = r#"{"ancestorRef":{"name":"theirs"},"controllerName":"b.example/other","conditions":[{"type":"Accepted","status":"True","reason":"Theirs","message":"ROUND","lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
-    let patch = |list: &str| format!(r#"{{"status":{{"ancestors":[{list}]}}}}"#);
-    let patch_status = |text: &str| {
-        cluster.kubectl(&[
-            "patch",
-            "securitypolicy",
-            "orders",
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            text,
-        ]);
-    };
-    patch_status(&patch(foreign));
-    let replica = Replica::ready(&cluster, "one");
-    says(&cluster, "orders", "Accepted", "True/Accepted");
-    let theirs = |cluster: &Cluster| {
-        let object = object(cluster, "securitypolicy", "orders");
-        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
-        let entry = ancestors
-            .into_iter()
-            .find(|entry| entry["controllerName"] == "b.example/other");
-        entry.map(|entry| {
-            entry["conditions"][0]["message"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        })
-    };
-    // Each edit makes us write, while the other one writes what it read a moment ago, as controllers do.
-    for round in 0..40 {
-        let (edit, wanted) = if round % 2 == 0 {
-            (NOBODY, round.to_string())
-        } else {
-            (EVERYBODY, round.to_string())
-        };
-        cluster.apply(&policy("orders", edit));
-        let output = loop {
-            let mut object = object(&cluster, "securitypolicy", "orders");
-            let ancestors = object["status"]["ancestors"].as_array_mut().expect("there are some");
-            for entry in ancestors.iter_mut().filter(|entry| entry["controllerName"] != OURS) {
-                entry["conditions"][0]["message"] = Value::from(wanted.as_str());
-            }
-            let arguments = ["replace", "--subresource=status", "-f", "-"];
-            let output = cluster.kubectl_with(&arguments, &object.to_string());
-            if output.status.success() {
-                break output;
-            }
-            assert!(
-                String::from_utf8_lossy(&output.stderr).contains("onflict"),
-                "{output:?}"
-            );
-        };
-        assert!(output.status.success());
-        assert_eq!(theirs(&cluster).as_deref(), Some(wanted.as_str()), "round {round}");
-    }
-    wait::until("our entry is about the last generation", PATIENCE, || {
-        let object = object(&cluster, "securitypolicy", "orders");
-        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
-        let own = ancestors.iter().find(|entry| entry["controllerName"] == OURS)?;
-        (own["conditions"][0]["observedGeneration"] == object["metadata"]["generation"]).then_some(())
-    });
-    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
-
-    // Nothing changes: nothing is written, by a second controller neither.
-    says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
-    let kinds = [
-        ("securitypolicy", "orders"),
-        ("httproute", "orders"),
-        ("gateway", "public"),
-        ("gatewayclass", "portcullis"),
-    ];
-    let versions = || kinds.map(|(kind, name)| version(&cluster, kind, name));
-    let before = versions();
-    drop(replica);
-    let replica = Replica::ready(&cluster, "two");
-    wait::until("the lease has another holder", Duration::from_secs(40), || {
-        replica.get("/metrics").1.contains("portcullis_leader 1").then_some(())
-    });
-    thread::sleep(Duration::from_secs(3));
-    assert_eq!(versions(), before);
-
-    // A policy that targets nothing any more has no entry of ours, and a listener that is gone no status.
-    cluster.kubectl(&[
-        "patch",
-        "securitypolicy",
-        "orders",
-        "--type=json",
-        "-p",
-        r#"[{"op":"replace","path":"/spec/targetRefs/0/name","value":"none"}]"#,
-    ]);
-    wait::until("our entry is gone", PATIENCE, || {
-        condition(&cluster, "orders", "Accepted").is_none().then_some(())
-    });
-    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
-}
-
-#[test]
 fn enforced_says_what_envoys_have_wherever_they_are_connected() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let manifests = gateway(port, &backend);
     cluster.apply(&(manifests.clone() + &policy("orders", NOBODY) + &route("orders")));
     let mut first = Replica::ready(&cluster, "first");
@@ -352,7 +239,7 @@ fn enforced_says_what_envoys_have_wherever_they_are_connected() {
 #[test]
 fn a_route_whose_policy_was_made_first_is_never_without_it() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let manifests = gateway(port, &backend);
     cluster.apply(&(manifests.clone() + &route("open")));
     let replica = Replica::ready(&cluster, "one");
@@ -386,9 +273,7 @@ fn a_route_whose_policy_was_made_first_is_never_without_it() {
 #[test]
 fn a_rule_with_a_field_that_is_not_understood_is_closed() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = Cluster::control();
-    cluster.install_gateway_api("experimental");
-    cluster.install_ours();
+    let cluster = Cluster::installed("experimental");
     let manifests = gateway(port, &backend);
     let newer = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -424,7 +309,7 @@ spec:
 
 #[test]
 fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_served() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let text = cluster.kubectl(&["get", "crd", "accesspolicies.portcullis.dev", "-o", "json"]);
     let mut older: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
     let spec = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
@@ -471,7 +356,7 @@ fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_se
 
 #[test]
 fn a_policy_that_is_there_in_no_version_that_is_read_is_not_taken_as_absent() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let name = "securitypolicies.gateway.envoyproxy.io";
     let text = cluster.kubectl(&["get", "crd", name, "-o", "json"]);
     let mut newer: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
@@ -497,7 +382,7 @@ fn a_policy_that_is_there_in_no_version_that_is_read_is_not_taken_as_absent() {
 
 #[test]
 fn an_object_that_is_nested_too_deep_keeps_no_other_from_being_read() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
     cluster.apply(&format!(
         r#"{{"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy", "metadata": {{"name": "deep", "namespace": "default"}}, "spec": {{"bootstrap": {deep}}}}}"#
