@@ -108,6 +108,11 @@ bench: prepare envoy build ## what a decision costs beside Envoy's own filters, 
 	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/bench
 
+.PHONY: bench-scale
+bench-scale: prepare envoy cluster build ## the controller with 1,000 routes and policies of a real API server; kept in docs/performance.md
+	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench
+	@BENCH_PART=cluster $(CARGO_TARGET_DIR)/$(MUSL)/release/bench
+
 .PHONY: image
 image: build ## the image of the controller and of the filter, FROM scratch
 	@tests/make/image.sh
