@@ -219,7 +219,11 @@ impl Cluster {
             }
         }
         self.kubectl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        let waiting = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        wait::until("the definitions are served", PATIENCE, || {
+            // kubectl takes a definition without any condition yet as an error.
+            self.try_kubectl(&waiting).status.success().then_some(())
+        });
     }
 
     /// Gives the node an image.
