@@ -1,8 +1,14 @@
 //! A controller of a real API server: what it reads, what Envoy is told of it, and what it writes.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use portcullis_e2e::{
+    api::Api,
     backend::Backend,
     client::{self, Connection, Request},
     cluster::Cluster,
@@ -268,6 +274,61 @@ fn a_route_whose_policy_was_made_first_is_never_without_it() {
         answers(address, &format!("r{number}"), "", 403);
     }
     assert_eq!(backend.count(), before, "no request of these came through");
+}
+
+#[test]
+fn a_route_that_goes_before_its_policy_is_never_without_it() {
+    const ALL: usize = 150;
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = Cluster::installed("standard");
+    let manifests = gateway(port, &backend);
+    let all: String = (0..ALL)
+        .map(|number| policy(&format!("r{number}"), NOBODY) + &route(&format!("r{number}")))
+        .collect();
+    cluster.apply(&(manifests.clone() + &all));
+    let replica = Replica::ready(&cluster, "one");
+    let _envoy = replica.envoy(&manifests, |_| ());
+    let address = listening(port);
+    answers(address, &format!("r{}", ALL - 1), "", 403);
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let kinds = [
+        "gateway.networking.k8s.io/v1/namespaces/default/httproutes",
+        "gateway.envoyproxy.io/v1alpha1/namespaces/default/securitypolicies",
+    ];
+    thread::scope(|scope| {
+        // Several at once, so that much comes to the watches in little time.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut api = Api::new(&cluster);
+                loop {
+                    let number = begun.fetch_add(1, Ordering::Relaxed);
+                    if number >= ALL {
+                        break;
+                    }
+                    for kind in kinds {
+                        let _ = api.delete(&format!("/apis/{kind}/r{number}")).object();
+                    }
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Those that go now, and those that are just gone.
+        let mut connection = Connection::open(address);
+        let mut is_over = false;
+        while !is_over {
+            is_over = ended.load(Ordering::Relaxed) == ALL;
+            let last = begun.load(Ordering::Relaxed).min(ALL);
+            for number in last.saturating_sub(25)..last {
+                let request = Request::get(&format!("r{number}.example.com"), "/");
+                let answer = connection.send(&request).status;
+                assert!([403, 404].contains(&answer), "r{number}: {answer}");
+            }
+        }
+    });
+    for number in 0..ALL {
+        answers(address, &format!("r{number}"), "", 404);
+    }
+    assert_eq!(backend.count(), 0, "no request came through");
 }
 
 #[test]

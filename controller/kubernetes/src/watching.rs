@@ -76,6 +76,19 @@ where
     }
 }
 
+/// What is watched of a kind where these are the scopes of namespaced kinds.
+pub(crate) fn scopes_of(kind: KindInfo, namespaced: &[Scope]) -> Vec<Scope> {
+    let namespaces = namespaced.iter().filter_map(|scope| match scope {
+        Scope::Namespace(namespace) => Some(namespace.clone()),
+        Scope::All | Scope::Named(_) => None,
+    });
+    match kind.name {
+        _ if kind.namespaced || namespaced.contains(&Scope::All) => namespaced.to_vec(),
+        "Namespace" => namespaces.map(Scope::Named).collect(),
+        _ => vec![Scope::All],
+    }
+}
+
 fn described((kind, scope): &Watched) -> String {
     match scope {
         Scope::All => (*kind).to_owned(),
