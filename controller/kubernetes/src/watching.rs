@@ -155,3 +155,26 @@ pub(crate) fn typed(mut object: Json, resource: &ApiResource) -> Json {
     }
     object
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_of_some_namespaces_asks_for_those_alone_and_for_what_belongs_to_none() {
+        let of = |name: &str, namespaced: &[Scope]| {
+            let kind = portcullis_manifest::kinds().find(|kind| kind.name == name).unwrap();
+            scopes_of(kind, namespaced)
+        };
+        let some = ["edge", "shop"].map(|name| Scope::Namespace(name.to_owned()));
+        assert_eq!(of("HTTPRoute", &some), some);
+        assert_eq!(
+            of("Namespace", &some),
+            ["edge", "shop"].map(|name| Scope::Named(name.to_owned()))
+        );
+        assert_eq!(of("GatewayClass", &some), [Scope::All]);
+        for kind in ["HTTPRoute", "Namespace", "GatewayClass"] {
+            assert_eq!(of(kind, &[Scope::All]), [Scope::All]);
+        }
+    }
+}
