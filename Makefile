@@ -113,6 +113,11 @@ conformance: prepare envoy cluster build ## the conformance suite of Gateway API
 	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --features portcullis-e2e/grpc --bin conformance
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/conformance
 
+.PHONY: bench-scale
+bench-scale: prepare envoy cluster build ## the controller with 1,000 routes and policies of a real API server; kept in docs/performance.md
+	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench
+	@BENCH_PART=cluster $(CARGO_TARGET_DIR)/$(MUSL)/release/bench
+
 .PHONY: image
 image: build ## the image of the controller and of the filter, FROM scratch
 	@tests/make/image.sh

@@ -56,9 +56,11 @@ pub(crate) fn measure(routes: usize, starts: usize, edits: usize, upstream: Sock
     let scratch = Scratch::new();
     let folder = scratch.join("manifests");
     let port = controller::free_port();
-    scratch::write(&folder.join("gateway.yaml"), &common(port, upstream));
+    scratch::write(&folder.join("gateway.yaml"), &manifests::file(&common(port, upstream)));
+    let write =
+        |route: usize, action: &str| scratch::write(&file(&scratch, route), &manifests::file(&one(route, action)));
     for route in 0..routes {
-        scratch::write(&file(&scratch, route), &one(route, "Allow"));
+        write(route, "Allow");
     }
     let place = Place::new(&scratch, &folder);
     let mut all = Vec::new();
@@ -72,7 +74,7 @@ pub(crate) fn measure(routes: usize, starts: usize, edits: usize, upstream: Sock
     let (controller, envoy) = running.expect("there is at least one start");
     let pids = [controller.pid(), envoy.pid()];
     let before = pids.map(cpu_nanoseconds);
-    let live = self::edits(&scratch, port, routes, edits);
+    let live = self::edits(port, routes, edits, write);
     let after = pids.map(cpu_nanoseconds);
     #[expect(clippy::cast_precision_loss, reason = "some hundred edits")]
     let cpu = [0, 1].map(|program| (after[program] - before[program]) / 1_000_000.0 / edits as f64);
@@ -93,9 +95,20 @@ fn start(place: &Place, port: u16, routes: usize) -> (Start, (Controller, Envoy)
     let begin = Instant::now();
     let controller = Controller::start(place);
     let ready = milliseconds(begin);
+    let (pushed, admin, envoy) = guard(&bootstrap, port, routes);
+    let start = Start {
+        ready,
+        pushed,
+        envoy: admin,
+    };
+    (start, (controller, envoy))
+}
+
+/// Starts an Envoy; the milliseconds until it guards the last route, those of its own start alone, and the Envoy.
+pub(crate) fn guard(bootstrap: &Value, port: u16, routes: usize) -> (f64, f64, Envoy) {
     let begin = Instant::now();
     let folder = Scratch::new();
-    let envoy = Envoy::launch(&folder, &bootstrap, 2).unwatched();
+    let envoy = Envoy::launch(&folder, bootstrap, 2).unwatched();
     let admin = milliseconds(begin);
     let gateway = SocketAddr::from(([127, 0, 0, 1], port));
     let last = request(routes - 1);
@@ -103,11 +116,7 @@ fn start(place: &Place, port: u16, routes: usize) -> (Start, (Controller, Envoy)
         let mut connection = Connection::try_open(gateway).ok()?;
         (connection.try_send(&last).ok()?.status == 200).then_some(())
     });
-    let start = Start {
-        ready,
-        pushed: milliseconds(begin),
-        envoy: admin,
-    };
+    let guarded = milliseconds(begin);
     // Without a key nobody gets in: what is measured is a guarded route.
     let mut connection = Connection::open(gateway);
     let (host, path) = address(routes - 1);
@@ -116,11 +125,12 @@ fn start(place: &Place, port: u16, routes: usize) -> (Start, (Controller, Envoy)
         401,
         "the last route is guarded"
     );
-    (start, (controller, envoy))
+    (guarded, admin, envoy)
 }
 
-/// Edits one policy after the other; gives the time until Envoy's answer is the new one, milliseconds, sorted.
-fn edits(scratch: &Scratch, port: u16, routes: usize, edits: usize) -> Vec<f64> {
+/// Edits one policy after the other; gives the time until Envoy's answer is the new one, milliseconds, sorted. `write` makes the
+/// policy of a route allow (`Allow`) or refuse (`Deny`).
+pub(crate) fn edits(port: u16, routes: usize, edits: usize, mut write: impl FnMut(usize, &str)) -> Vec<f64> {
     let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)));
     let mut times: Vec<f64> = (0..edits)
         .map(|edit| {
@@ -130,9 +140,9 @@ fn edits(scratch: &Scratch, port: u16, routes: usize, edits: usize) -> Vec<f64> 
                 0 => (edit / 2 * 37 % routes, "Deny", 403),
                 _ => (edit / 2 * 37 % routes, "Allow", 200),
             };
-            let (request, text) = (request(route), one(route, action));
+            let request = request(route);
             let begin = Instant::now();
-            scratch::write(&file(scratch, route), &text);
+            write(route, action);
             loop {
                 if connection.send(&request).status == status {
                     break;
@@ -154,7 +164,8 @@ fn edits(scratch: &Scratch, port: u16, routes: usize, edits: usize) -> Vec<f64> 
     times
 }
 
-fn milliseconds(since: Instant) -> f64 {
+/// The time since then.
+pub(crate) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1_000.0
 }
 
@@ -174,15 +185,17 @@ fn file(scratch: &Scratch, route: usize) -> std::path::PathBuf {
     scratch.join(&format!("manifests/route-{route:04}.yaml"))
 }
 
-fn common(port: u16, upstream: SocketAddr) -> String {
-    manifests::file(&[
+/// What all routes share.
+pub(crate) fn common(port: u16, upstream: SocketAddr) -> [Value; 3] {
+    [
         manifests::gateway_class(),
         manifests::gateway(&[manifests::http_listener("http", port, None)]),
         manifests::backend("upstream", upstream),
-    ])
+    ]
 }
 
-fn one(route: usize, action: &str) -> String {
+/// A route, its keys, and its policy, which allows or refuses those that have one.
+pub(crate) fn one(route: usize, action: &str) -> [Value; 3] {
     let name = format!("route-{route}");
     let (host, path) = address(route);
     let key = format!("key-of-client-{route}");
@@ -193,11 +206,11 @@ fn one(route: usize, action: &str) -> String {
             {"name": "office", "action": action, "principal": {"clientCIDRs": ["127.0.0.0/8", format!("10.{}.{}.0/24", route / 256, route % 256)]}},
         ]},
     });
-    manifests::file(&[
+    [
         manifests::route(&name, &[&host], &path, "upstream"),
         manifests::secret("shop", &name, &[("client", &key)]),
         manifests::policy(&name, spec),
-    ])
+    ]
 }
 
 /// What an Envoy of the same chain takes without a single route.
@@ -206,7 +219,7 @@ fn empty_envoy() -> u64 {
     let folder = scratch.join("manifests");
     let port = controller::free_port();
     let upstream = SocketAddr::from(([127, 0, 0, 1], 9));
-    scratch::write(&folder.join("gateway.yaml"), &common(port, upstream));
+    scratch::write(&folder.join("gateway.yaml"), &manifests::file(&common(port, upstream)));
     let place = Place::new(&scratch, &folder);
     let _controller = Controller::start(&place);
     let envoy = Envoy::start(&scratch, &place.bootstrap()).unwatched();
@@ -223,10 +236,17 @@ fn empty_envoy() -> u64 {
 
 /// Resident memory, bytes.
 fn rss(pid: u32) -> u64 {
+    memory(pid, "VmRSS")
+}
+
+/// One of the kernel's measures of a program's memory, bytes.
+pub(crate) fn memory(pid: u32, measure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the program runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(measure)?.strip_prefix(':'));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kilobytes.expect("the kernel tells the resident memory") * 1024
+    kilobytes.expect("the kernel tells the memory") * 1024
 }
 
 /// What a part of a start is called, and how long it took.
@@ -302,7 +322,8 @@ impl Control {
 /// The goal for 99 of 100 edits, milliseconds.
 const BUDGET: f64 = 100.0;
 
-fn megabytes(bytes: u64) -> f64 {
+/// Bytes as MB.
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
     let bytes = bytes as f64;
     bytes / 1_048_576.0

@@ -1,11 +1,12 @@
 //! What a decision costs: the same requests through the same Envoy configuration with no filter, with Envoy's own filters
 //! in Envoy Gateway's order, and with Portcullis; interleaved, so that the machine's noise falls on all alike. And what
-//! the controller costs with a thousand routes.
+//! the controller costs with a thousand routes, in a folder or, as a part of its own (`BENCH_PART=cluster`), in a cluster.
 //!
 //! Prints tables with the spread and writes `target/bench/summary.json`. A number of the first part is a ratio or is not
 //! trusted: machines drift, and all chains drift together. `BENCH=quick` shows in a minute that everything runs.
 
 mod chain;
+mod cluster;
 mod control;
 mod load;
 mod native;
@@ -31,7 +32,7 @@ struct Size {
     fresh: (u32, u32),
     /// Requests before the first round, so that every connection, cache and virtual machine is warm.
     warm_up: u32,
-    /// Routes, starts and edits of the controller.
+    /// Routes, starts and edits of the controller, in a folder and in a cluster.
     control: (usize, usize, usize),
 }
 
@@ -51,6 +52,9 @@ const QUICK: Size = Size {
     control: (100, 1, 20),
 };
 
+/// What can be measured alone.
+const PARTS: [&str; 3] = ["decisions", "controller", "cluster"];
+
 fn main() {
     let size = match env::var("BENCH").as_deref() {
         Ok("quick") => QUICK,
@@ -59,10 +63,17 @@ fn main() {
     };
     let upstream_scratch = Scratch::new();
     let upstream = Envoy::start(&upstream_scratch, &chain::upstream()).unwatched();
-    let part = env::var("BENCH_PART").unwrap_or_default();
-    let decisions = (part != "controller").then(|| decisions(&size, &upstream));
+    let part = env::var("BENCH_PART").ok();
+    // A cluster must have been built for it.
+    let whole = part.is_none();
+    let is = |name: &str| part.as_deref() == Some(name);
+    if let Some(other) = part.as_deref().filter(|part| !PARTS.contains(part)) {
+        panic!("BENCH_PART is `{other}`; only these are known: {PARTS:?}");
+    }
+    let decisions = (whole || is("decisions")).then(|| decisions(&size, &upstream));
     let (routes, starts, edits) = size.control;
-    let control = (part != "decisions").then(|| control::measure(routes, starts, edits, upstream.listener()));
+    let control = (whole || is("controller")).then(|| control::measure(routes, starts, edits, upstream.listener()));
+    let cluster = is("cluster").then(|| cluster::measure(routes, starts, edits, upstream.listener()));
 
     if let Some(report) = &decisions {
         report.print();
@@ -70,9 +81,16 @@ fn main() {
     if let Some(control) = &control {
         control.print();
     }
+    if let Some(cluster) = &cluster {
+        cluster.print();
+        if routes == FULL.control.0 {
+            cluster.keep();
+        }
+    }
     let summary = json!({
         "decisions": decisions.as_ref().map(Report::json),
         "controller": control.as_ref().map(control::Control::json),
+        "cluster": cluster.as_ref().map(cluster::InCluster::json),
     });
     let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| artefacts::root().join("target"), PathBuf::from);
     let path = folder.join("bench/summary.json");

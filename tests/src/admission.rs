@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _, fs, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::{artefacts, cluster::Cluster, controller, scratch::Scratch};
+use crate::{api, artefacts, cluster::Cluster, controller, scratch::Scratch};
 
 /// What is wrong with an object: each field at fault with what is said of it.
 pub type Faults = BTreeSet<(String, String)>;
@@ -43,21 +43,15 @@ pub fn server_says(cluster: &Cluster, objects: &[Value]) -> Vec<Faults> {
     let mut requests = String::new();
     for (number, object) in objects.iter().enumerate() {
         let body = scratch.write(&format!("{number}.json"), &object.to_string());
-        let text = |value: &Value| value.as_str().expect("a text").to_owned();
-        let plural = match text(&object["kind"]).to_lowercase() {
-            kind if kind.ends_with('y') => format!("{}ies", kind.trim_end_matches('y')),
-            kind => format!("{kind}s"),
-        };
         if number > 0 {
             requests += "next\n";
         }
         let _ = write!(
             requests,
-            "url = \"{}/apis/{}/namespaces/{}/{plural}?dryRun=All&fieldValidation=Strict\"\n\
+            "url = \"{}{}?dryRun=All&fieldValidation=Strict\"\n\
              header = \"content-type: application/json\"\ndata-binary = \"@{}\"\noutput = \"{}\"\n",
             cluster.server(),
-            text(&object["apiVersion"]),
-            text(&object["metadata"]["namespace"]),
+            api::collection(object),
             body.display(),
             scratch.join(&format!("{number}.answer")).display(),
         );

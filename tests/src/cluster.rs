@@ -60,6 +60,15 @@ impl Cluster {
         Self::start("control")
     }
 
+    /// Starts etcd and the API server with our definitions and those of a channel of Gateway API.
+    #[must_use]
+    pub fn installed(channel: &str) -> Self {
+        let cluster = Self::control();
+        cluster.install_gateway_api(channel);
+        cluster.install_ours();
+        cluster
+    }
+
     /// Starts everything, with a node named `node` that runs pods, in a network namespace of its own: fifteen seconds. Needs root.
     #[must_use]
     pub fn with_node() -> Self {
@@ -210,7 +219,11 @@ impl Cluster {
             }
         }
         self.kubectl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        let waiting = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        wait::until("the definitions are served", PATIENCE, || {
+            // kubectl takes a definition without any condition yet as an error.
+            self.try_kubectl(&waiting).status.success().then_some(())
+        });
     }
 
     /// Gives the node an image.

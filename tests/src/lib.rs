@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod admission;
+pub mod api;
 pub mod artefacts;
 pub mod backend;
 pub mod certificate;

@@ -25,6 +25,7 @@ pub struct Replica {
     spawned: Spawned,
     health: SocketAddr,
     scratch: Scratch,
+    name: String,
 }
 
 impl Replica {
@@ -37,25 +38,23 @@ impl Replica {
     fn launch(cluster: &Cluster, name: &str, arguments: &[&str], kubeconfig: Option<&Path>) -> Self {
         let scratch = Scratch::new();
         let health = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = cluster.command(&artefacts::controller());
-        command
-            .args(["run", "--kubernetes", "--state-dir"])
-            .arg(scratch.join("state"));
-        command.arg("--xds-socket").arg(scratch.join("xds.sock"));
-        command.arg("--wasm").arg(artefacts::filter());
-        // Several run at once.
-        command.args(["--xds-address", "127.0.0.1:0"]);
-        command.arg("--health-address").arg(health.to_string());
-        command.args(arguments).env("POD_NAME", name);
+        let mut command = command(cluster, name, &scratch, health);
+        command.args(arguments);
         if let Some(kubeconfig) = kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        let spawned = Spawned::start(command, &scratch.join("controller"));
         Self {
-            spawned,
+            spawned: Spawned::start(command, &scratch.join("controller")),
             health,
             scratch,
+            name: name.to_owned(),
         }
+    }
+
+    /// Starts it once more in the same place after it was ended: its Envoys find it there again.
+    pub fn restart(&mut self, cluster: &Cluster) {
+        let command = command(cluster, &self.name, &self.scratch, self.health);
+        self.spawned = Spawned::start(command, &self.scratch.join("controller"));
     }
 
     /// Starts it with another kubeconfig than the administrator's.
@@ -68,11 +67,16 @@ impl Replica {
     #[must_use]
     pub fn ready(cluster: &Cluster, name: &str) -> Self {
         let mut replica = Self::start(cluster, name, &[]);
-        wait::until("the replica is ready", PATIENCE, || {
-            replica.spawned.assert_running();
-            (replica.get("/readyz").0 == 200).then_some(())
-        });
+        replica.until_ready();
         replica
+    }
+
+    /// Waits until it is ready.
+    pub fn until_ready(&mut self) {
+        wait::until("the replica is ready", PATIENCE, || {
+            self.spawned.assert_running();
+            (self.get("/readyz").0 == 200).then_some(())
+        });
     }
 
     /// Asks it about its health; status 0 if nobody answers.
@@ -96,11 +100,29 @@ impl Replica {
     /// An Envoy of the only Gateway in `manifests`, connected to this replica.
     #[must_use]
     pub fn envoy(&self, manifests: &str, edit: impl FnOnce(&mut Value)) -> Envoy {
-        let folder = self.scratch.join("manifests");
-        scratch::write(&folder.join("all.yaml"), manifests);
-        let mut bootstrap = Place::new(&self.scratch, &folder).bootstrap();
+        let mut bootstrap = self.bootstrap(manifests);
         edit(&mut bootstrap);
         Envoy::start(&self.scratch, &bootstrap).unwatched()
+    }
+
+    /// The bootstrap of an Envoy of the only Gateway in `manifests`, for this replica.
+    #[must_use]
+    pub fn bootstrap(&self, manifests: &str) -> Value {
+        let folder = self.scratch.join("manifests");
+        scratch::write(&folder.join("all.yaml"), manifests);
+        Place::new(&self.scratch, &folder).bootstrap()
+    }
+
+    /// Where Envoys of this machine find it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("xds.sock")
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.spawned.pid()
     }
 
     /// Everything it has printed.
@@ -118,6 +140,20 @@ impl Replica {
     pub fn stop(&mut self) {
         self.spawned.terminate();
     }
+}
+
+fn command(cluster: &Cluster, name: &str, scratch: &Scratch, health: SocketAddr) -> Command {
+    let mut command = cluster.command(&artefacts::controller());
+    command
+        .args(["run", "--kubernetes", "--state-dir"])
+        .arg(scratch.join("state"));
+    command.arg("--xds-socket").arg(scratch.join("xds.sock"));
+    command.arg("--wasm").arg(artefacts::filter());
+    // Several run at once.
+    command.args(["--xds-address", "127.0.0.1:0"]);
+    command.arg("--health-address").arg(health.to_string());
+    command.env("POD_NAME", name);
+    command
 }
 
 /// Runs a command of the controller against a cluster.

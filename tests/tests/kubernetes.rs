@@ -1,8 +1,14 @@
 //! A controller of a real API server: what it reads, what Envoy is told of it, and what it writes.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use portcullis_e2e::{
+    api::Api,
     backend::Backend,
     client::{self, Connection, Request},
     cluster::Cluster,
@@ -80,13 +86,6 @@ fn keys(key: &str) -> String {
     )
 }
 
-fn installed() -> Cluster {
-    let cluster = Cluster::control();
-    cluster.install_gateway_api("standard");
-    cluster.install_ours();
-    cluster
-}
-
 fn status(address: SocketAddr, host: &str, key: &str) -> u16 {
     let request = Request::get(&format!("{host}.example.com"), "/").header("x-key", key);
     client::once(address, &request).status
@@ -134,10 +133,6 @@ fn says(cluster: &Cluster, policy: &str, kind: &str, wanted: &str) {
         thread::sleep(Duration::from_millis(100));
     }
     panic!("{policy}: {kind} is {last:?}, not {wanted}");
-}
-
-fn version(cluster: &Cluster, kind: &str, name: &str) -> String {
-    object(cluster, kind, name)["metadata"]["resourceVersion"].to_string()
 }
 
 #[test]
@@ -211,111 +206,9 @@ fn what_is_applied_is_enforced_and_its_status_says_so() {
 }
 
 #[test]
-fn entries_of_others_stay_and_ours_go_when_nothing_calls_for_them() {
-    let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
-    cluster.apply(&(gateway(port, &backend) + &policy("orders", EVERYBODY) + &route("orders")));
-    let foreign = r#"{"ancestorRef":{"name":"theirs"},"controllerName":"b.example/other","conditions":[{"type":"Accepted","status":"True","reason":"Theirs","message":"ROUND","lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
-    let patch = |list: &str| format!(r#"{{"status":{{"ancestors":[{list}]}}}}"#);
-    let patch_status = |text: &str| {
-        cluster.kubectl(&[
-            "patch",
-            "securitypolicy",
-            "orders",
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            text,
-        ]);
-    };
-    patch_status(&patch(foreign));
-    let replica = Replica::ready(&cluster, "one");
-    says(&cluster, "orders", "Accepted", "True/Accepted");
-    let theirs = |cluster: &Cluster| {
-        let object = object(cluster, "securitypolicy", "orders");
-        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
-        let entry = ancestors
-            .into_iter()
-            .find(|entry| entry["controllerName"] == "b.example/other");
-        entry.map(|entry| {
-            entry["conditions"][0]["message"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        })
-    };
-    // Each edit makes us write, while the other one writes what it read a moment ago, as controllers do.
-    for round in 0..40 {
-        let (edit, wanted) = if round % 2 == 0 {
-            (NOBODY, round.to_string())
-        } else {
-            (EVERYBODY, round.to_string())
-        };
-        cluster.apply(&policy("orders", edit));
-        let output = loop {
-            let mut object = object(&cluster, "securitypolicy", "orders");
-            let ancestors = object["status"]["ancestors"].as_array_mut().expect("there are some");
-            for entry in ancestors.iter_mut().filter(|entry| entry["controllerName"] != OURS) {
-                entry["conditions"][0]["message"] = Value::from(wanted.as_str());
-            }
-            let arguments = ["replace", "--subresource=status", "-f", "-"];
-            let output = cluster.kubectl_with(&arguments, &object.to_string());
-            if output.status.success() {
-                break output;
-            }
-            assert!(
-                String::from_utf8_lossy(&output.stderr).contains("onflict"),
-                "{output:?}"
-            );
-        };
-        assert!(output.status.success());
-        assert_eq!(theirs(&cluster).as_deref(), Some(wanted.as_str()), "round {round}");
-    }
-    wait::until("our entry is about the last generation", PATIENCE, || {
-        let object = object(&cluster, "securitypolicy", "orders");
-        let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
-        let own = ancestors.iter().find(|entry| entry["controllerName"] == OURS)?;
-        (own["conditions"][0]["observedGeneration"] == object["metadata"]["generation"]).then_some(())
-    });
-    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
-
-    // Nothing changes: nothing is written, by a second controller neither.
-    says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
-    let kinds = [
-        ("securitypolicy", "orders"),
-        ("httproute", "orders"),
-        ("gateway", "public"),
-        ("gatewayclass", "portcullis"),
-    ];
-    let versions = || kinds.map(|(kind, name)| version(&cluster, kind, name));
-    let before = versions();
-    drop(replica);
-    let replica = Replica::ready(&cluster, "two");
-    wait::until("the lease has another holder", Duration::from_secs(40), || {
-        replica.get("/metrics").1.contains("portcullis_leader 1").then_some(())
-    });
-    thread::sleep(Duration::from_secs(3));
-    assert_eq!(versions(), before);
-
-    // A policy that targets nothing any more has no entry of ours, and a listener that is gone no status.
-    cluster.kubectl(&[
-        "patch",
-        "securitypolicy",
-        "orders",
-        "--type=json",
-        "-p",
-        r#"[{"op":"replace","path":"/spec/targetRefs/0/name","value":"none"}]"#,
-    ]);
-    wait::until("our entry is gone", PATIENCE, || {
-        condition(&cluster, "orders", "Accepted").is_none().then_some(())
-    });
-    assert_eq!(theirs(&cluster).as_deref(), Some("39"));
-}
-
-#[test]
 fn enforced_says_what_envoys_have_wherever_they_are_connected() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let manifests = gateway(port, &backend);
     cluster.apply(&(manifests.clone() + &policy("orders", NOBODY) + &route("orders")));
     let mut first = Replica::ready(&cluster, "first");
@@ -394,7 +287,7 @@ fn a_replica_that_is_cut_off_says_so_and_goes_on_when_it_is_not() {
 #[test]
 fn a_route_whose_policy_was_made_first_is_never_without_it() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let manifests = gateway(port, &backend);
     cluster.apply(&(manifests.clone() + &route("open")));
     let replica = Replica::ready(&cluster, "one");
@@ -426,11 +319,64 @@ fn a_route_whose_policy_was_made_first_is_never_without_it() {
 }
 
 #[test]
+fn a_route_that_goes_before_its_policy_is_never_without_it() {
+    const ALL: usize = 150;
+    let (backend, port) = (Backend::start(), free_port());
+    let cluster = Cluster::installed("standard");
+    let manifests = gateway(port, &backend);
+    let all: String = (0..ALL)
+        .map(|number| policy(&format!("r{number}"), NOBODY) + &route(&format!("r{number}")))
+        .collect();
+    cluster.apply(&(manifests.clone() + &all));
+    let replica = Replica::ready(&cluster, "one");
+    let _envoy = replica.envoy(&manifests, |_| ());
+    let address = listening(port);
+    answers(address, &format!("r{}", ALL - 1), "", 403);
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let kinds = [
+        "gateway.networking.k8s.io/v1/namespaces/default/httproutes",
+        "gateway.envoyproxy.io/v1alpha1/namespaces/default/securitypolicies",
+    ];
+    thread::scope(|scope| {
+        // Several at once, so that much comes to the watches in little time.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut api = Api::new(&cluster);
+                loop {
+                    let number = begun.fetch_add(1, Ordering::Relaxed);
+                    if number >= ALL {
+                        break;
+                    }
+                    for kind in kinds {
+                        let _ = api.delete(&format!("/apis/{kind}/r{number}")).object();
+                    }
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Those that go now, and those that are just gone.
+        let mut connection = Connection::open(address);
+        let mut is_over = false;
+        while !is_over {
+            is_over = ended.load(Ordering::Relaxed) == ALL;
+            let last = begun.load(Ordering::Relaxed).min(ALL);
+            for number in last.saturating_sub(25)..last {
+                let request = Request::get(&format!("r{number}.example.com"), "/");
+                let answer = connection.send(&request).status;
+                assert!([403, 404].contains(&answer), "r{number}: {answer}");
+            }
+        }
+    });
+    for number in 0..ALL {
+        answers(address, &format!("r{number}"), "", 404);
+    }
+    assert_eq!(backend.count(), 0, "no request came through");
+}
+
+#[test]
 fn a_rule_with_a_field_that_is_not_understood_is_closed() {
     let (backend, port) = (Backend::start(), free_port());
-    let cluster = Cluster::control();
-    cluster.install_gateway_api("experimental");
-    cluster.install_ours();
+    let cluster = Cluster::installed("experimental");
     let manifests = gateway(port, &backend);
     let newer = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -466,7 +412,7 @@ spec:
 
 #[test]
 fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_served() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let text = cluster.kubectl(&["get", "crd", "accesspolicies.portcullis.dev", "-o", "json"]);
     let mut older: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
     let spec = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
@@ -513,7 +459,7 @@ fn definitions_that_lack_our_fields_are_told_of_and_without_rights_nothing_is_se
 
 #[test]
 fn a_policy_that_is_there_in_no_version_that_is_read_is_not_taken_as_absent() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let name = "securitypolicies.gateway.envoyproxy.io";
     let text = cluster.kubectl(&["get", "crd", name, "-o", "json"]);
     let mut newer: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
@@ -539,7 +485,7 @@ fn a_policy_that_is_there_in_no_version_that_is_read_is_not_taken_as_absent() {
 
 #[test]
 fn an_object_that_is_nested_too_deep_keeps_no_other_from_being_read() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
     cluster.apply(&format!(
         r#"{{"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy", "metadata": {{"name": "deep", "namespace": "default"}}, "spec": {{"bootstrap": {deep}}}}}"#

@@ -1,10 +1,14 @@
-//! No route before its policy: each kind has a watch of its own, and what one tells may be ahead of another.
+//! No route before its policy, and none without it: each kind has a watch of its own, and what one tells may be ahead of another.
 //!
 //! When something was taken in that lets requests through, be it the end of a policy or of a route, the policies are asked
 //! for by name and version, as they are at that moment. Only when all of them are here is what was taken in evaluated: a
-//! policy that was made before its route, or before the end of another policy, is in force with it.
+//! policy that was made before its route, or before the end of another policy, is in force with it. Before such an end also
+//! all that lets requests through is asked for: a route that went before its policy is gone with it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use kube::{Api, Client, api::ListParams, core::ApiResource};
 
@@ -13,8 +17,8 @@ use crate::{
     cluster::Shared,
     discovery::Present,
     object::{Given, Metadata},
-    store::{Name, Scope},
-    watching::{api, typed},
+    store::{Name, Scope, opens},
+    watching::{api, scopes_of, typed},
 };
 
 /// How many names are listed at a time.
@@ -26,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is looked whether a watch has caught up.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Waits until every policy of this moment is in the store.
+/// Waits until every policy of this moment is in the store, and if an end is held, all that lets requests through.
 ///
 /// # Errors
 ///
@@ -37,97 +41,129 @@ pub(crate) async fn catch_up(
     present: &Present,
     scopes: &[Scope],
 ) -> Result<(), kube::Error> {
-    let kinds = POLICIES
-        .into_iter()
-        .filter_map(|kind| Some((kind, &present.get(kind)?.1)));
-    let listings = kinds.flat_map(|(kind, resource)| scopes.iter().map(move |scope| (kind, resource, scope)));
-    let listed = listings.map(|(kind, resource, scope)| async move {
-        let doubted = shared.store().doubted(kind, scope);
-        for name in doubted {
-            read(shared, client, kind, resource, &name).await?;
-        }
-        let behind = behind(client, shared, kind, resource, scope).await?;
-        wait(shared, client, kind, resource, behind).await
-    });
-    futures::future::try_join_all(listed).await.map(|_| ())
+    let asked = |of: fn(&str) -> bool| {
+        let kinds = present.iter().filter(move |(kind, _)| of(kind));
+        kinds.flat_map(|(kind, (info, resource))| {
+            let scopes = scopes_of(*info, scopes).into_iter();
+            scopes.map(move |scope| Asked {
+                client,
+                shared,
+                kind,
+                resource,
+                scope,
+            })
+        })
+    };
+    if shared.store().holds_an_end() {
+        let all = asked(opens).map(|asked| async move { asked.take_back().await });
+        futures::future::try_join_all(all).await?;
+    }
+    let all = asked(|kind| POLICIES.contains(&kind)).map(|asked| async move { asked.follow().await });
+    futures::future::try_join_all(all).await.map(|_| ())
 }
 
-/// The policies that the store does not have as they are.
-async fn behind(
-    client: &Client,
-    shared: &Shared,
+/// What is asked for of one kind.
+struct Asked<'a> {
+    client: &'a Client,
+    shared: &'a Shared,
     kind: &'static str,
-    resource: &ApiResource,
-    scope: &Scope,
-) -> Result<Vec<(Name, String)>, kube::Error> {
-    let api = api::<Metadata>(client.clone(), resource, scope);
-    let mut params = ListParams::default().limit(PAGE);
-    let mut behind = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        {
-            let store = shared.store();
+    resource: &'a ApiResource,
+    scope: Scope,
+}
+
+impl Asked<'_> {
+    /// Waits until every policy is here as it is now.
+    async fn follow(&self) -> Result<(), kube::Error> {
+        let doubted = self.shared.store().doubted(self.kind, &self.scope);
+        for name in doubted {
+            self.read(&name).await?;
+        }
+        let (listed, _) = self.list().await?;
+        let has = |name: &Name, version: &str| self.shared.store().has(self.kind, name, version);
+        self.wait(listed, has).await
+    }
+
+    /// Waits until nothing is here that was gone or another one when it was asked for, and holds it with the ends that are held.
+    async fn take_back(&self) -> Result<(), kube::Error> {
+        let (listed, of_list) = self.list().await?;
+        let names: BTreeSet<Name> = listed.keys().cloned().collect();
+        let is_past = |name: &Name, version: &str| self.shared.store().is_past(self.kind, name, version);
+        self.wait(listed, is_past).await?;
+        let gone = self.shared.store().unlisted(self.kind, &self.scope, &names, &of_list);
+        let gone = gone.into_iter().map(|name| (name, of_list.clone())).collect();
+        let is_younger = |name: &Name, version: &str| self.shared.store().is_younger(self.kind, name, version);
+        self.wait(gone, is_younger).await?;
+        self.shared.store().hold_with_ends(self.kind, &self.scope, &names);
+        Ok(())
+    }
+
+    /// The names and versions of all objects, and the version of the listing.
+    async fn list(&self) -> Result<(BTreeMap<Name, String>, String), kube::Error> {
+        let api = api::<Metadata>(self.client.clone(), self.resource, &self.scope);
+        let mut params = ListParams::default().limit(PAGE);
+        if let Scope::Named(name) = &self.scope {
+            params = params.fields(&format!("metadata.name={name}"));
+        }
+        let mut listed = BTreeMap::new();
+        loop {
+            let page = api.list(&params).await?;
             for object in page.items {
                 let metadata = object.metadata;
                 let name = (
                     metadata.namespace.unwrap_or_default(),
                     metadata.name.unwrap_or_default(),
                 );
-                let version = metadata.resource_version.unwrap_or_default();
-                if !store.has(kind, &name, &version) {
-                    behind.push((name, version));
-                }
+                listed.insert(name, metadata.resource_version.unwrap_or_default());
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok((listed, page.metadata.resource_version.unwrap_or_default())),
             }
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(behind),
+    }
+
+    /// Waits for the watch; what it does not bring is asked for.
+    async fn wait(
+        &self,
+        mut behind: BTreeMap<Name, String>,
+        is_here: impl Fn(&Name, &str) -> bool,
+    ) -> Result<(), kube::Error> {
+        let began = Instant::now();
+        loop {
+            behind.retain(|name, version| !is_here(name, version));
+            if behind.is_empty() || began.elapsed() >= PATIENCE {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
         }
+        for name in behind.keys() {
+            // One that is gone by now restricts nothing.
+            self.read(name).await?;
+        }
+        Ok(())
     }
-}
 
-/// Waits for the watch; what it does not bring is asked for.
-async fn wait(
-    shared: &Shared,
-    client: &Client,
-    kind: &'static str,
-    resource: &ApiResource,
-    mut behind: Vec<(Name, String)>,
-) -> Result<(), kube::Error> {
-    let began = Instant::now();
-    while !behind.is_empty() && began.elapsed() < PATIENCE {
-        tokio::time::sleep(LOOK).await;
-        let store = shared.store();
-        behind.retain(|(name, version)| !store.has(kind, name, version));
-    }
-    for (name, _) in behind {
-        // One that is gone by now restricts nothing.
-        read(shared, client, kind, resource, &name).await?;
-    }
-    Ok(())
-}
-
-/// Asks for one object, until the answer and its watch do not cross.
-async fn read(
-    shared: &Shared,
-    client: &Client,
-    kind: &'static str,
-    resource: &ApiResource,
-    name: &Name,
-) -> Result<(), kube::Error> {
-    let api: Api<Given> = Api::namespaced_with(client.clone(), &name.0, resource);
-    loop {
-        shared.store().ask(kind, name);
-        let object = api.get_opt(&name.1).await?;
-        let mut store = shared.store();
-        let counts = match object {
-            Some(object) => store.answer(kind, name, typed(object.into_json(), resource)),
-            None => store.answer_none(kind, name),
+    /// Asks for one object, until the answer and its watch do not cross.
+    async fn read(&self, name: &Name) -> Result<(), kube::Error> {
+        let client = self.client.clone();
+        let api: Api<Given> = if name.0.is_empty() {
+            Api::all_with(client, self.resource)
+        } else {
+            Api::namespaced_with(client, &name.0, self.resource)
         };
-        if counts {
-            // An end that was found waits for its turn.
-            shared.changed();
-            return Ok(());
+        loop {
+            self.shared.store().ask(self.kind, name);
+            let object = api.get_opt(&name.1).await?;
+            let mut store = self.shared.store();
+            let counts = match object {
+                Some(object) => store.answer(self.kind, name, typed(object.into_json(), self.resource)),
+                None => store.answer_none(self.kind, name),
+            };
+            if counts {
+                // An end that was found waits for its turn.
+                self.shared.changed();
+                return Ok(());
+            }
         }
     }
 }

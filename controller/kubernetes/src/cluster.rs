@@ -119,15 +119,15 @@ impl Cluster {
         let shared = Arc::new(Shared::new(notes));
         let (changes, changed) = mpsc::channel(1);
         let (found, present) = tokio::sync::watch::channel(None);
-        let namespaces = options.namespaces.iter();
         let scopes: Vec<Scope> = if options.namespaces.is_empty() {
             vec![Scope::All]
         } else {
-            namespaces.cloned().map(Scope::Namespace).collect()
+            options.namespaces.into_iter().map(Scope::Namespace).collect()
         };
         let watches = Watches {
             client: client.clone(),
-            options,
+            scopes: scopes.clone(),
+            services: options.services,
             shared: Arc::clone(&shared),
             running: BTreeMap::new(),
             doubted: BTreeSet::new(),
@@ -196,7 +196,10 @@ impl Read {
 /// The watches of all kinds that are there.
 struct Watches {
     client: Client,
-    options: Options,
+    /// What is watched of namespaced kinds.
+    scopes: Vec<Scope>,
+    /// Where Services are read too.
+    services: Option<String>,
     shared: Arc<Shared>,
     running: BTreeMap<&'static str, Running>,
     /// Kinds that were not there at the last look.
@@ -314,17 +317,11 @@ impl Watches {
     }
 
     fn start(&self, kind: KindInfo, resource: &ApiResource) -> Running {
-        let namespaces = self.options.namespaces.iter();
-        let scopes: Vec<Scope> = match (self.options.namespaces.is_empty(), kind.namespaced, kind.name) {
-            (true, ..) => vec![Scope::All],
-            (false, true, "Service") => {
-                let services: BTreeSet<&String> = namespaces.chain(&self.options.services).collect();
-                services.into_iter().cloned().map(Scope::Namespace).collect()
-            }
-            (false, true, _) => namespaces.cloned().map(Scope::Namespace).collect(),
-            (false, false, "Namespace") => namespaces.cloned().map(Scope::Named).collect(),
-            (false, false, _) => vec![Scope::All],
-        };
+        let mut scopes = watching::scopes_of(kind, &self.scopes);
+        let own = self.services.iter().cloned().map(Scope::Namespace);
+        if kind.name == "Service" && !scopes.contains(&Scope::All) {
+            scopes.extend(own.filter(|own| !self.scopes.contains(own)));
+        }
         let begin = |scope: Scope| {
             self.shared.store().expect((kind.name, scope.clone()));
             let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));

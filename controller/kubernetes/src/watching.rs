@@ -76,6 +76,19 @@ where
     }
 }
 
+/// What is watched of a kind where these are the scopes of namespaced kinds.
+pub(crate) fn scopes_of(kind: KindInfo, namespaced: &[Scope]) -> Vec<Scope> {
+    let namespaces = namespaced.iter().filter_map(|scope| match scope {
+        Scope::Namespace(namespace) => Some(namespace.clone()),
+        Scope::All | Scope::Named(_) => None,
+    });
+    match kind.name {
+        _ if kind.namespaced || namespaced.contains(&Scope::All) => namespaced.to_vec(),
+        "Namespace" => namespaces.map(Scope::Named).collect(),
+        _ => vec![Scope::All],
+    }
+}
+
 fn described((kind, scope): &Watched) -> String {
     match scope {
         Scope::All => (*kind).to_owned(),
@@ -141,4 +154,27 @@ pub(crate) fn typed(mut object: Json, resource: &ApiResource) -> Json {
         fields.insert("kind".to_owned(), Json::from(resource.kind.as_str()));
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_of_some_namespaces_asks_for_those_alone_and_for_what_belongs_to_none() {
+        let of = |name: &str, namespaced: &[Scope]| {
+            let kind = portcullis_manifest::kinds().find(|kind| kind.name == name).unwrap();
+            scopes_of(kind, namespaced)
+        };
+        let some = ["edge", "shop"].map(|name| Scope::Namespace(name.to_owned()));
+        assert_eq!(of("HTTPRoute", &some), some);
+        assert_eq!(
+            of("Namespace", &some),
+            ["edge", "shop"].map(|name| Scope::Named(name.to_owned()))
+        );
+        assert_eq!(of("GatewayClass", &some), [Scope::All]);
+        for kind in ["HTTPRoute", "Namespace", "GatewayClass"] {
+            assert_eq!(of(kind, &[Scope::All]), [Scope::All]);
+        }
+    }
 }

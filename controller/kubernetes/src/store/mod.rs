@@ -1,6 +1,7 @@
 //! The objects of an API server as they are now, each read once. Pure: events in, objects out.
 
 mod aside;
+mod ends;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -449,7 +450,7 @@ impl Store {
 }
 
 /// Whether objects of a kind let requests through that did not come through before.
-fn opens(kind: &str) -> bool {
+pub(crate) fn opens(kind: &str) -> bool {
     // A Namespace by its labels, a GatewayClass by the controller that it names.
     let others = matches!(
         kind,

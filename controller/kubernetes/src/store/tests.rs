@@ -223,6 +223,53 @@ fn a_route_is_not_evaluated_before_it_is_admitted_and_one_that_came_later_not_wi
 }
 
 #[test]
+fn what_was_taken_back_before_an_end_goes_with_it_and_what_went_later_waits() {
+    let mut store = Store::default();
+    let names = |store: &mut Store| {
+        let routes = store.load().snapshot.http_routes.into_iter();
+        routes
+            .filter_map(|route| route.metadata.name.clone())
+            .collect::<Vec<_>>()
+    };
+    store.apply(&POLICIES, policy("keys"));
+    for name in ["before", "later", "orders"] {
+        store.apply(&ROUTES, route(name, "1", "/"));
+    }
+    store.hold();
+    assert!(!store.holds_an_end(), "routes that come are no end");
+    store.admit();
+    assert!(store.delete("SecurityPolicy", &named("orders"), "20"));
+    store.hold();
+    assert!(store.holds_an_end());
+
+    // The API server has neither `before` nor the version of `orders` that is here.
+    let listed = BTreeSet::from([named("later"), named("orders")]);
+    let unlisted = |store: &Store| store.unlisted("HTTPRoute", &Scope::All, &listed, "21");
+    assert!(!store.is_past("HTTPRoute", &named("orders"), "19"));
+    assert!(
+        store.is_past("HTTPRoute", &named("unknown"), "19"),
+        "it lets nothing through yet"
+    );
+    assert_eq!(unlisted(&store), BTreeSet::from([named("before")]));
+    store.delete("HTTPRoute", &named("before"), "18");
+    store.apply(&ROUTES, route("orders", "19", "/other"));
+    store.apply(&ROUTES, route("young", "22", "/"));
+    store.delete("HTTPRoute", &named("later"), "23");
+    assert!(store.is_past("HTTPRoute", &named("orders"), "19"));
+    assert!(unlisted(&store).is_empty(), "what came after the listing is in none");
+
+    store.hold_with_ends("HTTPRoute", &Scope::All, &listed);
+    assert_eq!(names(&mut store), ["before", "later", "orders"]);
+    store.admit();
+    assert_eq!(names(&mut store), ["later", "orders", "young"]);
+    assert!(store.load().snapshot.security_policies.is_empty());
+    store.hold();
+    assert!(store.holds_an_end(), "that of the later one");
+    store.admit();
+    assert_eq!(names(&mut store), ["orders", "young"]);
+}
+
+#[test]
 fn a_kind_that_is_gone_takes_its_objects_along() {
     let mut store = Store::default();
     store.expect(POLICIES);
