@@ -256,7 +256,7 @@ fn enforced_says_what_envoys_have_wherever_they_are_connected() {
 
 #[test]
 fn a_replica_that_is_cut_off_says_so_and_goes_on_when_it_is_not() {
-    let cluster = installed();
+    let cluster = Cluster::installed("standard");
     let server: SocketAddr = cluster
         .server()
         .trim_start_matches("https://")
