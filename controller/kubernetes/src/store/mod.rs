@@ -261,9 +261,10 @@ impl Store {
         let mut status = json.as_object_mut().and_then(|fields| fields.remove("status"));
         if kind == "Service"
             && let Some(reached) = status.as_mut().and_then(|status| status.get_mut("loadBalancer"))
+            && let Some(fields) = json.as_object_mut()
         {
             // Its conditions are others' business; this is where its clients come in.
-            json["status"] = json!({"loadBalancer": reached.take()});
+            fields.insert("status".to_owned(), json!({"loadBalancer": reached.take()}));
         }
         let written = Written {
             version: version.clone(),
