@@ -108,6 +108,11 @@ bench: prepare envoy build ## what a decision costs beside Envoy's own filters, 
 	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/bench
 
+.PHONY: conformance
+conformance: prepare envoy cluster build ## the conformance suite of Gateway API on a cluster of its own, into docs/conformance.yaml; CONFORMANCE=NAME,NAME for some tests
+	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --features portcullis-e2e/grpc --bin conformance
+	@$(CARGO_TARGET_DIR)/$(MUSL)/release/conformance
+
 .PHONY: bench-scale
 bench-scale: prepare envoy cluster build ## the controller with 1,000 routes and policies of a real API server; kept in docs/performance.md
 	@cargo build -q $(CARGO_RELEASE) -p portcullis -p portcullis-e2e --bin bench

@@ -34,6 +34,7 @@ pub(crate) fn load(args: &ManifestArgs) -> Result<Loaded, Failure> {
         let client = connect().await.map_err(|error| failure(&error))?;
         let options = Options {
             namespaces: args.namespaces.iter().cloned().collect(),
+            services: None,
         };
         let mut cluster = Cluster::watch(&client, options);
         let mut trouble = "the API server does not list them".to_owned();

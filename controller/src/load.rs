@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub controller_name: String,
     /// Only these namespaces; all if empty.
     pub namespaces: BTreeSet<String>,
+    /// The namespace that the controller runs in, if it does so in a cluster.
+    pub namespace: Option<String>,
     /// Endpoints of Services that have no EndpointSlices, by `namespace/name`.
     pub backends: BTreeMap<String, String>,
     /// The filter's file, as Envoy sees it.
@@ -58,6 +60,7 @@ impl Settings {
         Self {
             controller_name: args.controller_name.clone(),
             namespaces: args.namespaces.iter().cloned().collect(),
+            namespace: None,
             backends: args
                 .backends
                 .iter()
@@ -160,7 +163,7 @@ pub(crate) fn translate(
     memory: &mut Memory,
 ) -> Evaluation {
     if !settings.namespaces.is_empty() {
-        keep(&mut loaded.snapshot, &settings.namespaces);
+        keep(&mut loaded.snapshot, &settings.namespaces, settings.namespace.as_ref());
     }
     let snapshot = &loaded.snapshot;
     let bindings = binding::bind(snapshot, &settings.controller_name);
@@ -175,6 +178,7 @@ pub(crate) fn translate(
         &attachment,
         &portcullis_gateway::Options {
             controller_name: settings.controller_name.clone(),
+            controller_namespace: settings.namespace.clone(),
             wasm: settings.wasm.clone(),
             privileged_port_shift: settings.port_shift,
             backend_overrides: settings.backends.clone(),
@@ -201,8 +205,8 @@ pub(crate) fn translate(
     }
 }
 
-/// Drops every object of another namespace.
-fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
+/// Drops every object of another namespace; of the controller's `own`, its Services stay.
+fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>, own: Option<&String>) {
     let kept = |metadata: &ObjectMeta| {
         metadata
             .namespace
@@ -251,7 +255,7 @@ fn keep(snapshot: &mut Snapshot, namespaces: &BTreeSet<String>) {
     backend_tls_policies.retain(|object| kept(&object.metadata));
     broken_backend_tls_policies.retain(|object| kept(&object.metadata));
     config_maps.retain(|object| kept(&object.metadata));
-    services.retain(|object| kept(&object.metadata));
+    services.retain(|object| kept(&object.metadata) || own.is_some() && object.metadata.namespace.as_ref() == own);
     endpoint_slices.retain(|object| kept(&object.metadata));
     secrets.retain(|object| kept(&object.metadata));
     unknown_fields.retain(|unknown| namespaces.contains(&unknown.object.namespace));

@@ -228,7 +228,8 @@ impl Http {
             geography.take(&mut headers);
             geography
         });
-        self.start(ready, hash, transaction, RequestHead { headers, geography })
+        let head = RequestHead { headers, geography };
+        self.start(ready, hash, transaction, head.without_port())
     }
 
     /// Decides a request that came to another route by its claims, by the policy of that route. Any other request passes: what

@@ -20,8 +20,8 @@ use crate::{
     wait::{self, PATIENCE},
 };
 
-/// Where `portcullis run` keeps its files in a guide.
-const RUN_DIR: &str = "run";
+/// Where `portcullis run` keeps its files in a guide: a folder in it for each Envoy, with its `access.log`.
+pub const RUN_DIR: &str = "run";
 
 /// One command of a guide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,24 +112,53 @@ fn step(line: &str) -> Step {
     }
 }
 
+/// Who serves the manifests of a guide.
+pub trait Serving {
+    /// Serves those of a step instead of those of the one before.
+    fn serve(&mut self, island: &mut Island, step: &Step);
+
+    /// A command may have changed them.
+    fn edited(&mut self, island: &Island);
+}
+
+/// `portcullis run` in the island, as the guide says.
+#[derive(Debug, Default)]
+struct Running(Option<Spawned>);
+
+impl Serving for Running {
+    fn serve(&mut self, island: &mut Island, step: &Step) {
+        if let Some(mut before) = self.0.take() {
+            before.terminate();
+        }
+        self.0 = Some(run_controller(island, step));
+    }
+
+    /// It watches its files.
+    fn edited(&mut self, _: &Island) {}
+}
+
 /// Runs a guide inside an island, with an echo backend on the port that the examples use.
 ///
 /// # Panics
 /// If a command does not do what the guide says.
-pub fn run(island: &Island, guide: &Path) {
+pub fn run(island: &mut Island, guide: &Path) {
+    let _echo = start_echo(island);
+    run_with(island, guide, &mut Running::default());
+}
+
+/// Runs a guide whose manifests somebody else serves, in the island's network.
+///
+/// # Panics
+/// If a command does not do what the guide says.
+pub fn run_with(island: &mut Island, guide: &Path, serving: &mut dyn Serving) {
     let text = fs::read_to_string(guide).unwrap_or_else(|error| panic!("{}: {error}", guide.display()));
     let steps = steps(&text);
     let name = guide.display();
-    let _echo = start_echo(island);
-    let mut served: Option<Spawned> = None;
     let mut manifests = Vec::new();
     for step in &steps {
         match &step.expected {
             Expected::Serves => {
-                if let Some(mut before) = served.take() {
-                    before.terminate();
-                }
-                served = Some(serve(island, step));
+                serving.serve(island, step);
                 manifests = manifests_of(&step.command);
             }
             Expected::Answer(status, reason) => {
@@ -141,6 +170,7 @@ pub fn run(island: &Island, guide: &Path) {
                 let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
                 assert_eq!(output.status.code(), Some(*code), "{name}: {}\n{text}", step.command);
                 assert_prints(step, &text, &name.to_string());
+                serving.edited(island);
             }
         }
     }
@@ -165,7 +195,7 @@ pub fn start_echo(island: &Island) -> Spawned {
     echo
 }
 
-fn serve(island: &Island, step: &Step) -> Spawned {
+fn run_controller(island: &Island, step: &Step) -> Spawned {
     let _ = fs::remove_dir_all(island.folder.join(RUN_DIR));
     let line = format!("exec {} --run-dir {RUN_DIR}", step.command);
     let mut command = island.command("bash");
@@ -180,7 +210,8 @@ fn serve(island: &Island, step: &Step) -> Spawned {
 }
 
 /// The paths behind `-f` of a command.
-fn manifests_of(command: &str) -> Vec<String> {
+#[must_use]
+pub fn manifests_of(command: &str) -> Vec<String> {
     let words = curl::words(command);
     let pairs = words.iter().zip(words.iter().skip(1));
     let paths = pairs
@@ -239,7 +270,7 @@ fn request(island: &Island, step: &Step, status: u16, reason: Option<&str>, guid
     };
     let wanted = (Some(status), reason.map(str::to_owned));
     let mut last = attempt();
-    for _ in 0..20 {
+    for _ in 0..50 {
         if (last.0, last.1.clone()) == wanted {
             break;
         }

@@ -22,7 +22,16 @@ const NOBODY: &str = "65534";
 pub struct Island {
     /// The copied checkout.
     pub folder: Scratch,
-    holder: Option<Spawned>,
+    network: Option<Network>,
+}
+
+/// A network other than that of the test.
+#[derive(Debug)]
+enum Network {
+    /// That of a program of ours, which does nothing else.
+    Own(Spawned),
+    /// The one that this file stands for.
+    At(PathBuf),
 }
 
 impl Island {
@@ -46,7 +55,7 @@ impl Island {
             &root.join("manifests/examples/quickstart"),
             &folder.join("manifests/examples/quickstart"),
         );
-        let mut island = Self { folder, holder: None };
+        let mut island = Self { folder, network: None };
         if is_root() {
             give_away(island.folder.path());
             island.separate();
@@ -61,7 +70,12 @@ impl Island {
         wait::until("the network is up", PATIENCE, || {
             holder.stdout().contains("up").then_some(())
         });
-        self.holder = Some(holder);
+        self.network = Some(Network::Own(holder));
+    }
+
+    /// Moves into another network, such as that of a pod: the file stands for it.
+    pub fn enter(&mut self, network: PathBuf) {
+        self.network = Some(Network::At(network));
     }
 
     /// Copies a folder of the checkout with everything in it.
@@ -77,11 +91,18 @@ impl Island {
     /// A command inside, as an ordinary user, in the copied checkout.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = match &self.holder {
+        let network = match &self.network {
+            None => None,
+            Some(Network::Own(holder)) => Some(PathBuf::from(format!("/proc/{}/ns/net", holder.pid()))),
+            Some(Network::At(network)) => Some(network.clone()),
+        };
+        let mut command = match network {
             None => Command::new(program),
-            Some(holder) => {
+            Some(network) => {
                 let mut command = Command::new("nsenter");
-                command.args(["--target", &holder.pid().to_string(), "--net", "--", "setpriv"]);
+                command
+                    .arg(format!("--net={}", network.display()))
+                    .args(["--", "setpriv"]);
                 command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", program]);
                 command
             }

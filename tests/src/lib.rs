@@ -34,3 +34,4 @@ pub mod stats;
 pub mod tables;
 pub mod violation;
 pub mod wait;
+pub mod wire;

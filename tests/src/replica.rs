@@ -59,8 +59,8 @@ impl Replica {
 
     /// Starts it with another kubeconfig than the administrator's.
     #[must_use]
-    pub fn start_as(cluster: &Cluster, kubeconfig: &Path) -> Self {
-        Self::launch(cluster, "limited", &[], Some(kubeconfig))
+    pub fn start_as(cluster: &Cluster, kubeconfig: &Path, arguments: &[&str]) -> Self {
+        Self::launch(cluster, "other", arguments, Some(kubeconfig))
     }
 
     /// Starts it and waits until it is ready.

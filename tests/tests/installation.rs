@@ -328,6 +328,8 @@ fn the_chart_never_touches_a_definition_that_is_there() {
     };
     assert!(may("default") && may("kube-system"));
     assert!(!may(NAMESPACE) && !may("kube-public"));
+    let asked = ["auth", "can-i", "watch", "services", "--as", ACCOUNT, "-n", NAMESPACE];
+    assert!(cluster.try_kubectl(&asked).status.success(), "its Envoys' are there");
 }
 
 /// The bootstrap of the chart is the one that `render` prints, apart from the way to the controller; Envoy takes it and tells a

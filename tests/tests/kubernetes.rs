@@ -15,7 +15,9 @@ use portcullis_e2e::{
     controller::free_port,
     envoy::Envoy,
     replica::{Replica, portcullis},
+    scratch::Scratch,
     wait::{self, PATIENCE},
+    wire::Wire,
 };
 use serde_json::Value;
 
@@ -238,8 +240,48 @@ fn enforced_says_what_envoys_have_wherever_they_are_connected() {
             .then_some(())
     });
     assert!(second.get("/metrics").1.contains("portcullis_leader 1"));
+    // A route that Envoy does not take closes itself, and its policy says why.
+    cluster.apply(
+        &(policy("broken", EVERYBODY)
+            + &route("broken").replace(
+                "{backendRefs",
+                "{matches: [{path: {type: RegularExpression, value: \"/a**\"}}], backendRefs",
+            )),
+    );
+    says(&cluster, "broken", "Enforced", "False/Rejected");
+    says(&cluster, "orders", "Enforced", "True/Enforced");
     drop(envoy);
     says(&cluster, "orders", "Enforced", "Unknown/NoProxies");
+}
+
+#[test]
+fn a_replica_that_is_cut_off_says_so_and_goes_on_when_it_is_not() {
+    let cluster = installed();
+    let server: SocketAddr = cluster
+        .server()
+        .trim_start_matches("https://")
+        .parse()
+        .expect("an address");
+    let wire = Wire::to(server);
+    let text = cluster.kubectl(&["config", "view", "--raw", "-o", "json"]);
+    let mut config: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+    config["clusters"][0]["cluster"]["server"] = format!("https://{}", wire.address()).into();
+    let scratch = Scratch::new();
+    let replica = Replica::start_as(&cluster, &scratch.write("kubeconfig", &config.to_string()), &[]);
+    let ready = |wanted: u16| {
+        wait::until(&format!("/readyz is {wanted}"), PATIENCE, || {
+            (replica.get("/readyz").0 == wanted).then_some(())
+        });
+    };
+    ready(200);
+    wire.cut();
+    ready(503);
+    assert_eq!(replica.get("/readyz").1, "cut off from the API server\n");
+    assert_eq!(replica.get("/healthz").0, 200, "nobody is to restart it");
+    wire.mend();
+    ready(200);
+    cluster.apply(&(gateway(free_port(), &Backend::start()) + &policy("orders", NOBODY) + &route("orders")));
+    says(&cluster, "orders", "Accepted", "True/Accepted");
 }
 
 #[test]

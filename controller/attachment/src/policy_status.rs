@@ -240,6 +240,8 @@ impl Ancestors {
             object: candidate.object.clone(),
             observed_generation: candidate.metadata.generation,
             scopes: scopes.collect(),
+            addresses: Vec::new(),
+            attached_sets: None,
         })
     }
 }

@@ -12,6 +12,42 @@ pub struct ObjectStatus {
     pub observed_generation: Option<i64>,
     /// Its conditions by place, in the order of the specification.
     pub scopes: Vec<ScopeStatus>,
+    /// Where clients reach it, for Gateways (`status.addresses`); 16 at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// How many ListenerSets are accepted, for Gateways that have some (`status.attachedListenerSets`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_sets: Option<i32>,
+}
+
+/// One of a Gateway's addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct Address {
+    /// What it is.
+    pub r#type: AddressType,
+    /// The address itself, as text.
+    pub value: String,
+}
+
+impl Address {
+    /// An address of a type.
+    #[must_use]
+    pub fn new(r#type: AddressType, value: &str) -> Self {
+        Self {
+            r#type,
+            value: value.to_owned(),
+        }
+    }
+}
+
+/// What an address is, by the names that Gateway API gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub enum AddressType {
+    /// An IPv4 or IPv6 address.
+    #[serde(rename = "IPAddress")]
+    IpAddress,
+    /// A DNS name.
+    Hostname,
 }
 
 /// Conditions that belong together.

@@ -34,7 +34,7 @@ use envoy_types::pb::{
                     HttpConnectionManager, HttpFilter, Rds,
                     http_connection_manager::{
                         ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
-                        ServerHeaderTransformation, StripPortMode, UpgradeConfig,
+                        ServerHeaderTransformation, UpgradeConfig,
                     },
                     http_filter::ConfigType,
                 },
@@ -182,7 +182,6 @@ pub(crate) fn connection_manager(
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::UnescapeAndRedirect.into(),
         strip_trailing_host_dot: true,
-        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..UpgradeConfig::default()

@@ -6,23 +6,33 @@ use gateway_api::gateways::Gateway;
 use portcullis_attachment::{
     listener_set::AttachedSet,
     object::{self, ObjectRef},
-    status::{Condition, ObjectStatus, Scope, ScopeStatus},
+    status::{Condition, ConditionStatus, ObjectStatus, Scope, ScopeStatus},
 };
 
 use crate::{
+    addresses::Assigned,
     judged::Judged,
     report::{condition, sentence},
     routes::Routes,
 };
 
-/// The status of a Gateway, from its own listeners.
-pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Routes) -> ObjectStatus {
+/// The status of a Gateway, from its own listeners; the statuses of its ListenerSets are counted.
+pub(crate) fn of_gateway(
+    gateway: &Gateway,
+    judged: &[Judged<'_>],
+    sets: &[ObjectStatus],
+    routes: &Routes,
+    assigned: Assigned,
+) -> ObjectStatus {
     let metadata = &gateway.metadata;
     let own: Vec<&Judged<'_>> = judged
         .iter()
         .filter(|each| each.listener.reference.set.is_none())
         .collect();
-    let (accepted, programmed) = whole(&own, "The Gateway is accepted.");
+    let (accepted, mut programmed) = whole(&own, "The Gateway is accepted.", "Invalid");
+    if let (ConditionStatus::True, Some((reason, message))) = (programmed.status, assigned.missing) {
+        programmed = condition("Programmed", false, reason, message);
+    }
     ObjectStatus {
         object: ObjectRef::new("Gateway", object::namespace(metadata), object::name(metadata)),
         observed_generation: metadata.generation,
@@ -31,7 +41,19 @@ pub(crate) fn of_gateway(gateway: &Gateway, judged: &[Judged<'_>], routes: &Rout
             &own,
             routes,
         ),
+        addresses: assigned.addresses,
+        attached_sets: match sets.iter().filter(|set| is_accepted(set)).count() {
+            0 => None,
+            accepted => i32::try_from(accepted).ok(),
+        },
     }
+}
+
+/// Whether the object itself is accepted.
+fn is_accepted(status: &ObjectStatus) -> bool {
+    let own = status.scopes.iter().filter(|scope| scope.scope == Scope::Object);
+    let mut conditions = own.flat_map(|scope| &scope.conditions);
+    conditions.any(|condition| condition.r#type == "Accepted" && condition.status == ConditionStatus::True)
 }
 
 /// Tells that certificates of clients are taken which nobody can verify (Gateway API, `InsecureFrontendValidationMode`).
@@ -65,7 +87,7 @@ pub(crate) fn of_set(
         .filter(|each| each.listener.reference.set.as_ref() == Some(&reference))
         .collect();
     let (accepted, programmed) = if attached.allowed {
-        whole(&own, "The ListenerSet is accepted.")
+        whole(&own, "The ListenerSet is accepted.", "ListenersNotValid")
     } else {
         let message = format!(
             "ListenerSet attachment from namespace {} not allowed by Gateway {}/{}",
@@ -82,11 +104,13 @@ pub(crate) fn of_set(
         object: ObjectRef::new("ListenerSet", reference.namespace, reference.name),
         observed_generation: metadata.generation,
         scopes: scopes(vec![accepted, programmed], &own, routes),
+        addresses: Vec::new(),
+        attached_sets: None,
     }
 }
 
-/// `Accepted` and `Programmed` of an object with listeners.
-fn whole(own: &[&Judged<'_>], message: &str) -> (Condition, Condition) {
+/// `Accepted` and `Programmed` of an object with listeners; `none` is the reason of the latter where none of them is valid.
+fn whole(own: &[&Judged<'_>], message: &str, none: &'static str) -> (Condition, Condition) {
     let up = own.iter().filter(|each| each.down.is_none()).count();
     let all = up == own.len() && own.iter().all(|each| each.unresolved.is_none());
     let accepted = if up == 0 {
@@ -97,7 +121,7 @@ fn whole(own: &[&Judged<'_>], message: &str) -> (Condition, Condition) {
         condition("Accepted", true, "ListenersNotValid", "Some listeners are not valid.")
     };
     let programmed = if up == 0 {
-        condition("Programmed", false, "Invalid", "No listener is valid.")
+        condition("Programmed", false, none, "No listener is valid.")
     } else {
         condition(
             "Programmed",
@@ -154,7 +178,15 @@ fn of_listener(judged: &Judged<'_>) -> Vec<Condition> {
         None => condition("Accepted", true, "Accepted", "The listener is accepted."),
     };
     let programmed = match &judged.down {
-        Some((_, message)) => condition("Programmed", false, "Invalid", sentence(message)),
+        Some((reason, message)) => {
+            let conflict = matches!(*reason, "HostnameConflict" | "ProtocolConflict");
+            condition(
+                "Programmed",
+                false,
+                if conflict { reason } else { "Invalid" },
+                sentence(message),
+            )
+        }
         None => condition(
             "Programmed",
             true,

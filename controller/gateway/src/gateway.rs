@@ -20,6 +20,7 @@ use portcullis_attachment::{
 
 use crate::{
     BoundPort, Configuration, Options, Resource,
+    addresses::Addresses,
     backends::Backends,
     certificate::Secrets,
     client_certificates::{ConfigMaps, Validation},
@@ -39,6 +40,7 @@ use crate::{
 /// What everything of one translation shares.
 pub(crate) struct World<'a> {
     pub(crate) snapshot: &'a Snapshot,
+    pub(crate) addresses: &'a Addresses<'a>,
     pub(crate) grants: &'a Grants<'a>,
     pub(crate) secrets: &'a Secrets<'a>,
     pub(crate) config_maps: &'a ConfigMaps<'a>,
@@ -85,9 +87,12 @@ pub(crate) fn translate(
     findings.extend(uncopied(&policies, world.routes));
     findings.extend(crowded(&judged, world));
     findings.extend(unverified(&judged, world));
-    let mut statuses = vec![conditions::of_gateway(gateway, &judged, world.routes)];
     let sets = managed.sets.iter();
-    statuses.extend(sets.map(|set| conditions::of_set(set, gateway, &judged, world.routes)));
+    let mut statuses: Vec<ObjectStatus> = sets
+        .map(|set| conditions::of_set(set, gateway, &judged, world.routes))
+        .collect();
+    let own = conditions::of_gateway(gateway, &judged, &statuses, world.routes, world.addresses.of(gateway));
+    statuses.insert(0, own);
     (configuration, statuses)
 }
 

@@ -1,5 +1,6 @@
 //! Gateway API resources to Envoy's listeners, route tables, clusters, endpoints and secrets. Pure.
 
+mod addresses;
 mod backend_tls;
 mod backends;
 mod bootstrap;
@@ -43,6 +44,7 @@ use portcullis_attachment::{
 use prost::bytes::Bytes;
 
 use crate::{
+    addresses::Addresses,
     backend_tls::BackendTls,
     backends::Backends,
     client_policy::{ClientPolicies, Target},
@@ -64,6 +66,8 @@ pub use crate::{
 pub struct Options {
     /// The controller's name.
     pub controller_name: String,
+    /// The namespace that the controller runs in, if it does so in a cluster: the Services of Envoys may be there.
+    pub controller_namespace: Option<String>,
     /// The path of the filter's .wasm file, as Envoy sees it.
     pub wasm: String,
     /// What is added to listener ports below 1024; zero where Envoy may bind them.
@@ -197,8 +201,10 @@ fn translate_by(
         &options.system_trust,
         &mut translation.findings,
     );
+    let addresses = Addresses::new(snapshot, options.controller_namespace.as_deref());
     let world = World {
         snapshot,
+        addresses: &addresses,
         grants: &grants,
         secrets: &secrets,
         config_maps: &config_maps,
@@ -336,6 +342,8 @@ fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation
                 attached_routes: None,
                 supported_kinds: Vec::new(),
             }],
+            addresses: Vec::new(),
+            attached_sets: None,
         });
     }
     let known = |name: &str| {

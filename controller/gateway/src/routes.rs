@@ -112,6 +112,8 @@ impl Routes {
                 object: route.object.clone(),
                 observed_generation: route.generation,
                 scopes: scopes.remove(&route.object).unwrap_or_default(),
+                addresses: Vec::new(),
+                attached_sets: None,
             })
             .collect()
     }

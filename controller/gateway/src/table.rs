@@ -80,6 +80,8 @@ impl Table {
             virtual_hosts,
             // A backend that is not there is answered for by the route.
             validate_clusters: no(),
+            // The port that a client writes tells no hosts apart; backends get it as it was written.
+            ignore_port_in_host_matching: true,
         };
         Resource {
             type_url: ROUTE_CONFIGURATION,

@@ -18,6 +18,8 @@ pub(crate) struct RouteTable {
     pub(crate) virtual_hosts: Vec<Bytes>,
     #[prost(message, optional, tag = "7")]
     pub(crate) validate_clusters: Option<BoolValue>,
+    #[prost(bool, tag = "14")]
+    pub(crate) ignore_port_in_host_matching: bool,
 }
 
 /// `envoy.config.route.v3.VirtualHost`; the routes are encoded already.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{Client, Config, core::ApiResource};
+use kube::{Client, core::ApiResource};
 use portcullis_manifest::{KindInfo, Loaded};
 use tokio::{
     sync::{Notify, mpsc},
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, POLICIES, brief,
+    POLICIES, brief,
     collector::collect,
     discovery::{Found, Present, discover},
     pruned,
@@ -25,21 +25,13 @@ use crate::{
 /// How often it is looked which kinds the API server has: a definition that was installed is in force after that time.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Finds the cluster as `kubectl` does: `$KUBECONFIG`, `~/.kube/config`, or the service account of this pod.
-///
-/// # Errors
-///
-/// There is none of them, or what they say makes no client.
-pub async fn connect() -> Result<Client, Error> {
-    let config = Config::infer().await.map_err(|error| Error::Config(brief(&error)))?;
-    Client::try_from(config).map_err(|error| Error::Config(brief(&error)))
-}
-
 /// What is read.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Only these namespaces; all if empty.
     pub namespaces: BTreeSet<String>,
+    /// The namespace of which Services are read in any case: those of Envoys are where the controller is.
+    pub services: Option<String>,
 }
 
 /// Something to tell the user.
@@ -135,6 +127,7 @@ impl Cluster {
         let watches = Watches {
             client: client.clone(),
             scopes: scopes.clone(),
+            services: options.services,
             shared: Arc::clone(&shared),
             running: BTreeMap::new(),
             doubted: BTreeSet::new(),
@@ -205,6 +198,8 @@ struct Watches {
     client: Client,
     /// What is watched of namespaced kinds.
     scopes: Vec<Scope>,
+    /// Where Services are read too.
+    services: Option<String>,
     shared: Arc<Shared>,
     running: BTreeMap<&'static str, Running>,
     /// Kinds that were not there at the last look.
@@ -322,7 +317,11 @@ impl Watches {
     }
 
     fn start(&self, kind: KindInfo, resource: &ApiResource) -> Running {
-        let scopes = watching::scopes_of(kind, &self.scopes);
+        let mut scopes = watching::scopes_of(kind, &self.scopes);
+        let own = self.services.iter().cloned().map(Scope::Namespace);
+        if kind.name == "Service" && !scopes.contains(&Scope::All) {
+            scopes.extend(own.filter(|own| !self.scopes.contains(own)));
+        }
         let begin = |scope: Scope| {
             self.shared.store().expect((kind.name, scope.clone()));
             let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));

@@ -143,8 +143,12 @@ async fn fetch(
             return (reference, name, Ok(None));
         };
         let api: Api<Given> = Api::namespaced_with(client.clone(), &reference.namespace, resource);
-        let object = api.get_opt(&reference.name).await;
-        let object = object.map(|object| object.map(|object| (object, resource)));
+        let asked = tokio::time::timeout(PATIENCE, api.get_opt(&reference.name)).await;
+        let object = match asked {
+            Ok(Ok(object)) => Ok(object.map(|object| (object, resource))),
+            Ok(Err(error)) => Err(brief(&error)),
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        };
         (reference, name, object)
     };
     let mut answers = futures::stream::iter(wanted.into_iter().map(get)).buffer_unordered(AT_A_TIME);
@@ -158,9 +162,8 @@ async fn fetch(
                 all &= shared.store().answer(reference.kind, &name, typed(json, resource));
             }
             Ok(None) => all &= shared.store().answer_none(reference.kind, &name),
-            Err(error) => {
+            Err(why) => {
                 all = false;
-                let why = brief(&error);
                 if refused.get(&reference) != Some(&why) {
                     let Reference { kind, namespace, name } = &reference;
                     shared.note(Note::Worse(format!("{kind} {namespace}/{name} cannot be read: {why}")));

@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{Error, brief};
 
 /// How long a lease stays its holder's without being renewed.
-const DURATION: Duration = Duration::from_secs(15);
+pub(crate) const DURATION: Duration = Duration::from_secs(15);
 
 /// How long a holder may fail to renew before it stops to act as one: shorter, for clocks differ and writes are on their way.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -36,6 +36,10 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// How long a report counts that is not repeated.
 const STALE: Duration = Duration::from_secs(30);
 
+/// How long the API server may be out of reach before a replica says that it is cut off: others must hear of that, or find its
+/// proxies with them, before its last report is [`STALE`]. That report may be [`REPEAT`] and [`RETRY`] older than the last contact.
+const CUT_OFF: Duration = Duration::from_secs(12);
+
 /// How long a report stays on the Lease that nobody repeats: its replica is gone, and all share one object's room.
 const GONE: Duration = Duration::from_secs(300);
 
@@ -48,6 +52,7 @@ pub struct Election {
     leads: watch::Receiver<bool>,
     reports: watch::Receiver<Arc<BTreeMap<String, String>>>,
     report: Arc<Mutex<String>>,
+    contact: watch::Receiver<Instant>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
 }
@@ -60,6 +65,7 @@ impl Election {
         let (leading, leads) = watch::channel(false);
         let (heard, reports) = watch::channel(Arc::default());
         let (stop, stopped) = watch::channel(false);
+        let (reached, contact) = watch::channel(Instant::now());
         let report = Arc::new(Mutex::new(String::new()));
         let candidate = Candidate {
             leases: Api::default_namespaced(client.clone()),
@@ -72,6 +78,7 @@ impl Election {
             heard_at: BTreeMap::new(),
             report: Arc::clone(&report),
             reported: None,
+            reached,
             trouble: String::new(),
             told: Box::new(told),
         };
@@ -79,6 +86,7 @@ impl Election {
             leads,
             reports,
             report,
+            contact,
             stop,
             task: Some(tokio::spawn(candidate.run(stopped))),
         }
@@ -99,6 +107,12 @@ impl Election {
     /// What this replica reports from now on.
     pub fn report(&self, text: String) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// How long it may still be until this replica counts as cut off from the API server; nothing if it is.
+    #[must_use]
+    pub fn in_reach(&self) -> Option<Duration> {
+        CUT_OFF.checked_sub(self.contact.borrow().elapsed())
     }
 
     /// Gives the lease back, so that another replica need not wait for it to run out.
@@ -133,14 +147,14 @@ enum Decision {
 
 /// A lease as it was seen, and since when it has been like that by this replica's own clock.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
-    holder: Option<String>,
+pub(crate) struct Seen {
+    pub(crate) holder: Option<String>,
     renewed: Option<MicroTime>,
-    since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// Takes in what a lease says; times of other clocks are compared with nothing.
-fn see(former: Option<Seen>, spec: Option<&LeaseSpec>, now: Instant) -> Seen {
+pub(crate) fn see(former: Option<Seen>, spec: Option<&LeaseSpec>, now: Instant) -> Seen {
     let holder = spec.and_then(|spec| spec.holder_identity.clone());
     let renewed = spec.and_then(|spec| spec.renew_time.clone());
     match former {
@@ -181,6 +195,8 @@ struct Candidate {
     heard_at: BTreeMap<String, (String, Instant)>,
     report: Arc<Mutex<String>>,
     reported: Option<(String, Instant)>,
+    /// When the API server was last asked something that it answered.
+    reached: watch::Sender<Instant>,
     trouble: String,
     told: Box<dyn Fn(String) + Send + Sync>,
 }
@@ -191,9 +207,13 @@ impl Candidate {
             // A call that hangs must not outlast the right to write.
             let left = self.renewed.map(|renewed| DEADLINE.saturating_sub(renewed.elapsed()));
             let left = left.filter(|left| !left.is_zero()).unwrap_or(DEADLINE);
+            let began = Instant::now();
             tokio::select! {
                 tried = tokio::time::timeout(left, self.attempt()) => match tried {
-                    Ok(Ok(())) => self.trouble.clear(),
+                    Ok(Ok(())) => {
+                        self.trouble.clear();
+                        self.reached.send_replace(began);
+                    }
                     Ok(Err(error)) => self.complain(&error),
                     Err(_) => self.complain(&Error::Api("no answer".to_owned())),
                 },

@@ -1,10 +1,12 @@
 //! An API server as a source of objects, and as the place where statuses are written.
 
 mod barrier;
+mod client;
 mod cluster;
 mod collector;
 mod credentials;
 mod discovery;
+mod envoy_gateway;
 mod lease;
 mod listing;
 mod object;
@@ -18,8 +20,10 @@ mod watching;
 pub use kube::Client;
 
 pub use self::{
-    cluster::{Cluster, Note, Options, Read, connect},
+    client::connect,
+    cluster::{Cluster, Note, Options, Read},
     credentials::{Keeper, secret_of},
+    envoy_gateway::{ENVOY_GATEWAY, EnvoyGateway, Sight},
     lease::Election,
     listing::statuses,
     salt::salt_key,

@@ -47,7 +47,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Reads an object of a kind of [`kinds`], without `status`, which decides nothing.
+    /// Reads an object of a kind of [`kinds`], without `status`, which decides nothing; of a Service it says where it is reached.
     ///
     /// Nothing that restricts is dropped: a policy with a field that is not known here is broken and closes what it
     /// targets; of routes, Gateways and ListenerSets the rule or the listener with such a field is closed; other objects
@@ -55,7 +55,9 @@ impl Served {
     #[must_use]
     pub fn read(kind: &str, mut json: Json) -> Option<Self> {
         let kind = KINDS.iter().find(|known| known.name == kind)?;
-        if let Some(fields) = json.as_object_mut() {
+        if let Some(fields) = json.as_object_mut()
+            && kind.which != Which::Service
+        {
             fields.remove("status");
         }
         let root = Node::from_json(&json);

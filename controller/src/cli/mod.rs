@@ -140,6 +140,10 @@ pub(crate) struct RunArgs {
     /// namespace.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     pub instance: String,
+    /// With --kubernetes and Envoy Gateway's own --controller-name: the namespace in which Envoy Gateway is installed. Nothing is served
+    /// while it runs.
+    #[arg(long, value_name = "NAMESPACE", default_value = "envoy-gateway-system")]
+    pub envoy_gateway_namespace: String,
     /// Where /healthz, /readyz and /metrics are answered [default: 0.0.0.0:8081 with --kubernetes, else nowhere].
     #[arg(long, value_name = "IP:PORT")]
     pub health_address: Option<SocketAddr>,

@@ -19,6 +19,7 @@ use super::{
     contention::{by_port, modest},
     credentials::Keeper,
     envoy::{self, Fleet},
+    fence::{Fence, Order},
     folder::Refreshed,
     health::Health,
     keys::{Fetched, Keys, News},
@@ -84,6 +85,7 @@ pub(crate) struct Control<'a> {
     health: Arc<Health>,
     /// Where there is an API server to be told.
     statuses: Option<Statuses>,
+    fence: Fence,
     /// When each Gateway was last sent something that its proxies do not all hold yet.
     pushed: BTreeMap<String, Instant>,
     digests: BTreeMap<String, String>,
@@ -121,6 +123,7 @@ impl<'a> Control<'a> {
             ready: false,
             health,
             statuses: None,
+            fence: Fence::default(),
             pushed: BTreeMap::new(),
             digests: BTreeMap::new(),
         }
@@ -184,6 +187,7 @@ impl<'a> Control<'a> {
         let mut lines = Some(Instant::now());
         let failure = loop {
             self.health.beat();
+            self.look_at_fence();
             let waits = self.waits() || self.statuses.as_ref().is_some_and(Statuses::waits);
             let idle = if waits { LOOK } else { IDLE };
             let next = Some(lines.unwrap_or_else(|| Instant::now() + idle));
@@ -270,6 +274,29 @@ impl<'a> Control<'a> {
             serving.spawn(async move { server.serve_tls(listener, end).await });
         }
         serving
+    }
+
+    /// Sends proxies to other replicas while this one is cut off from the API server.
+    fn look_at_fence(&mut self) {
+        let Some(statuses) = &self.statuses else { return };
+        match self.fence.look(statuses.is_cut_off(), Instant::now()) {
+            Order::Nothing => {}
+            Order::Raise => {
+                self.health.unready("cut off from the API server");
+                self.publication.server().hang_up();
+                self.note(
+                    Tone::Bad,
+                    "cut off from the API server: proxies are sent to other replicas, and keep what they have if there is none",
+                );
+            }
+            Order::SendAway => self.publication.server().hang_up(),
+            Order::Lower => {
+                if self.ready {
+                    self.health.ready();
+                }
+                self.note(Tone::Good, "the API server is in reach again");
+            }
+        }
     }
 
     /// Sees to it that every Gateway's proxies have credentials.
@@ -495,7 +522,9 @@ impl<'a> Control<'a> {
         }
         if !self.ready && self.is_ready(&deliveries).await {
             self.ready = true;
-            self.health.ready();
+            if !self.fence.is_up() {
+                self.health.ready();
+            }
             print::line(match self.style.output {
                 Output::Text => "ready",
                 Output::Json => "{\"kind\":\"ready\"}",

@@ -275,6 +275,7 @@ spec:
         let settings = Settings {
             controller_name: "a.example/controller".to_owned(),
             namespaces: std::collections::BTreeSet::new(),
+            namespace: None,
             backends: std::collections::BTreeMap::new(),
             wasm: "/portcullis.wasm".to_owned(),
             port_shift: 0,

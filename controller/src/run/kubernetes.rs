@@ -14,6 +14,7 @@ use super::{
     credentials::Keeper,
     health::Health,
     metrics::Metrics,
+    namesake,
     objects::Objects,
     origin::{self, Change, Changes, Origin},
     statuses::Statuses,
@@ -34,7 +35,7 @@ const PORT: u16 = 8081;
 const XDS_PORT: u16 = 18_000;
 
 /// How often something that is waited for is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Serves the objects of the cluster that `kubectl` would speak to, until a signal ends it.
 pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result<Answer, Failure> {
@@ -49,6 +50,12 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     let address = args.health_address;
     let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)));
     let _serving = health.serve(address).await?;
+    let mut namesake = namesake::watch(&client, args);
+    tokio::select! {
+        _ = interrupts.recv() => return Ok(Answer::Yes),
+        _ = terminations.recv() => return Ok(Answer::Yes),
+        alone = namesake::alone(namesake.as_mut(), &health, style) => alone?,
+    }
     let state_dir = state::folder(args.filter.state_dir.as_deref())?;
     let shared = format!("{}-salt", args.instance);
     let salt_key = tokio::select! {
@@ -60,10 +67,12 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
     let settings = Settings {
         // A pod says for itself from which port on nobody needs to be root.
         port_shift: 0,
+        namespace: Some(client.default_namespace().to_owned()),
         ..Settings::new(&args.manifests, wasm.display().to_string(), salt_key)
     };
     let options = Options {
         namespaces: settings.namespaces.clone(),
+        services: settings.namespace.clone(),
     };
     let mut cluster = Cluster::watch(&client, options);
     loop {
@@ -125,11 +134,13 @@ pub(crate) async fn run(args: &RunArgs, filter: Filter, style: &Style) -> Result
         election.leads(),
         move |outcome| written.status_written(outcome),
     );
-    Control::new((origin, changes), evaluation, filter, memory, health, style)
+    let control = Control::new((origin, changes), evaluation, filter, memory, health, style)
         .with_tls(listener, Keeper::Cluster(keeper))
-        .with_statuses(Statuses::new(writer, election, metrics))
-        .run(socket)
-        .await
+        .with_statuses(Statuses::new(writer, election, metrics));
+    tokio::select! {
+        ended = control.run(socket) => ended,
+        failure = namesake::appears(namesake.as_mut()) => Err(failure),
+    }
 }
 
 /// The key that all replicas share; the API server is asked until it answers.
@@ -166,6 +177,6 @@ fn identity() -> String {
     }
 }
 
-fn note(style: &Style, tone: Tone, text: &str) {
+pub(super) fn note(style: &Style, tone: Tone, text: &str) {
     print::note(&style.paint_err(tone, &format!("portcullis: {text}")));
 }

@@ -31,6 +31,8 @@ pub(crate) struct Publication {
     translated: BTreeMap<String, Vec<Resource>>,
     /// As published: without virtual hosts that a proxy does not take.
     published: BTreeMap<String, Vec<Resource>>,
+    /// Why what was translated last could not be published, by Gateway.
+    withheld: BTreeMap<String, String>,
     /// What was told of those virtual hosts.
     convicted: BTreeSet<String>,
     /// Why a resource was refused, by Gateway, type and name.
@@ -50,6 +52,7 @@ impl Publication {
             remembered,
             translated: BTreeMap::new(),
             published: BTreeMap::new(),
+            withheld: BTreeMap::new(),
             convicted: BTreeSet::new(),
             rejected: BTreeMap::new(),
         };
@@ -96,6 +99,7 @@ impl Publication {
         for gateway in gone {
             self.translated.remove(&gateway);
             self.published.remove(&gateway);
+            self.withheld.remove(&gateway);
             let nothing = self.quarantine.apply(&gateway, Vec::new());
             // Nothing has no duplicates.
             let _ = self.server.publish(&gateway, nothing);
@@ -119,12 +123,13 @@ impl Publication {
             let resources = self.quarantine.apply(gateway, translated.clone());
             if let Err(duplicate) = self.server.publish(gateway, resources.clone()) {
                 // A fault of the translation, not of the user's: what was served stays.
-                notes.push((
-                    Tone::Bad,
-                    format!("{gateway}: {duplicate}; what was served before stays in force"),
-                ));
+                let why = format!("{duplicate}; what was served before stays in force");
+                notes.push((Tone::Bad, format!("{gateway}: {why}")));
+                self.withheld.insert(gateway.to_owned(), why);
+                self.published.entry(gateway.to_owned()).or_default();
                 return;
             }
+            self.withheld.remove(gateway);
             self.published.insert(gateway.to_owned(), resources);
             if !self.settle(gateway) {
                 break;
@@ -299,6 +304,9 @@ impl Publication {
     }
 
     fn delivery(&self, gateway: &str, resources: &[Resource], awaited: bool) -> Delivery {
+        if let Some(why) = self.withheld.get(gateway) {
+            return Delivery::Rejected(why.clone());
+        }
         let rejected = self.rejected.iter().find(|((cluster, ..), _)| cluster == gateway);
         if let Some(((_, _, name), why)) = rejected {
             return Delivery::Rejected(format!("{name}: {why}"));
@@ -420,6 +428,10 @@ mod tests {
             publication.server.version("edge/a", snapshot::LISTENER, "http-80"),
             before
         );
+        let rejected = |publication: &Publication| matches!(delivery(publication, false), Delivery::Rejected(_));
+        assert!(rejected(&publication), "nobody takes it for enforced");
+        publication.publish(&[configuration("edge/a")]);
+        assert!(!rejected(&publication));
     }
 
     #[test]

@@ -88,11 +88,24 @@ impl Statuses {
         self.since.is_some() || self.enforcement.waits(Instant::now())
     }
 
-    /// Waits for what other replicas report, or for another one to write statuses.
+    /// Whether the API server has been out of reach for too long to go on as if it were there.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.election.in_reach().is_none()
+    }
+
+    /// Waits for what other replicas report, for another one to write statuses, or until this one may be cut off.
     pub(crate) async fn heard(&mut self) {
+        let in_reach = self.election.in_reach();
+        let cut_off = async {
+            match in_reach {
+                Some(left) => tokio::time::sleep(left + Duration::from_millis(1)).await,
+                None => std::future::pending().await,
+            }
+        };
         let changed = tokio::select! {
             changed = self.reports.changed() => changed,
             changed = self.leads.changed() => changed,
+            () = cut_off => return,
         };
         if changed.is_err() {
             std::future::pending::<()>().await;

@@ -4,13 +4,9 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Sleep,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
 /// Who made a connection.
@@ -22,29 +18,45 @@ pub(crate) enum Peer {
     Gateway(String),
 }
 
+/// What a connection's end waits for.
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection.
-#[derive(Debug)]
 pub(crate) struct Connection<T> {
     peer: Peer,
     inner: T,
     /// When it ends. A boxed future, so that a connection stays one that can be moved.
-    end: Option<Pin<Box<Sleep>>>,
+    end: Option<End>,
+    is_over: bool,
 }
 
 impl<T> Connection<T> {
-    /// Ends after `age`, if it says so: to the server the peer has hung up then.
-    pub(crate) fn new(peer: Peer, inner: T, age: Option<Duration>) -> Self {
+    /// Lasts until the peer ends it.
+    pub(crate) fn new(peer: Peer, inner: T) -> Self {
         Self {
             peer,
             inner,
-            end: age.map(|age| Box::pin(tokio::time::sleep(age))),
+            end: None,
+            is_over: false,
+        }
+    }
+
+    /// Ends when `end` is ready, at the latest: to the server the peer has hung up then.
+    pub(crate) fn until(self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            end: Some(Box::pin(end)),
+            ..self
         }
     }
 
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        self.end
-            .as_mut()
-            .is_some_and(|end| Future::poll(end.as_mut(), context).is_ready())
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(context).is_ready()
+        {
+            self.end = None;
+            self.is_over = true;
+        }
+        self.is_over
     }
 }
 

@@ -14,6 +14,7 @@ pub mod session;
 pub mod snapshot;
 pub mod socket;
 mod subscription;
+mod tally;
 mod tls;
 pub mod wire;
 

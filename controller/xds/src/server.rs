@@ -149,6 +149,8 @@ pub(crate) struct Shared {
     streams: Mutex<Streams>,
     events: mpsc::UnboundedSender<Event>,
     stopping: watch::Sender<bool>,
+    /// How often connections that were made in TLS were ended.
+    farewells: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +173,7 @@ impl Server {
             streams: Mutex::default(),
             events,
             stopping: watch::Sender::default(),
+            farewells: watch::Sender::default(),
         };
         (
             Self {
@@ -271,7 +274,16 @@ impl Server {
     ///
     /// Whatever the transport cannot recover from.
     pub async fn serve_tls(&self, listener: TlsListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        self.serve_connections(listener.into_connections(), shutdown).await
+        let connections = listener.into_connections(self.shared.farewells.subscribe());
+        self.serve_connections(connections, shutdown).await
+    }
+
+    /// Ends every connection that was made in TLS. Its proxy keeps its configuration and connects again, to whichever controller
+    /// it reaches then.
+    pub fn hang_up(&self) {
+        self.shared
+            .farewells
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     async fn serve_connections<T>(

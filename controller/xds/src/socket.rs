@@ -84,7 +84,7 @@ impl Socket {
         futures::stream::unfold(self, |socket| async move {
             loop {
                 match socket.listener.accept().await {
-                    Ok((stream, _)) => return Some((Ok(Connection::new(Peer::Owner, stream, None)), socket)),
+                    Ok((stream, _)) => return Some((Ok(Connection::new(Peer::Owner, stream)), socket)),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a proxy's connection");
                         tokio::time::sleep(Duration::from_millis(100)).await;

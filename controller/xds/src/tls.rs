@@ -24,12 +24,15 @@ use crate::{
     connection::{Connection, Peer},
     crowd::Crowd,
     identity::Identity,
+    tally::Tally,
 };
 
 /// How many peers may be proving who they are at one time.
 const HANDSHAKES: usize = 256;
 /// How long a peer may take to prove who it is.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How many connections the proxies of one Gateway may have to one controller.
+const OF_ONE_GATEWAY: usize = 1024;
 /// How long a connection lasts at most, and how much of that is chance: proxies spread over the controllers again.
 const AGE: (Duration, Duration) = (Duration::from_secs(10 * 3600), Duration::from_secs(2 * 3600));
 
@@ -128,15 +131,24 @@ impl TlsListener {
         self.listener.local_addr()
     }
 
-    /// Accepts connections of proxies that proved which Gateway they are of, for ever.
-    pub(crate) fn into_connections(self) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
+    /// Accepts connections of proxies that proved which Gateway they are of, for ever. All that are open end when `farewells` has
+    /// something new.
+    pub(crate) fn into_connections(
+        self,
+        farewells: watch::Receiver<u64>,
+    ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
         let (sender, receiver) = mpsc::channel(HANDSHAKES);
-        tokio::spawn(self.accept(sender));
+        tokio::spawn(self.accept(sender, farewells));
         tokio_stream::wrappers::ReceiverStream::new(receiver)
     }
 
-    async fn accept(self, sender: mpsc::Sender<io::Result<Connection<TlsStream<TcpStream>>>>) {
+    async fn accept(
+        self,
+        sender: mpsc::Sender<io::Result<Connection<TlsStream<TcpStream>>>>,
+        farewells: watch::Receiver<u64>,
+    ) {
         let handshakes = Crowd::new(HANDSHAKES);
+        let tally = Tally::new(OF_ONE_GATEWAY);
         loop {
             let accepted = tokio::select! {
                 () = sender.closed() => return,
@@ -152,8 +164,11 @@ impl TlsListener {
             };
             let tls = self.tls.borrow().clone();
             let sender = sender.clone();
+            let tally = tally.clone();
+            let mut farewells = farewells.clone();
+            farewells.mark_unchanged();
             handshakes.admit(from.ip(), async move {
-                let proved = tokio::time::timeout(HANDSHAKE, prove(stream, tls)).await;
+                let proved = tokio::time::timeout(HANDSHAKE, prove(stream, tls, &tally, farewells)).await;
                 match proved {
                     Ok(Ok(connection)) => {
                         // Nobody accepts any more: the server is stopping.
@@ -167,7 +182,12 @@ impl TlsListener {
     }
 }
 
-async fn prove(stream: TcpStream, ServerTls(config): ServerTls) -> io::Result<Connection<TlsStream<TcpStream>>> {
+async fn prove(
+    stream: TcpStream,
+    ServerTls(config): ServerTls,
+    tally: &Tally,
+    mut farewells: watch::Receiver<u64>,
+) -> io::Result<Connection<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
     let stream = TlsAcceptor::from(config).accept(stream).await?;
     let refused = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned());
@@ -181,11 +201,21 @@ async fn prove(stream: TcpStream, ServerTls(config): ServerTls) -> io::Result<Co
     let ends = authority::end_of(certificate).ok_or_else(|| refused("its certificate has no end"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_secs(ends).saturating_sub(now);
-    Ok(Connection::new(
-        Peer::Gateway(format!("{namespace}/{name}")),
-        stream,
-        Some(left.min(age())),
-    ))
+    let left = left.min(age());
+    let cluster = format!("{namespace}/{name}");
+    let counted = tally
+        .enter(&cluster)
+        .ok_or_else(|| refused("the proxies of its Gateway have too many already"))?;
+    let end = async move {
+        // It is counted for as long as this future is kept.
+        let _counted = counted;
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            // There is nobody who could say farewell any more: the connection's age still counts.
+            () = async { if farewells.changed().await.is_err() { std::future::pending().await } } => {}
+        }
+    };
+    Ok(Connection::new(Peer::Gateway(cluster), stream).until(end))
 }
 
 /// How long this connection may last.

@@ -328,6 +328,8 @@ impl<'a> BackendTls<'a> {
                     .into_iter()
                     .map(|gateway| self.scope(policy, gateway))
                     .collect(),
+                addresses: Vec::new(),
+                attached_sets: None,
             }
         };
         let broken = self.broken.iter().map(|policy| {
@@ -344,6 +346,8 @@ impl<'a> BackendTls<'a> {
                     .into_iter()
                     .map(|gateway| of_gateway(gateway, vec![accepted()]))
                     .collect(),
+                addresses: Vec::new(),
+                attached_sets: None,
             }
         });
         let all = self.policies.iter().map(status).chain(broken);

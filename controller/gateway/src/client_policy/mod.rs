@@ -332,6 +332,8 @@ impl<'a> ClientPolicies<'a> {
                 object: policy.object.clone(),
                 observed_generation: policy.metadata.generation,
                 scopes: policy.hits.iter().map(|hit| self.scope(index, policy, hit)).collect(),
+                addresses: Vec::new(),
+                attached_sets: None,
             })
             .collect()
     }

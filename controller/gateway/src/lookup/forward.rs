@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use portcullis_engine::{
-    http::RequestHead,
+    http::{RequestHead, origin::without_port},
     step::{HeaderEdit, apply},
 };
 
@@ -241,7 +241,11 @@ pub(crate) fn redirect(route: &Route, action: &RedirectAction, head: &RequestHea
         Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => first(head, b":scheme"),
     };
     let host = if action.host_redirect.is_empty() {
-        first(head, b":authority")
+        let authority = first(head, b":authority");
+        match action.port_redirect {
+            0 => authority,
+            _ => String::from_utf8_lossy(without_port(authority.as_bytes())).into_owned(),
+        }
     } else {
         action.host_redirect.clone()
     };

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::{
     },
     extensions::filters::network::http_connection_manager::v3::{
         HttpConnectionManager,
-        http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, StripPortMode},
+        http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier},
     },
 };
 use prost::Message;
@@ -204,7 +204,6 @@ fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Det
         && manager.merge_slashes
         && manager.path_with_escaped_slashes_action == i32::from(PathWithEscapedSlashesAction::UnescapeAndRedirect)
         && manager.strip_trailing_host_dot
-        && manager.strip_port_mode == Some(StripPortMode::StripAnyHostPort(true))
         && common.headers_with_underscores_action == i32::from(HeadersWithUnderscoresAction::RejectRequest);
     if !understood {
         return Err(Unclear::new(format!(
@@ -233,7 +232,6 @@ fn manage(mut manager: HttpConnectionManager, what: &str) -> Result<(String, Det
         merge_slashes: false,
         path_with_escaped_slashes_action: 0,
         strip_trailing_host_dot: false,
-        strip_port_mode: None,
         // Requests that ask for an upgrade are not answered here.
         upgrade_configs: Vec::new(),
         ..manager

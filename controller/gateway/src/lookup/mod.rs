@@ -248,7 +248,8 @@ impl Proxy {
         answer.route = Some(selected.route.name.clone());
         let grpc = is_grpc(head);
         let mut changed = head.clone();
-        let (mut decided, mut at, mut last) = (decide(selected, head, around)?, selected, selected);
+        let read = head.clone().without_port();
+        let (mut decided, mut at, mut last) = (decide(selected, &read, around)?, selected, selected);
         let claims = decided.claims();
         loop {
             let edits = &decided.decision.edits;
@@ -274,7 +275,7 @@ impl Proxy {
                 break;
             }
             answer.first = answer.decision.take();
-            decided = decided.again(last, head, around)?;
+            decided = decided.again(last, &read, around)?;
             at = last;
         }
         let head = changed;

@@ -13,7 +13,7 @@ use envoy_types::pb::{
     google::protobuf::value::Kind,
 };
 use portcullis_engine::{
-    http::RequestHead,
+    http::{RequestHead, origin::without_port},
     seal::{METADATA_NAMESPACE, SECRETS_KEY_PREFIX},
 };
 use prost::Message;
@@ -74,6 +74,9 @@ impl Table {
                 metadata: metadata.unwrap_or_default(),
             });
         }
+        if !std::mem::take(&mut table.ignore_port_in_host_matching) {
+            return Err(Unclear::new(format!("{what} tells hosts apart by their ports")));
+        }
         table.name.clear();
         table.validate_clusters = None;
         whole(&what, &table)?;
@@ -88,7 +91,10 @@ impl Table {
     /// The host, or a route on the way, is not understood.
     pub(crate) fn select(&self, head: &RequestHead, claims: Option<&str>) -> Result<Option<Selected<'_>>, Unclear> {
         let authority = first(head, b":authority").to_ascii_lowercase();
-        let Some(host) = self.host(&authority) else {
+        let host = authority
+            .get(..without_port(authority.as_bytes()).len())
+            .unwrap_or_default();
+        let Some(host) = self.host(host) else {
             return Ok(None);
         };
         host.understood.clone()?;

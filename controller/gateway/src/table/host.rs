@@ -10,7 +10,8 @@ use envoy_types::pb::{
         config::{
             core::v3::Metadata,
             route::v3::{
-                HeaderMatcher, Route, RouteMatch, header_matcher::HeaderMatchSpecifier, route_match::PathSpecifier,
+                HeaderMatcher, RedirectAction, Route, RouteMatch, header_matcher::HeaderMatchSpecifier,
+                redirect_action::SchemeRewriteSpecifier, route::Action, route_match::PathSpecifier,
             },
         },
         extensions::transport_sockets::tls::v3::GenericSecret,
@@ -38,10 +39,14 @@ use crate::{
     xds::{any, inline},
 };
 
-/// What is left of an authority once the port and a trailing dot are stripped: labels, or an IPv6 address.
+/// What is left of an authority once a trailing dot is stripped: labels, or an IPv6 address, and perhaps a port.
 ///
-/// Anything else never equals a host of the table but may end in one, so it would fall through to a wider virtual host.
-const AUTHORITY: &str = r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*|\[[0-9A-Fa-f:.]+\]";
+/// Anything else never equals a host of the table but may end in one, so it would fall through to a wider virtual host; and where
+/// hosts are compared, what stands in the place of a port is left out, whatever it is.
+const AUTHORITY: &str = r"([0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?";
+
+/// An authority with a port.
+const WITH_PORT: &str = ".*:[0-9]+";
 
 /// A rule as it is served on one listener.
 #[derive(Clone)]
@@ -234,9 +239,7 @@ impl Host {
         let none = self.none.as_ref();
         let mut policies: BTreeMap<&str, &EffectivePolicy> = BTreeMap::from([(none.hash.as_str(), none)]);
         let mut routes = Vec::with_capacity(entries.len() + 2);
-        if host.starts_with('*') {
-            routes.push(refuse_authority(none).encode_to_vec());
-        }
+        routes.push(refuse_authority(none).encode_to_vec());
         for entry in &entries {
             policies.insert(&entry.policy.hash, entry.policy);
             routes.push(entry.route.encode_to_vec());
@@ -308,6 +311,16 @@ impl Host {
                     policy,
                 });
             }
+            if let Some(told) = tell_port(&route, &name, served.place) {
+                // In front of the other one, which would take its requests too.
+                entries.push(Entry {
+                    rank: matched.rank,
+                    preflight: false,
+                    order,
+                    route: told,
+                    policy,
+                });
+            }
             route.name = name;
             entries.push(Entry {
                 rank: matched.rank,
@@ -344,23 +357,50 @@ pub(crate) fn everything() -> RouteMatch {
     }
 }
 
-/// Only virtual hosts of wildcards need it: the others are reached by equality alone.
 fn refuse_authority(none: &EffectivePolicy) -> Route {
     let mut route = fallback(none, 400);
-    let other = HeaderMatcher {
-        name: ":authority".to_owned(),
-        invert_match: true,
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(MatchPattern::SafeRegex(regex(AUTHORITY))),
-            ..StringMatcher::default()
-        })),
-        ..HeaderMatcher::default()
-    };
     route.r#match = Some(RouteMatch {
-        headers: vec![other],
+        headers: vec![HeaderMatcher {
+            invert_match: true,
+            ..authority(AUTHORITY)
+        }],
         ..everything()
     });
     route
+}
+
+fn authority(pattern: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: ":authority".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(MatchPattern::SafeRegex(regex(pattern))),
+            ..StringMatcher::default()
+        })),
+        ..HeaderMatcher::default()
+    }
+}
+
+/// Of a redirect that leaves out the port, because its scheme implies it: the route for requests whose host has a port, which Envoy
+/// would leave in.
+fn tell_port(route: &Route, name: &str, place: Place) -> Option<Route> {
+    let Some(Action::Redirect(redirect)) = &route.action else {
+        return None;
+    };
+    if redirect.port_redirect != 0 || !redirect.host_redirect.is_empty() {
+        return None;
+    }
+    let https = match &redirect.scheme_rewrite_specifier {
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => scheme == "https",
+        _ => place.https,
+    };
+    let mut told = route.clone();
+    told.name = format!("{name}/port");
+    told.action = Some(Action::Redirect(RedirectAction {
+        port_redirect: if https { 443 } else { 80 },
+        ..redirect.clone()
+    }));
+    told.r#match.as_mut()?.headers.push(authority(WITH_PORT));
+    Some(told)
 }
 
 fn route_metadata(policy: &EffectivePolicy) -> Metadata {

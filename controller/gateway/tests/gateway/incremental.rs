@@ -180,6 +180,7 @@ impl Remembered {
         };
         let options = Options {
             controller_name: CONTROLLER.to_owned(),
+            controller_namespace: None,
             wasm: "portcullis.wasm".to_owned(),
             privileged_port_shift: 0,
             backend_overrides: BTreeMap::new(),

@@ -135,6 +135,7 @@ fn a_place_without_a_policy_stays_shut() {
     let none = golden("simple").none;
     let options = portcullis_gateway::Options {
         controller_name: crate::world::CONTROLLER.to_owned(),
+        controller_namespace: None,
         wasm: WASM.to_owned(),
         privileged_port_shift: 0,
         system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
@@ -317,6 +318,7 @@ fn time_grows_with_the_number_of_routes_only() {
         let attachment = portcullis_attachment::effective::attach(&loaded.snapshot, &bindings, &settings);
         let options = portcullis_gateway::Options {
             controller_name: crate::world::CONTROLLER.to_owned(),
+            controller_namespace: None,
             wasm: WASM.to_owned(),
             privileged_port_shift: 0,
             system_trust: "/etc/ssl/certs/ca-certificates.crt".to_owned(),

@@ -17,7 +17,8 @@ pub(crate) struct World {
     pub(crate) none: Arc<EffectivePolicy>,
 }
 
-/// Translates manifests. A comment `# override NS/NAME=HOST:PORT` names an endpoint, `# shift N` a port shift.
+/// Translates manifests. A comment `# override NS/NAME=HOST:PORT` names an endpoint, `# shift N` a port shift, `# controller in NS`
+/// the controller's own namespace.
 pub(crate) fn world(manifests: &str, wasm: &str) -> World {
     let loaded = portcullis_manifest::load(&[("in.yaml".to_owned(), manifests.to_owned())]);
     let errors: Vec<String> = loaded
@@ -35,6 +36,7 @@ pub(crate) fn world(manifests: &str, wasm: &str) -> World {
     let none = effective::none(&settings);
     let options = Options {
         controller_name: CONTROLLER.to_owned(),
+        controller_namespace: directives(manifests, "# controller in ").next().map(str::to_owned),
         wasm: wasm.to_owned(),
         privileged_port_shift: directives(manifests, "# shift ")
             .next()

@@ -4,7 +4,9 @@
 //! atomic`): whoever writes an entry writes all of them. Entries of others are therefore written back as they were read,
 //! and only onto the version that they were read from.
 
-use portcullis_attachment::status::{Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus};
+use portcullis_attachment::status::{
+    AddressType, Condition, ConditionStatus, ObjectStatus, ParentRef, Scope, ScopeStatus,
+};
 use serde_json::{Map, Value as Json, json};
 
 /// The condition that stays as it is where nothing is said about it.
@@ -116,9 +118,28 @@ impl Now<'_> {
                 Scope::Parent(_) => {}
             }
         }
-        let known = existing.get("listeners").and_then(Json::as_array).map_or(0, Vec::len);
-        if same && known == listeners.len() {
+        let length = |list: &str| existing.get(list).and_then(Json::as_array).map_or(0, Vec::len);
+        let addresses = addresses(wanted);
+        same &= length("listeners") == listeners.len();
+        same &= match existing.get("addresses").and_then(Json::as_array) {
+            Some(known) => *known == addresses,
+            None => addresses.is_empty(),
+        };
+        let sets = existing
+            .get("attachedListenerSets")
+            .and_then(Json::as_i64)
+            .unwrap_or_default();
+        let wanted_sets = wanted.attached_sets.map_or(0, i64::from);
+        if same && sets == wanted_sets {
             return None;
+        }
+        // Definitions from before there were ListenerSets do not have the field.
+        if sets != 0 || wanted_sets != 0 {
+            status.insert("attachedListenerSets".to_owned(), json!(wanted_sets));
+        }
+        // An empty list takes away what somebody else wrote, which would say for ever where this Gateway was.
+        if !addresses.is_empty() || length("addresses") > 0 {
+            status.insert("addresses".to_owned(), Json::Array(addresses));
         }
         if !listeners.is_empty() {
             status.insert("listeners".to_owned(), Json::Array(listeners));
@@ -190,6 +211,17 @@ fn agrees(conditions: &[Json], owner: &Json) -> bool {
     conditions.iter().all(|condition| known.contains(condition)) && ours.count() == conditions.len()
 }
 
+fn addresses(wanted: &ObjectStatus) -> Vec<Json> {
+    let addresses = wanted.addresses.iter().map(|address| {
+        let r#type = match address.r#type {
+            AddressType::IpAddress => "IPAddress",
+            AddressType::Hostname => "Hostname",
+        };
+        json!({"type": r#type, "value": address.value})
+    });
+    addresses.collect()
+}
+
 /// A parentRef or an ancestorRef.
 fn named(parent: &ParentRef) -> Json {
     let mut reference = json!({
@@ -211,7 +243,7 @@ fn named(parent: &ParentRef) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_attachment::object::ObjectRef;
+    use portcullis_attachment::{object::ObjectRef, status::Address};
 
     use super::*;
 
@@ -251,6 +283,8 @@ mod tests {
             object: ObjectRef::new("SecurityPolicy", "shop", "orders"),
             observed_generation: Some(generation),
             scopes,
+            addresses: Vec::new(),
+            attached_sets: None,
         }
     }
 
@@ -365,11 +399,12 @@ mod tests {
                     )
                 }))
                 .collect(),
+            addresses: Vec::new(),
+            attached_sets: None,
         };
         let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
         let mut first = apply(&gateway(&["http", "https"]), &Json::Null).unwrap();
         assert_eq!(first["listeners"][0]["supportedKinds"][0]["kind"], "HTTPRoute");
-        first["addresses"] = json!([{"value": "192.0.2.1"}]);
         let foreign = json!({"type": "Billed", "status": "True"});
         first["conditions"].as_array_mut().unwrap().push(foreign);
         assert_eq!(apply(&gateway(&["http", "https"]), &first), None);
@@ -377,5 +412,57 @@ mod tests {
         let stale = json!({"type": "ResolvedRefs", "status": "False"});
         first["conditions"].as_array_mut().unwrap().push(stale);
         assert!(apply(&gateway(&["http", "https"]), &first).is_some());
+    }
+
+    #[test]
+    fn a_gateway_says_how_many_sets_of_listeners_it_has() {
+        let gateway = |attached_sets| ObjectStatus {
+            object: ObjectRef::new("Gateway", "edge", "public"),
+            observed_generation: Some(1),
+            scopes: vec![scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)])],
+            addresses: Vec::new(),
+            attached_sets,
+        };
+        let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
+        let first = apply(&gateway(None), &Json::Null).unwrap();
+        assert_eq!(first.get("attachedListenerSets"), None);
+        let two = apply(&gateway(Some(2)), &first).unwrap();
+        assert_eq!(two["attachedListenerSets"], 2);
+        assert_eq!(apply(&gateway(Some(2)), &two), None);
+        assert_eq!(apply(&gateway(None), &two).unwrap()["attachedListenerSets"], 0);
+    }
+
+    #[test]
+    fn a_gateway_is_where_its_services_are_and_nowhere_else() {
+        let gateway = |addresses: &[(AddressType, &str)]| ObjectStatus {
+            object: ObjectRef::new("Gateway", "edge", "public"),
+            observed_generation: Some(1),
+            scopes: vec![scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)])],
+            attached_sets: None,
+            addresses: addresses
+                .iter()
+                .map(|(r#type, value)| Address::new(*r#type, value))
+                .collect(),
+        };
+        let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
+        let here = gateway(&[
+            (AddressType::IpAddress, "192.0.2.1"),
+            (AddressType::Hostname, "a.example.com"),
+        ]);
+        let first = apply(&here, &Json::Null).unwrap();
+        assert_eq!(
+            first["addresses"],
+            json!([{"type": "IPAddress", "value": "192.0.2.1"}, {"type": "Hostname", "value": "a.example.com"}])
+        );
+        assert_eq!(apply(&here, &first), None);
+        let moved = gateway(&[(AddressType::IpAddress, "192.0.2.2")]);
+        assert_eq!(apply(&moved, &first).unwrap()["addresses"][0]["value"], "192.0.2.2");
+        let nowhere = apply(&gateway(&[]), &first).unwrap();
+        assert_eq!(
+            nowhere["addresses"],
+            json!([]),
+            "an address that is left out may be another manager's and stay"
+        );
+        assert_eq!(apply(&gateway(&[]), &nowhere), None);
     }
 }

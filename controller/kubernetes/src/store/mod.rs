@@ -9,7 +9,7 @@ use std::{
 };
 
 use portcullis_manifest::{Loaded, Served, assemble};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use self::aside::Aside;
@@ -258,7 +258,13 @@ impl Store {
     }
 
     fn put(&mut self, kind: &'static str, name: Name, version: String, mut json: Json) -> bool {
-        let status = json.as_object_mut().and_then(|fields| fields.remove("status"));
+        let mut status = json.as_object_mut().and_then(|fields| fields.remove("status"));
+        if kind == "Service"
+            && let Some(reached) = status.as_mut().and_then(|status| status.get_mut("loadBalancer"))
+        {
+            // Its conditions are others' business; this is where its clients come in.
+            json["status"] = json!({"loadBalancer": reached.take()});
+        }
         let written = Written {
             version: version.clone(),
             generation: json.pointer("/metadata/generation").and_then(Json::as_i64),

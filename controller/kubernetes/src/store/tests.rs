@@ -32,6 +32,36 @@ fn named(name: &str) -> Name {
     ("shop".to_owned(), name.to_owned())
 }
 
+#[test]
+fn where_a_service_is_reached_is_read_of_its_status_and_nothing_else() {
+    let services: Watched = ("Service", Scope::All);
+    let service = |version: &str, status: Json| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "public", "namespace": "shop", "resourceVersion": version},
+            "spec": {"type": "LoadBalancer"}, "status": status,
+        })
+    };
+    let mut store = Store::default();
+    store.apply(&services, service("1", json!({"loadBalancer": {}})));
+    let assigned = json!({"ingress": [{"ip": "192.0.2.1"}]});
+    assert!(store.apply(&services, service("2", json!({"loadBalancer": assigned}))));
+    let conditions = json!([{"type": "Ready"}]);
+    let told = json!({"loadBalancer": assigned, "conditions": conditions});
+    assert!(
+        !store.apply(&services, service("3", told)),
+        "it is reached where it was"
+    );
+    admit(&mut store);
+    let services = store.load().snapshot.services;
+    let reached = services[0]
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.clone());
+    let ingress = reached.and_then(|reached| reached.ingress).unwrap_or_default();
+    assert_eq!(ingress[0].ip.as_deref(), Some("192.0.2.1"));
+}
+
 fn policies(store: &mut Store) -> usize {
     store.load().snapshot.security_policies.len()
 }

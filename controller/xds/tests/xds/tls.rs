@@ -237,6 +237,20 @@ async fn a_connection_ends_with_its_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_up_ends_the_connections_that_are_there_and_takes_others() {
+    let guarded = Guarded::start().await;
+    let credentials = guarded.credentials(CLUSTER);
+    for _ in 0..2 {
+        let mut stream = guarded.open(Some(&credentials)).await.unwrap();
+        stream.introduce(CLUSTER, CLUSTERS).await;
+        stream.receive().await.unwrap();
+        guarded.server.hang_up();
+        stream.receive().await.unwrap_err();
+        eventually(|| guarded.server.proxies(CLUSTER).is_empty().then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_is_dropped_is_trusted_no_more() {
     let mut guarded = Guarded::start().await;
     let before = guarded.credentials(CLUSTER);

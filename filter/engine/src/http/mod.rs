@@ -21,6 +21,17 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The head as policies read it: the authority without its port, which tells no hosts apart.
+    #[must_use]
+    pub fn without_port(mut self) -> Self {
+        let authorities = self.headers.iter_mut().filter(|(name, _)| name == b":authority");
+        for (_, authority) in authorities {
+            let length = origin::without_port(authority).len();
+            authority.truncate(length);
+        }
+        self
+    }
+
     /// Iterates over the values of every line of that name, whatever its case.
     pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.headers

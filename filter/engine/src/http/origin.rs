@@ -67,6 +67,18 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// An authority without its last colon and what follows it, as Envoy compares hosts (`ignore_port_in_host_matching`).
+#[must_use]
+pub fn without_port(authority: &[u8]) -> &[u8] {
+    let colon = authority.iter().rposition(|byte| *byte == b':');
+    let bracket = authority.iter().rposition(|byte| *byte == b']');
+    match colon {
+        // A colon within brackets is part of an IPv6 address.
+        Some(colon) if bracket.is_none_or(|bracket| bracket < colon) => authority.get(..colon).unwrap_or(authority),
+        _ => authority,
+    }
+}
+
 /// Reads the host of an `:authority`, its port left out; `None` if it holds none.
 pub(crate) fn host_of(authority: &[u8]) -> Option<&[u8]> {
     let (host, _) = split_port(authority)?;
@@ -254,5 +266,29 @@ pub(crate) fn invalid_pattern(path: String, text: &str) -> PolicyError {
         Some(_) if text.contains("://") => error.fix(told!("write scheme, host and port only")),
         Some(_) => error.fix(told!("write {:?}", told!("https://{bare}"))),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_port;
+
+    #[test]
+    fn what_stands_in_the_place_of_a_port_is_left_out() {
+        // As Envoy 1.40.0 compares hosts.
+        let cases: [(&str, &str); 9] = [
+            ("x.y", "x.y"),
+            ("x.y:80", "x.y"),
+            ("x.y:99999", "x.y"),
+            ("x.y:abc", "x.y"),
+            ("x.y:", "x.y"),
+            ("x:1:2", "x:1"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("", ""),
+        ];
+        for (authority, expected) in cases {
+            assert_eq!(without_port(authority.as_bytes()), expected.as_bytes(), "{authority}");
+        }
     }
 }
