@@ -13,7 +13,7 @@ use std::{
 use kube::{Api, Client, api::ListParams, core::ApiResource};
 
 use crate::{
-    POLICIES,
+    POLICIES, brief,
     cluster::Shared,
     discovery::Present,
     object::{Given, Metadata},
@@ -24,7 +24,7 @@ use crate::{
 /// How many names are listed at a time.
 const PAGE: u32 = 1000;
 
-/// How long a watch may lag before objects are asked for one by one.
+/// How long a watch may lag before policies are asked for one by one.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether a watch has caught up.
@@ -34,13 +34,13 @@ const LOOK: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 ///
-/// The API server does not tell; nothing that was taken in may be evaluated then.
+/// Why that is not known: the API server does not tell, or a watch lags behind. Nothing that was taken in may be evaluated then.
 pub(crate) async fn catch_up(
     client: &Client,
     shared: &Shared,
     present: &Present,
     scopes: &[Scope],
-) -> Result<(), kube::Error> {
+) -> Result<(), String> {
     let asked = |of: fn(&str) -> bool| {
         let kinds = present.iter().filter(move |(kind, _)| of(kind));
         kinds.flat_map(|(kind, (info, resource))| {
@@ -72,27 +72,35 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Waits until every policy is here as it is now.
-    async fn follow(&self) -> Result<(), kube::Error> {
+    /// Waits until every policy is here as it is now; what its watch does not bring is asked for.
+    async fn follow(&self) -> Result<(), String> {
         let doubted = self.shared.store().doubted(self.kind, &self.scope);
         for name in doubted {
-            self.read(&name).await?;
+            self.read(&name).await.map_err(|error| brief(&error))?;
         }
-        let (listed, _) = self.list().await?;
+        let (listed, _) = self.list().await.map_err(|error| brief(&error))?;
         let has = |name: &Name, version: &str| self.shared.store().has(self.kind, name, version);
-        self.wait(listed, has).await
+        for name in self.behind(listed, has).await {
+            // One that is gone by now restricts nothing.
+            self.read(&name).await.map_err(|error| brief(&error))?;
+        }
+        Ok(())
     }
 
     /// Waits until nothing is here that was gone or another one when it was asked for, and holds it with the ends that are held.
-    async fn take_back(&self) -> Result<(), kube::Error> {
-        let (listed, of_list) = self.list().await?;
+    async fn take_back(&self) -> Result<(), String> {
+        let (listed, of_list) = self.list().await.map_err(|error| brief(&error))?;
         let names: BTreeSet<Name> = listed.keys().cloned().collect();
         let is_past = |name: &Name, version: &str| self.shared.store().is_past(self.kind, name, version);
-        self.wait(listed, is_past).await?;
+        let is_younger = |name: &Name, version: &str| self.shared.store().is_younger(self.kind, name, version);
+        let mut behind = self.behind(listed, is_past).await;
         let gone = self.shared.store().unlisted(self.kind, &self.scope, &names, &of_list);
         let gone = gone.into_iter().map(|name| (name, of_list.clone())).collect();
-        let is_younger = |name: &Name, version: &str| self.shared.store().is_younger(self.kind, name, version);
-        self.wait(gone, is_younger).await?;
+        behind.extend(self.behind(gone, is_younger).await);
+        if !behind.is_empty() {
+            // There is no right to ask for these one by one.
+            return Err(format!("the watch of {} lags behind", self.kind));
+        }
         self.shared.store().hold_with_ends(self.kind, &self.scope, &names);
         Ok(())
     }
@@ -122,35 +130,25 @@ impl Asked<'_> {
         }
     }
 
-    /// Waits for the watch; what it does not bring is asked for.
-    async fn wait(
+    /// Waits for the watch; what it does not bring.
+    async fn behind(
         &self,
         mut behind: BTreeMap<Name, String>,
         is_here: impl Fn(&Name, &str) -> bool,
-    ) -> Result<(), kube::Error> {
+    ) -> BTreeSet<Name> {
         let began = Instant::now();
         loop {
             behind.retain(|name, version| !is_here(name, version));
             if behind.is_empty() || began.elapsed() >= PATIENCE {
-                break;
+                return behind.into_keys().collect();
             }
             tokio::time::sleep(LOOK).await;
         }
-        for name in behind.keys() {
-            // One that is gone by now restricts nothing.
-            self.read(name).await?;
-        }
-        Ok(())
     }
 
     /// Asks for one object, until the answer and its watch do not cross.
     async fn read(&self, name: &Name) -> Result<(), kube::Error> {
-        let client = self.client.clone();
-        let api: Api<Given> = if name.0.is_empty() {
-            Api::all_with(client, self.resource)
-        } else {
-            Api::namespaced_with(client, &name.0, self.resource)
-        };
+        let api: Api<Given> = Api::namespaced_with(self.client.clone(), &name.0, self.resource);
         loop {
             self.shared.store().ask(self.kind, name);
             let object = api.get_opt(&name.1).await?;

@@ -103,7 +103,7 @@ impl Policies {
                 }
                 return true;
             }
-            Ok(Err(error)) => brief(&error),
+            Ok(Err(why)) => why,
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         if self.trouble.as_ref().is_none_or(|(former, _)| *former != why) {
