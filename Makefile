@@ -38,8 +38,9 @@ $(PORTCULLIS_ENVOY):
 	@tests/make/envoy.sh
 
 .PHONY: cluster
-cluster: prepare ## build the Kubernetes of the tests into the cache, once: six minutes
+cluster: prepare ## build the Kubernetes of the tests into the cache, and Envoy Gateway, once: ten minutes
 	@tests/cluster/build.sh
+	@tests/cluster/envoy-gateway.sh
 
 .PHONY: build build-up wasm controller faults
 build: prepare build-up ## leave dist/portcullis.wasm and dist/portcullis (static)
