@@ -262,3 +262,49 @@ fn the_guarded_host_over_tls_decides_as_over_http() {
     );
     assert_eq!((scene.lax.count(), scene.strict.count()), (0, 2));
 }
+
+/// A route may match on `Host` like on any header: a port that the client writes does not lead around it, to a laxer rule.
+#[test]
+fn a_port_does_not_evade_a_match_on_the_host_header() {
+    let (lax, strict) = (Backend::named("lax"), Backend::named("strict"));
+    let port = controller::free_port();
+    let route = |name: &str, backend: &str, headers: Value| {
+        let mut route = manifests::route(name, &[], "/", backend);
+        route["spec"]["rules"][0]["matches"][0]["headers"] = headers;
+        route
+    };
+    let objects = [
+        manifests::gateway_class(),
+        manifests::gateway(&[manifests::http_listener("http", port, None)]),
+        manifests::backend("lax", lax.address()),
+        manifests::backend("strict", strict.address()),
+        manifests::route("any", &[], "/", "lax"),
+        route(
+            "admin",
+            "strict",
+            json!([{"name": "Host", "value": "admin.example.com"}]),
+        ),
+        route(
+            "staff",
+            "strict",
+            json!([{"name": "host", "type": "RegularExpression", "value": "staff[0-9]\\.example\\.com"}]),
+        ),
+        manifests::policy("admin", json!({"authorization": {"defaultAction": "Deny"}})),
+        manifests::policy("staff", json!({"authorization": {"defaultAction": "Deny"}})),
+    ];
+    let _live = Live::start(&[("all.yaml", manifests::file(&objects))], &[port]);
+    let gateway = SocketAddr::from(([127, 0, 0, 1], port));
+    let status = |host: &str| client::once(gateway, &Request::get(host, "/")).status;
+    for host in ["admin.example.com", "staff7.example.com"] {
+        for spelt in [
+            host.to_owned(),
+            format!("{host}:80"),
+            format!("{host}:{port}"),
+            format!("{host}.:80"),
+        ] {
+            assert_eq!(status(&spelt), 403, "{spelt}");
+        }
+    }
+    assert_eq!(status("adminxexample.com:80"), 200);
+    assert_eq!(status("admin.example.com.evil.example:80"), 200);
+}

@@ -27,7 +27,8 @@ type Name<'a> = (&'a str, &'a str);
 
 /// The Services of all Gateways.
 pub(crate) struct Addresses<'a> {
-    services: BTreeMap<Name<'a>, Vec<&'a Service>>,
+    /// With whether each stands in the controller's namespace.
+    services: BTreeMap<Name<'a>, Vec<(&'a Service, bool)>>,
 }
 
 /// The addresses of one Gateway.
@@ -43,7 +44,7 @@ impl<'a> Addresses<'a> {
     /// Finds the Services that are labelled as a Gateway's. Only those of `controller`, the controller's own namespace, and
     /// of the Gateway's own count: nobody else may say where a Gateway is.
     pub(crate) fn new(snapshot: &'a Snapshot, controller: Option<&str>) -> Self {
-        let mut services: BTreeMap<Name<'a>, Vec<&'a Service>> = BTreeMap::new();
+        let mut services: BTreeMap<Name<'a>, Vec<(&'a Service, bool)>> = BTreeMap::new();
         for service in &snapshot.services {
             let labels = service.metadata.labels.as_ref();
             let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
@@ -52,13 +53,17 @@ impl<'a> Addresses<'a> {
             };
             let own = object::namespace(&service.metadata);
             if own == namespace || controller == Some(own) {
-                services.entry((namespace, name)).or_default().push(service);
+                services
+                    .entry((namespace, name))
+                    .or_default()
+                    .push((service, controller == Some(own)));
             }
         }
         Self { services }
     }
 
-    /// The addresses of a Gateway. Where no Service is its own nothing is said, and nothing is missing: its Envoys may be
+    /// The addresses of a Gateway. Of `externalIPs` those count that stand in the controller's namespace: elsewhere whoever may make
+    /// a Service could give a Gateway, and all names that are published for it, an address of his own. Where no Service is its own nothing is said, and nothing is missing: its Envoys may be
     /// anywhere.
     pub(crate) fn of(&self, gateway: &Gateway) -> Assigned {
         let metadata = &gateway.metadata;
@@ -66,7 +71,10 @@ impl<'a> Addresses<'a> {
         let Some(services) = self.services.get(&name) else {
             return Assigned::default();
         };
-        let all: BTreeSet<Address> = services.iter().flat_map(|service| of_service(service)).collect();
+        let all: BTreeSet<Address> = services
+            .iter()
+            .flat_map(|(service, trusted)| of_service(service, *trusted))
+            .collect();
         let mut addresses: Vec<Address> = all.into_iter().collect();
         let requested = gateway.spec.addresses.iter().flatten();
         let requested: Vec<&str> = requested.filter_map(|address| address.value.as_deref()).collect();
@@ -74,7 +82,7 @@ impl<'a> Addresses<'a> {
             .iter()
             .find(|value| !addresses.iter().any(|address| address.value == **value));
         let missing = if addresses.is_empty() {
-            let names = services.iter().map(|service| object::name(&service.metadata));
+            let names = services.iter().map(|(service, _)| object::name(&service.metadata));
             let names: BTreeSet<&str> = names.collect();
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
             Some((
@@ -100,10 +108,10 @@ impl<'a> Addresses<'a> {
 /// The addresses at which a Service is reached from the widest around: from a load balancer's on, then those that are routed
 /// to nodes, then those within the cluster. Of a `NodePort` that is the last, too: to know the addresses of nodes takes the
 /// right to list them, which the controller does not have.
-fn of_service(service: &Service) -> Vec<Address> {
+fn of_service(service: &Service, trusted: bool) -> Vec<Address> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let texts = |list: &Option<Vec<String>>| list.iter().flatten().filter_map(|text| ip(text)).collect::<Vec<_>>();
-    let external = texts(&spec.external_ips);
+    let external = if trusted { texts(&spec.external_ips) } else { Vec::new() };
     match spec.type_.as_deref().unwrap_or("ClusterIP") {
         "LoadBalancer" => {
             let status = service.status.as_ref();

@@ -17,7 +17,7 @@ use crate::{
     cluster::Shared,
     discovery::Present,
     object::{Given, Metadata},
-    store::{Name, Scope, opens},
+    store::{Name, Scope, Store, opens},
     watching::{api, scopes_of, typed},
 };
 
@@ -26,6 +26,9 @@ const PAGE: u32 = 1000;
 
 /// How long a watch may lag before policies are asked for one by one.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many times all objects of a kind are listed while some of them come and go.
+const LISTINGS: usize = 20;
 
 /// How often it is looked whether a watch has caught up.
 const LOOK: Duration = Duration::from_millis(2);
@@ -89,11 +92,30 @@ impl Asked<'_> {
 
     /// Waits until nothing is here that was gone or another one when it was asked for, and holds it with the ends that are held.
     async fn take_back(&self) -> Result<(), String> {
+        for _ in 0..LISTINGS {
+            if self.take_back_listed().await? {
+                return Ok(());
+            }
+        }
+        Err(format!("objects of kind {} come and go", self.kind))
+    }
+
+    /// Does so for one listing; not if something went that was listed: either it was listed before, or it was made anew, and only
+    /// another listing tells.
+    async fn take_back_listed(&self) -> Result<bool, String> {
         let (listed, of_list) = self.list().await.map_err(|error| brief(&error))?;
         let names: BTreeSet<Name> = listed.keys().cloned().collect();
+        let going = |store: &Store| names.iter().any(|name| store.is_going(self.kind, name));
         let is_past = |name: &Name, version: &str| self.shared.store().is_past(self.kind, name, version);
         let is_younger = |name: &Name, version: &str| self.shared.store().is_younger(self.kind, name, version);
+        if going(&self.shared.store()) {
+            tokio::time::sleep(LOOK).await;
+            return Ok(false);
+        }
         let mut behind = self.behind(listed, is_past).await;
+        if going(&self.shared.store()) {
+            return Ok(false);
+        }
         let gone = self.shared.store().unlisted(self.kind, &self.scope, &names, &of_list);
         let gone = gone.into_iter().map(|name| (name, of_list.clone())).collect();
         behind.extend(self.behind(gone, is_younger).await);
@@ -101,8 +123,12 @@ impl Asked<'_> {
             // There is no right to ask for these one by one.
             return Err(format!("the watch of {} lags behind", self.kind));
         }
-        self.shared.store().hold_with_ends(self.kind, &self.scope, &names);
-        Ok(())
+        let mut store = self.shared.store();
+        if going(&store) {
+            return Ok(false);
+        }
+        store.hold_with_ends(self.kind, &self.scope, &names);
+        Ok(true)
     }
 
     /// The names and versions of all objects, and the version of the listing.

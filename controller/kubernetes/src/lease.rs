@@ -207,13 +207,9 @@ impl Candidate {
             // A call that hangs must not outlast the right to write.
             let left = self.renewed.map(|renewed| DEADLINE.saturating_sub(renewed.elapsed()));
             let left = left.filter(|left| !left.is_zero()).unwrap_or(DEADLINE);
-            let began = Instant::now();
             tokio::select! {
                 tried = tokio::time::timeout(left, self.attempt()) => match tried {
-                    Ok(Ok(())) => {
-                        self.trouble.clear();
-                        self.reached.send_replace(began);
-                    }
+                    Ok(Ok(())) => self.trouble.clear(),
                     Ok(Err(error)) => self.complain(&error),
                     Err(_) => self.complain(&Error::Api("no answer".to_owned())),
                 },
@@ -239,7 +235,10 @@ impl Candidate {
     }
 
     async fn attempt(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
         let lease = self.leases.get_opt(&self.name).await?;
+        // Who can read hears of edits, whatever becomes of a write.
+        self.reached.send_replace(began);
         let now = Instant::now();
         let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let seen = see(self.seen.take(), spec, now);

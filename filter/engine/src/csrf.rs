@@ -162,8 +162,8 @@ fn site(head: &RequestHead) -> Site {
 
 /// Tells whether a place is the request's own host.
 ///
-/// The scheme counts only if the request's is known to be the safer one: TLS may have ended before the proxy. The proxy
-/// cuts the port off the host, so a port that is not the scheme's default must be confirmed, by the browser or by the port
+/// The scheme counts only if the request's is known to be the safer one: TLS may have ended before the proxy. The host
+/// is read without its port, so a port that is not the scheme's default must be confirmed, by the browser or by the port
 /// that the request came to.
 fn is_own(named: &Origin<'_>, site: Site, request: &Request<'_, impl Host>) -> Result<bool, Fault> {
     let head = request.head;

@@ -15,7 +15,7 @@ use super::{
     path,
     unclear::{Unclear, whole},
 };
-use crate::table::CLAIMS;
+use crate::{route::matches::HOST, table::CLAIMS};
 
 /// Whether a route takes a request; `claims` is what the filter noted of the headers that it made, `name` is the route's, for
 /// messages.
@@ -102,7 +102,13 @@ fn header(matcher: &HeaderMatcher, head: &RequestHead, name: &str) -> Result<boo
             matcher.name
         )));
     }
-    let lines: Vec<&[u8]> = head.values(matcher.name.as_bytes()).collect();
+    // The head has its host without a port.
+    let read = if matcher.name == HOST {
+        ":authority"
+    } else {
+        &matcher.name
+    };
+    let lines: Vec<&[u8]> = head.values(read.as_bytes()).collect();
     let matches = match &matcher.header_match_specifier {
         Some(HeaderMatchSpecifier::PresentMatch(present)) => *present != lines.is_empty(),
         Some(HeaderMatchSpecifier::StringMatch(text)) => {

@@ -245,6 +245,14 @@ fn path(spec: Option<&HttpRouteRulesMatchesPath>) -> Result<Path, Fault> {
     })
 }
 
+/// Which Envoy takes for `:authority`, with the port that the client wrote. A match on a host must not be evaded by writing one.
+pub(crate) const HOST: &str = "host";
+
+/// A pattern of a host, with whatever stands in the place of its port.
+fn with_any_port(pattern: &str) -> String {
+    format!("(?:{pattern})(?::[^:]*)?")
+}
+
 pub(crate) fn headers<'a>(
     conditions: impl Iterator<Item = HeaderCondition<'a>>,
     warnings: &mut Vec<Fault>,
@@ -261,7 +269,14 @@ pub(crate) fn headers<'a>(
         }
         let matcher = if entry.regular {
             pattern::check(entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
-            pattern_of(entry.value)
+            if name == HOST {
+                pattern_of(&with_any_port(entry.value))
+            } else {
+                pattern_of(entry.value)
+            }
+        } else if name == HOST {
+            super::filters::check_value(entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
+            pattern_of(&with_any_port(&pattern::literal(entry.value)))
         } else {
             super::filters::check_value(entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
             string(entry.value)

@@ -35,6 +35,11 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A pattern that matches a text and nothing else.
+pub(crate) fn literal(text: &str) -> String {
+    regex_syntax::escape(text)
+}
+
 /// Refuses what the two dialects read differently, or RE2 does not read.
 #[derive(Default)]
 struct Dialect {

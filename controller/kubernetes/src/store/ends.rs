@@ -14,10 +14,19 @@ impl Store {
         held.any(|((kind, _), object)| object.is_none() && unveils(kind))
     }
 
-    /// Whether nothing older than a version is here of an object, evaluated or not.
+    /// Whether nothing older than a version that was listed is here of an object, evaluated or not. One that is gone here may
+    /// have been made anew before it was listed, which its watch has yet to tell.
     pub(crate) fn is_past(&self, kind: &'static str, name: &Name, version: &str) -> bool {
-        self.newest(kind, name)
-            .is_none_or(|object| object.version == version || aside::is_later(&object.version, version))
+        match self.newest(kind, name) {
+            Some(object) => object.version == version || aside::is_later(&object.version, version),
+            None => !self.is_going(kind, name),
+        }
+    }
+
+    /// Whether an object is evaluated that is gone by now.
+    pub(crate) fn is_going(&self, kind: &'static str, name: &Name) -> bool {
+        let evaluated = self.objects.get(kind).is_some_and(|objects| objects.contains_key(name));
+        evaluated && self.newest(kind, name).is_none()
     }
 
     /// What is here of a kind and was not listed, if it is not younger than the listing, which has a version too.

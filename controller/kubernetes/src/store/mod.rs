@@ -460,9 +460,10 @@ pub(crate) fn opens(kind: &str) -> bool {
     others || is_route(kind)
 }
 
-/// Whether the end of an object of a kind may let requests through: it restricted them, or took them from another one.
+/// Whether the end of an object of a kind may let requests through: it restricted them, or took them from another one, as a
+/// listener takes hosts from a wider one.
 fn unveils(kind: &str) -> bool {
-    is_route(kind) || POLICIES.contains(&kind)
+    is_route(kind) || POLICIES.contains(&kind) || matches!(kind, "Gateway" | "ListenerSet")
 }
 
 fn is_route(kind: &str) -> bool {

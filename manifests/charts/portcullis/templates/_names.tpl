@@ -1,4 +1,4 @@
 {{/* Not empty under the name of Envoy Gateway. */}}
-{{- define "namesake" -}}
+{{- define "portcullis.namesake" -}}
 {{ if eq .Values.controllerName "gateway.envoyproxy.io/gatewayclass-controller" }}yes{{ end }}
 {{- end }}
