@@ -51,6 +51,17 @@ pub struct Cluster {
     tasks: Vec<AbortHandle>,
 }
 
+/// How many looks in a row must miss a kind before it counts as gone, with all of its objects. When a definition is deleted its
+/// objects are deleted before, and their watch tells: objects that are left are those of an API server that has not read its
+/// definitions yet, or serves the kind in no version. Policies of such a kind restrict for as long as this controller runs.
+fn looks(kind: &str, holds: bool) -> Option<u32> {
+    match (holds, POLICIES.contains(&kind)) {
+        (false, _) => Some(2),
+        (true, false) => Some(12),
+        (true, true) => None,
+    }
+}
+
 /// The objects of a cluster, for a thread of their own.
 #[derive(Clone)]
 pub struct Read {
@@ -130,7 +141,7 @@ impl Cluster {
             services: options.services,
             shared: Arc::clone(&shared),
             running: BTreeMap::new(),
-            doubted: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             unread: BTreeMap::new(),
             found,
         };
@@ -203,7 +214,7 @@ struct Watches {
     shared: Arc<Shared>,
     running: BTreeMap<&'static str, Running>,
     /// Kinds that were not there at the last look.
-    doubted: BTreeSet<&'static str>,
+    doubted: BTreeMap<&'static str, u32>,
     /// Policies that are there in no version that is read, with the versions.
     unread: BTreeMap<&'static str, Vec<String>>,
     found: tokio::sync::watch::Sender<Option<Arc<Present>>>,
@@ -294,7 +305,15 @@ impl Watches {
                 continue;
             }
             // One look may ask an API server that has not heard of a definition yet.
-            if self.doubted.insert(name) {
+            let count = self.doubted.entry(name).or_default();
+            *count = count.saturating_add(1);
+            let (count, holds) = (*count, self.shared.store().holds_any(name));
+            if looks(name, holds).is_none_or(|enough| count < enough) {
+                if holds && count == 2 {
+                    self.shared.note(Note::Worse(format!(
+                        "{name} is not served any more, but nobody deleted its objects: they stay in force"
+                    )));
+                }
                 self.unread.extend(versions.map(|versions| (name, versions.clone())));
                 continue;
             }
@@ -305,7 +324,7 @@ impl Watches {
                 .note(Note::Worse(format!("{name} is gone, with all of its objects")));
             self.shared.changed();
         }
-        let doubted = self.doubted.iter().filter(|name| POLICIES.contains(name));
+        let doubted = self.doubted.keys().filter(|name| POLICIES.contains(name));
         let unread = self.unread.keys().chain(doubted).copied();
         let others = self.shared.store().set_unread(unread.collect());
         let resources = present.iter().map(|(name, (_, resource))| (*name, resource.clone()));
@@ -331,5 +350,80 @@ impl Watches {
             resource: resource.clone(),
             tasks: scopes.into_iter().map(begin).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Watched;
+
+    fn found(kinds: &[&str]) -> Found {
+        let mut found = Found::default();
+        for kind in portcullis_manifest::kinds().filter(|kind| kinds.contains(&kind.name)) {
+            let resource = ApiResource {
+                group: kind.group.to_owned(),
+                version: "v1".to_owned(),
+                api_version: format!("{}/v1", kind.group),
+                kind: kind.name.to_owned(),
+                plural: kind.name.to_lowercase(),
+            };
+            found.present.insert(kind.name, (kind, resource));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn policies_that_nobody_deleted_stay_when_their_kind_is_not_served_any_more() {
+        let nowhere = Config::new("http://127.0.0.1:9".parse().unwrap());
+        let (notes, _told) = mpsc::unbounded_channel();
+        let mut watches = Watches {
+            client: Client::try_from(nowhere).unwrap(),
+            scopes: vec![Scope::All],
+            services: None,
+            shared: Arc::new(Shared::new(notes)),
+            running: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            found: tokio::sync::watch::channel(None).0,
+        };
+        let kinds = ["SecurityPolicy", "HTTPRoute", "Backend"];
+        watches.settle(found(&kinds));
+        for (kind, group) in [
+            ("SecurityPolicy", "gateway.envoyproxy.io/v1alpha1"),
+            ("HTTPRoute", "gateway.networking.k8s.io/v1"),
+        ] {
+            let watched: Watched = (
+                portcullis_manifest::kinds()
+                    .find(|known| known.name == kind)
+                    .unwrap()
+                    .name,
+                Scope::All,
+            );
+            let metadata = json!({"name": "orders", "namespace": "shop", "resourceVersion": "1"});
+            let object = json!({"apiVersion": group, "kind": kind, "metadata": metadata, "spec": {}});
+            watches.shared.store().apply(&watched, object);
+            watches.shared.store().admit();
+        }
+        let held = |watches: &Watches| {
+            let store = watches.shared.store();
+            ["SecurityPolicy", "HTTPRoute"].map(|kind| store.holds_any(kind))
+        };
+        for look in 1..12 {
+            watches.settle(found(&[]));
+            assert_eq!(held(&watches), [true, true], "look {look}");
+            assert_eq!(watches.running.contains_key("Backend"), look < 2, "it has no objects");
+        }
+        watches.settle(found(&[]));
+        assert_eq!(held(&watches), [true, false]);
+        for _ in 0..100 {
+            watches.settle(found(&[]));
+        }
+        assert_eq!(held(&watches), [true, false]);
+        watches.settle(found(&kinds));
+        assert!(watches.doubted.is_empty());
     }
 }

@@ -318,6 +318,7 @@ impl<'a> Control<'a> {
     /// Takes in what became of a fetch of keys.
     fn fetched(&mut self, fetched: Fetched) -> News {
         let news = self.keys.take(fetched);
+        self.health.metrics().key_sets(self.keys.fetched_at());
         if let Some(line) = &news.line {
             self.note(Tone::Warning, line);
         }
@@ -362,6 +363,7 @@ impl<'a> Control<'a> {
             }
             self.publish();
             self.keys.ask(&self.evaluation.translation.key_servers);
+            self.health.metrics().key_sets(self.keys.fetched_at());
             // Taking so much apart takes a while, and none of it is waited for.
             tokio::task::spawn_blocking(move || drop(former));
             self.reconcile(socket)?;

@@ -93,6 +93,19 @@ impl Keys {
         }
     }
 
+    /// When the key set of each server was fetched last, in seconds since 1970; of several that name one server, the oldest.
+    pub(crate) fn fetched_at(&self) -> BTreeMap<String, u64> {
+        let mut fetched = BTreeMap::new();
+        for (id, (reached, _)) in &self.tasks {
+            if let Some(at) = self.fetched.get(id) {
+                let server = format!("{}{}", reached.server.authority, reached.server.path);
+                let oldest = fetched.entry(server).or_insert(*at);
+                *oldest = (*oldest).min(*at);
+            }
+        }
+        fetched
+    }
+
     /// Takes in what became of a fetch.
     pub(crate) fn take(&mut self, fetched: Fetched) -> News {
         let Fetched { id, began, outcome } = fetched;
@@ -257,6 +270,10 @@ mod tests {
             "told before"
         );
         assert_eq!(keys.sets()["a"].fetched, 3_601);
+        assert_eq!(
+            keys.fetched_at(),
+            BTreeMap::from([("idp.example.com/keys".to_owned(), 3_601)])
+        );
         let news = keys.take(fetched(3_902, Ok("two")));
         assert_eq!(
             news.line.as_deref(),

@@ -1,6 +1,10 @@
 //! What a run counts and measures, for Prometheus.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use portcullis_attachment::status::{ConditionStatus, ObjectStatus};
 use portcullis_kubernetes::Outcome;
@@ -16,6 +20,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::answers;
+
 type Label = [(&'static str, &'static str); 1];
 
 /// All measures; copies share them.
@@ -30,6 +36,9 @@ pub(crate) struct Metrics {
     policies: Family<Label, Gauge>,
     status_writes: Family<Label, Counter>,
     leads: Gauge,
+    key_set_age: Family<[(&'static str, String); 1], Gauge>,
+    /// When the key set of each server was fetched last, in seconds since 1970.
+    fetched: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Metrics {
@@ -47,6 +56,8 @@ impl Metrics {
             policies: Family::default(),
             status_writes: Family::default(),
             leads: Gauge::default(),
+            key_set_age: Family::default(),
+            fetched: Arc::default(),
         };
         registry.register_with_unit(
             "reconcile",
@@ -74,16 +85,37 @@ impl Metrics {
             metrics.status_writes.clone(),
         );
         registry.register("leader", "Whether this replica writes statuses", metrics.leads.clone());
+        registry.register_with_unit(
+            "key_set_age",
+            "How long ago the key set of a server was fetched last",
+            Unit::Seconds,
+            metrics.key_set_age.clone(),
+        );
         metrics.registry = Arc::new(registry);
         metrics
     }
 
     /// The text format of OpenMetrics.
     pub(crate) fn text(&self) -> String {
+        self.measure_ages(answers::seconds());
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    fn measure_ages(&self, now: u64) {
+        self.key_set_age.clear();
+        let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        for (server, fetched) in fetched.iter() {
+            let age = i64::try_from(now.saturating_sub(*fetched)).unwrap_or(i64::MAX);
+            self.key_set_age.get_or_create(&[("server", server.clone())]).set(age);
+        }
+    }
+
+    /// Takes in when the key set of each server was fetched last.
+    pub(crate) fn key_sets(&self, fetched: BTreeMap<String, u64>) {
+        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = fetched;
     }
 
     pub(crate) fn reconciled(&self, took: Duration) {
@@ -173,5 +205,23 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"));
+        assert!(!text.contains("portcullis_key_set_age_seconds{"), "{text}");
+        metrics.key_sets(BTreeMap::from([("idp.example.com/keys".to_owned(), 100)]));
+        metrics.measure_ages(170);
+        let age = |metrics: &Metrics| {
+            metrics
+                .key_set_age
+                .get(&[("server", "idp.example.com/keys".to_owned())])
+                .map(|age| age.get())
+        };
+        assert_eq!(age(&metrics), Some(70));
+        assert!(
+            metrics
+                .text()
+                .contains("portcullis_key_set_age_seconds{server=\"idp.example.com/keys\"} ")
+        );
+        metrics.key_sets(BTreeMap::new());
+        metrics.measure_ages(180);
+        assert_eq!(age(&metrics), None, "nobody asks for it any more");
     }
 }

@@ -358,6 +358,13 @@ impl Store {
         objects.is_some_and(|objects| objects.remove(name).is_some())
     }
 
+    /// Whether there are objects of a kind.
+    pub(crate) fn holds_any(&self, kind: &str) -> bool {
+        let waiting = self.arrived.iter().chain(&self.held);
+        let mut waiting = waiting.filter(|((of, _), object)| *of == kind && object.is_some());
+        waiting.next().is_some() || self.objects.get(kind).is_some_and(|objects| !objects.is_empty())
+    }
+
     /// A kind is gone, with all of its objects. Tells whether anything that decides changed.
     pub(crate) fn forget(&mut self, kind: &str) -> bool {
         self.missing.retain(|(missing, _)| *missing != kind);
