@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use serde_json::Value;
@@ -198,11 +199,24 @@ pub fn portcullis(arguments: &[&str]) -> Output {
         .expect("the controller runs")
 }
 
-/// A loopback port that was free a moment ago, for a Gateway: its port is a number in a manifest.
+/// A port that was free a moment ago, for a Gateway: its port is a number in a manifest.
+///
+/// It is below those that the system gives to connections: one of them is taken at any moment, between this look and Envoy's.
 #[must_use]
 pub fn free_port() -> u16 {
-    let bound = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    bound.as_ref().map(SocketAddr::port).expect("a free port")
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Other runs begin elsewhere.
+        let number = std::process::id()
+            .wrapping_mul(97)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + number % COUNT).expect("it is below 32,000");
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn finished(mut command: Command) -> String {
