@@ -73,18 +73,7 @@ fn main() -> ExitCode {
 /// A cluster with what `kubectl apply -k manifests` brings, and the images that pods need.
 fn installed() -> Cluster {
     let cluster = Cluster::with_node();
-    let version = env!("CARGO_PKG_VERSION");
-    for name in ["controller", "filter"] {
-        cluster.import(&Image {
-            name: format!("portcullis/{name}:{version}"),
-            files: vec![
-                (artefacts::controller(), "/portcullis".to_owned()),
-                (artefacts::filter(), "/portcullis.wasm".to_owned()),
-            ],
-            user: "65532:65532".to_owned(),
-        });
-    }
-    cluster.import(&Image::envoy());
+    cluster.import_ours();
     // A backend of tests that are not run, without which the suite does not begin: it waits for all of them.
     cluster.import(&Image {
         name: "registry.k8s.io/coredns/coredns:v1.12.2".to_owned(),

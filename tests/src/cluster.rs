@@ -226,6 +226,21 @@ impl Cluster {
         });
     }
 
+    /// Gives the node the images of the controller and of the filter, and that of stock Envoy.
+    pub fn import_ours(&self) {
+        for name in ["controller", "filter"] {
+            self.import(&Image {
+                name: format!("portcullis/{name}:{}", env!("CARGO_PKG_VERSION")),
+                files: vec![
+                    (artefacts::controller(), "/portcullis".to_owned()),
+                    (artefacts::filter(), "/portcullis.wasm".to_owned()),
+                ],
+                user: "65532:65532".to_owned(),
+            });
+        }
+        self.import(&Image::envoy());
+    }
+
     /// Gives the node an image.
     pub fn import(&self, image: &Image) {
         let archive = self.folder.join("image.tar");

@@ -74,18 +74,7 @@ fn manifests(path: &str) -> String {
 fn installed() -> Cluster {
     let cluster = Cluster::with_node();
     cluster.install_gateway_api("experimental");
-    let version = env!("CARGO_PKG_VERSION");
-    for name in ["controller", "filter"] {
-        cluster.import(&Image {
-            name: format!("portcullis/{name}:{version}"),
-            files: vec![
-                (artefacts::controller(), "/portcullis".to_owned()),
-                (artefacts::filter(), "/portcullis.wasm".to_owned()),
-            ],
-            user: "65532:65532".to_owned(),
-        });
-    }
-    cluster.import(&Image::envoy());
+    cluster.import_ours();
     cluster.import(&Image {
         name: "envoyproxy/gateway:v1.9.1".to_owned(),
         files: vec![(built("envoy-gateway").into(), "/usr/local/bin/envoy-gateway".to_owned())],

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use portcullis_e2e::{
     artefacts,
     certificate::Certificate,
-    cluster::{Cluster, Image, PATIENCE},
+    cluster::{Cluster, PATIENCE},
     manifests,
     scratch::Scratch,
     wait,
@@ -17,16 +17,7 @@ const NAMESPACE: &str = "portcullis-system";
 #[test]
 fn an_envoy_of_the_chart_runs_confined() {
     let cluster = Cluster::with_node();
-    let version = env!("CARGO_PKG_VERSION");
-    cluster.import(&Image {
-        name: format!("portcullis/filter:{version}"),
-        files: vec![
-            (artefacts::controller(), "/portcullis".to_owned()),
-            (artefacts::filter(), "/portcullis.wasm".to_owned()),
-        ],
-        user: "65532:65532".to_owned(),
-    });
-    cluster.import(&Image::envoy());
+    cluster.import_ours();
     let root = artefacts::root();
     let text = |path: &str| root.join(path).to_str().expect("the path is a text").to_owned();
     cluster.kubectl(&["apply", "-f", &text("manifests/controller/namespace.yaml")]);

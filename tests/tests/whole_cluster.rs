@@ -11,7 +11,7 @@ use std::{
 use portcullis_e2e::{
     access_log::Entry,
     artefacts,
-    cluster::{self, Cluster, Image},
+    cluster::{self, Cluster},
     guide::{self, Expected, Serving, Step},
     island::Island,
     scratch::Scratch,
@@ -25,18 +25,7 @@ fn installed() -> Cluster {
     let cluster = Cluster::with_node();
     // An example asks for retries, which the standard channel does not know.
     cluster.install_gateway_api("experimental");
-    let version = env!("CARGO_PKG_VERSION");
-    for name in ["controller", "filter"] {
-        cluster.import(&Image {
-            name: format!("portcullis/{name}:{version}"),
-            files: vec![
-                (artefacts::controller(), "/portcullis".to_owned()),
-                (artefacts::filter(), "/portcullis.wasm".to_owned()),
-            ],
-            user: "65532:65532".to_owned(),
-        });
-    }
-    cluster.import(&Image::envoy());
+    cluster.import_ours();
     cluster
 }
 
