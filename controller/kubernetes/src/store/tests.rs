@@ -425,3 +425,43 @@ fn policies_are_not_known_before_their_kind_was_listed_or_while_it_cannot_be() {
     assert!(store.set_unread(BTreeSet::new()));
     assert!(store.knows_policies());
 }
+
+#[test]
+fn what_went_and_was_listed_may_have_been_made_anew_and_is_waited_for() {
+    let mut store = Store::default();
+    store.apply(&POLICIES, policy("keys"));
+    store.apply(&ROUTES, route("orders", "1", "/"));
+    admit(&mut store);
+    store.delete("SecurityPolicy", &named("orders"), "6");
+    store.hold();
+    assert!(!store.is_going("HTTPRoute", &named("orders")));
+    // The API server lists it at version 7, and its watch has come to the end of the one before.
+    store.delete("HTTPRoute", &named("orders"), "5");
+    assert!(store.is_going("HTTPRoute", &named("orders")));
+    assert!(!store.is_past("HTTPRoute", &named("orders"), "7"));
+    store.apply(&ROUTES, route("orders", "7", "/narrow"));
+    assert!(!store.is_going("HTTPRoute", &named("orders")));
+    assert!(store.is_past("HTTPRoute", &named("orders"), "7"));
+    store.hold_with_ends("HTTPRoute", &Scope::All, &BTreeSet::from([named("orders")]));
+    store.admit();
+    let loaded = store.load().snapshot;
+    assert!(loaded.security_policies.is_empty());
+    let rules = serde_json::to_string(&loaded.http_routes[0].spec).unwrap();
+    assert!(rules.contains("/narrow"), "it is not served as it was: {rules}");
+}
+
+#[test]
+fn the_end_of_a_listener_may_let_its_hosts_fall_to_a_wider_one() {
+    for kind in ["Gateway", "ListenerSet"] {
+        let mut store = Store::default();
+        let object = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+            "metadata": {"name": "one", "namespace": "shop", "resourceVersion": "1"},
+        });
+        store.apply(&(kind, Scope::All), object);
+        admit(&mut store);
+        store.delete(kind, &named("one"), "2");
+        store.hold();
+        assert!(store.holds_an_end(), "{kind}");
+    }
+}
