@@ -85,15 +85,7 @@ fn installed() -> Cluster {
     let manifests = artefacts::root().join("manifests");
     let manifests = manifests.to_str().expect("the path is a text");
     cluster.kubectl(&["apply", "--server-side", "-k", manifests]);
-    let arguments = [
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "deployment/portcullis",
-        "--timeout=120s",
-    ];
-    cluster.kubectl(&arguments);
+    cluster.until_rolled_out(NAMESPACE, "portcullis");
     cluster
 }
 

@@ -226,6 +226,12 @@ impl Cluster {
         });
     }
 
+    /// Waits until all pods of a Deployment are those that it asks for, and ready.
+    pub fn until_rolled_out(&self, namespace: &str, deployment: &str) {
+        let deployment = format!("deployment/{deployment}");
+        self.kubectl(&["rollout", "status", "-n", namespace, &deployment, "--timeout=120s"]);
+    }
+
     /// Gives the node the images of the controller and of the filter, and that of stock Envoy.
     pub fn import_ours(&self) {
         for name in ["controller", "filter"] {

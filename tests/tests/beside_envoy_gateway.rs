@@ -85,15 +85,7 @@ fn installed() -> Cluster {
     cluster.kubectl(&served);
     let theirs = artefacts::root().join("tests/testdata/envoy-gateway.yaml");
     cluster.kubectl(&["apply", "-f", theirs.to_str().expect("the path is a text")]);
-    let deployment = [
-        "rollout",
-        "status",
-        "-n",
-        EG,
-        "deployment/envoy-gateway",
-        "--timeout=120s",
-    ];
-    cluster.kubectl(&deployment);
+    cluster.until_rolled_out(EG, "envoy-gateway");
     // Their definitions stay as they are: ours are added.
     cluster.kubectl(&["apply", "-f", &manifests("crds/accesspolicies.portcullis.dev.yaml")]);
     let ours = [
@@ -104,15 +96,7 @@ fn installed() -> Cluster {
         NAMESPACE,
     ];
     cluster.helm(&[&ours[..], &["--create-namespace"]].concat());
-    let deployment = [
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "deployment/portcullis",
-        "--timeout=120s",
-    ];
-    cluster.kubectl(&deployment);
+    cluster.until_rolled_out(NAMESPACE, "portcullis");
     cluster
 }
 
@@ -303,14 +287,7 @@ fn under_its_name(cluster: &Cluster) {
         "app.kubernetes.io/instance=successor",
         "--now",
     ]);
-    cluster.kubectl(&[
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "deployment/successor",
-        "--timeout=120s",
-    ]);
+    cluster.until_rolled_out(NAMESPACE, "successor");
     wait::until("it has taken over the class", PATIENCE, || {
         let secret = ["get", "secret", "successor-xds.shop.former", "-n", NAMESPACE];
         cluster.try_kubectl(&secret).status.success().then_some(())

@@ -135,18 +135,24 @@ fn texts(value: &Value) -> Vec<String> {
     texts.map(str::to_owned).collect()
 }
 
+/// What a role is called here: two have the same name.
+fn role_name(role: &Value) -> &'static str {
+    match (role["kind"].as_str(), role["metadata"]["name"].as_str()) {
+        (Some("Role"), Some("portcullis")) => "portcullis",
+        (Some("ClusterRole"), Some("portcullis")) => "portcullis-cluster",
+        (Some("ClusterRole"), Some("portcullis-namespaced")) => "portcullis-namespaced",
+        other => panic!("{other:?} is no role that is known here"),
+    }
+}
+
 fn rights() -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for role in roles() {
-        let name = match role["kind"].as_str() {
-            Some("Role") => "portcullis".to_owned(),
-            _ if role["metadata"]["name"] == "portcullis" => "portcullis-cluster".to_owned(),
-            _ => role["metadata"]["name"].as_str().expect("a name").to_owned(),
-        };
+        let name = role_name(&role);
         for rule in role["rules"].as_array().expect("rules") {
             for resource in texts(&rule["resources"]) {
                 let of = texts(&rule["verbs"]).into_iter();
-                rights.extend(of.map(|verb| (name.clone(), verb, resource.clone())));
+                rights.extend(of.map(|verb| (name.to_owned(), verb, resource.clone())));
             }
         }
     }
@@ -189,11 +195,7 @@ impl Scene {
     /// Takes verbs out of roles.
     fn restrict(&self, taken: impl Fn(&str, &str, &str) -> bool) {
         for mut role in roles() {
-            let name = match role["kind"].as_str() {
-                Some("Role") => "portcullis",
-                _ if role["metadata"]["name"] == "portcullis" => "portcullis-cluster",
-                _ => "portcullis-namespaced",
-            };
+            let name = role_name(&role);
             let mut rules = Vec::new();
             for rule in role["rules"].as_array().expect("rules") {
                 for resource in texts(&rule["resources"]) {
@@ -297,10 +299,8 @@ fn policies_are_asked_for_by_name(scene: &Scene) {
     for resource in BY_NAME {
         println!("without get of {resource}");
         scene.restrict(|_, verb, of| of == resource && matches!(verb, "get" | "watch"));
-        let replica = Replica::start_as(&scene.cluster, &scene.kubeconfig(), &[]);
-        wait::until("it is ready", PATIENCE, || {
-            (replica.get("/readyz").0 == 200).then_some(())
-        });
+        let mut replica = Replica::start_as(&scene.cluster, &scene.kubeconfig(), &[]);
+        replica.until_ready();
         let all: Vec<Value> = serde_saphyr::from_multiple(OBJECTS).expect("YAML");
         let plural = |object: &Value| match object["kind"].as_str() {
             Some("AccessPolicy") => "accesspolicies",
@@ -349,10 +349,8 @@ fn credentials_are_made_anew(scene: &Scene) {
 /// A replica has Envoys to report of.
 fn reports_are_written(scene: &Scene) {
     scene.restrict(|role, verb, of| (role, verb, of) == ("portcullis", "patch", "leases"));
-    let replica = Replica::start_as(&scene.cluster, &scene.kubeconfig(), &[]);
-    wait::until("it is ready", PATIENCE, || {
-        (replica.get("/readyz").0 == 200).then_some(())
-    });
+    let mut replica = Replica::start_as(&scene.cluster, &scene.kubeconfig(), &[]);
+    replica.until_ready();
     let class = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass

@@ -179,9 +179,7 @@ impl<'a> Pods<'a> {
         let chart = chart.to_str().expect("the path is a text");
         self.cluster
             .helm(&["install", &release, chart, "-n", NAMESPACE, "--set", &values]);
-        let deployment = format!("deployment/{release}");
-        self.cluster
-            .kubectl(&["rollout", "status", "-n", NAMESPACE, &deployment, "--timeout=120s"]);
+        self.cluster.until_rolled_out(NAMESPACE, &release);
         let label = format!("app.kubernetes.io/instance={release}");
         let address = self.cluster.kubectl(&[
             "get",
@@ -328,13 +326,6 @@ fn either_replica_may_go(cluster: &Cluster) {
         wait::until("the former key is refused", PATIENCE, || {
             (0..8).all(|_| ask("another-key") == "401").then_some(())
         });
-        cluster.kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            NAMESPACE,
-            "deployment/portcullis",
-            "--timeout=120s",
-        ]);
+        cluster.until_rolled_out(NAMESPACE, "portcullis");
     }
 }

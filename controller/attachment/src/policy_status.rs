@@ -236,13 +236,11 @@ impl Ancestors {
                 attached_routes: None,
                 supported_kinds: Vec::new(),
             });
-        Some(ObjectStatus {
-            object: candidate.object.clone(),
-            observed_generation: candidate.metadata.generation,
-            scopes: scopes.collect(),
-            addresses: Vec::new(),
-            attached_sets: None,
-        })
+        Some(ObjectStatus::new(
+            candidate.object.clone(),
+            candidate.metadata.generation,
+            scopes.collect(),
+        ))
     }
 }
 

@@ -20,6 +20,20 @@ pub struct ObjectStatus {
     pub attached_sets: Option<i32>,
 }
 
+impl ObjectStatus {
+    /// The status of an object that has conditions alone.
+    #[must_use]
+    pub const fn new(object: ObjectRef, observed_generation: Option<i64>, scopes: Vec<ScopeStatus>) -> Self {
+        Self {
+            object,
+            observed_generation,
+            scopes,
+            addresses: Vec::new(),
+            attached_sets: None,
+        }
+    }
+}
+
 /// One of a Gateway's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Address {

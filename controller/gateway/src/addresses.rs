@@ -52,19 +52,17 @@ impl<'a> Addresses<'a> {
                 continue;
             };
             let own = object::namespace(&service.metadata);
-            if own == namespace || controller == Some(own) {
-                services
-                    .entry((namespace, name))
-                    .or_default()
-                    .push((service, controller == Some(own)));
+            let trusted = controller == Some(own);
+            if own == namespace || trusted {
+                services.entry((namespace, name)).or_default().push((service, trusted));
             }
         }
         Self { services }
     }
 
     /// The addresses of a Gateway. Of `externalIPs` those count that stand in the controller's namespace: elsewhere whoever may make
-    /// a Service could give a Gateway, and all names that are published for it, an address of his own. Where no Service is its own nothing is said, and nothing is missing: its Envoys may be
-    /// anywhere.
+    /// a Service could give a Gateway, and all names that are published for it, an address of his own. Where no Service is its own
+    /// nothing is said, and nothing is missing: its Envoys may be anywhere.
     pub(crate) fn of(&self, gateway: &Gateway) -> Assigned {
         let metadata = &gateway.metadata;
         let name = (object::namespace(metadata), object::name(metadata));

@@ -100,13 +100,11 @@ pub(crate) fn of_set(
             condition("Programmed", false, "NotAllowed", message),
         )
     };
-    ObjectStatus {
-        object: ObjectRef::new("ListenerSet", reference.namespace, reference.name),
-        observed_generation: metadata.generation,
-        scopes: scopes(vec![accepted, programmed], &own, routes),
-        addresses: Vec::new(),
-        attached_sets: None,
-    }
+    ObjectStatus::new(
+        ObjectRef::new("ListenerSet", reference.namespace, reference.name),
+        metadata.generation,
+        scopes(vec![accepted, programmed], &own, routes),
+    )
 }
 
 /// `Accepted` and `Programmed` of an object with listeners; `none` is the reason of the latter where none of them is valid.

@@ -333,18 +333,16 @@ fn classes(snapshot: &Snapshot, options: &Options, translation: &mut Translation
         if let Some(reference) = &class.spec.parameters_ref {
             translation.findings.extend(parameters(snapshot, reference, &object));
         }
-        translation.statuses.push(ObjectStatus {
-            object,
-            observed_generation: class.metadata.generation,
-            scopes: vec![ScopeStatus {
-                scope: Scope::Object,
-                conditions: vec![condition("Accepted", true, "Accepted", "Valid GatewayClass")],
-                attached_routes: None,
-                supported_kinds: Vec::new(),
-            }],
-            addresses: Vec::new(),
-            attached_sets: None,
-        });
+        let accepted = ScopeStatus {
+            scope: Scope::Object,
+            conditions: vec![condition("Accepted", true, "Accepted", "Valid GatewayClass")],
+            attached_routes: None,
+            supported_kinds: Vec::new(),
+        };
+        let generation = class.metadata.generation;
+        translation
+            .statuses
+            .push(ObjectStatus::new(object, generation, vec![accepted]));
     }
     let known = |name: &str| {
         snapshot

@@ -108,12 +108,12 @@ impl Routes {
         }
         self.all
             .iter()
-            .map(|route| ObjectStatus {
-                object: route.object.clone(),
-                observed_generation: route.generation,
-                scopes: scopes.remove(&route.object).unwrap_or_default(),
-                addresses: Vec::new(),
-                attached_sets: None,
+            .map(|route| {
+                ObjectStatus::new(
+                    route.object.clone(),
+                    route.generation,
+                    scopes.remove(&route.object).unwrap_or_default(),
+                )
             })
             .collect()
     }

@@ -213,7 +213,7 @@ struct Watches {
     services: Option<String>,
     shared: Arc<Shared>,
     running: BTreeMap<&'static str, Running>,
-    /// Kinds that were not there at the last look.
+    /// Kinds that were not there at the last look, with the number of looks in a row that missed them.
     doubted: BTreeMap<&'static str, u32>,
     /// Policies that are there in no version that is read, with the versions.
     unread: BTreeMap<&'static str, Vec<String>>,

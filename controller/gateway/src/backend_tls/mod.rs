@@ -321,16 +321,14 @@ impl<'a> BackendTls<'a> {
                 })
                 .flatten()
                 .collect();
-            ObjectStatus {
-                object: policy.object.clone(),
-                observed_generation: policy.written.metadata.generation,
-                scopes: gateways
+            ObjectStatus::new(
+                policy.object.clone(),
+                policy.written.metadata.generation,
+                gateways
                     .into_iter()
                     .map(|gateway| self.scope(policy, gateway))
                     .collect(),
-                addresses: Vec::new(),
-                attached_sets: None,
-            }
+            )
         };
         let broken = self.broken.iter().map(|policy| {
             let owned = |(group, kind, namespace, name): Target<'_>| -> Owned {
@@ -339,16 +337,14 @@ impl<'a> BackendTls<'a> {
             let used = targets_of(policy).filter_map(|target| uses.get(&owned(target)));
             let gateways: BTreeSet<&(String, String)> = used.flatten().collect();
             let accepted = || condition("Accepted", false, "Invalid", sentence(&policy.message));
-            ObjectStatus {
-                object: named(&policy.metadata),
-                observed_generation: policy.metadata.generation,
-                scopes: gateways
+            ObjectStatus::new(
+                named(&policy.metadata),
+                policy.metadata.generation,
+                gateways
                     .into_iter()
                     .map(|gateway| of_gateway(gateway, vec![accepted()]))
                     .collect(),
-                addresses: Vec::new(),
-                attached_sets: None,
-            }
+            )
         });
         let all = self.policies.iter().map(status).chain(broken);
         all.filter(|status| !status.scopes.is_empty()).collect()

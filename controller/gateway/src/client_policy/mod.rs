@@ -328,12 +328,12 @@ impl<'a> ClientPolicies<'a> {
         }
         let of_ours = (0..).zip(&self.policies).filter(|(_, policy)| !policy.hits.is_empty());
         of_ours
-            .map(|(index, policy)| ObjectStatus {
-                object: policy.object.clone(),
-                observed_generation: policy.metadata.generation,
-                scopes: policy.hits.iter().map(|hit| self.scope(index, policy, hit)).collect(),
-                addresses: Vec::new(),
-                attached_sets: None,
+            .map(|(index, policy)| {
+                ObjectStatus::new(
+                    policy.object.clone(),
+                    policy.metadata.generation,
+                    policy.hits.iter().map(|hit| self.scope(index, policy, hit)).collect(),
+                )
             })
             .collect()
     }

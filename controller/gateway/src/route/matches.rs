@@ -267,19 +267,16 @@ pub(crate) fn headers<'a>(
             warnings.push(ignored(&path, "an entry before it names the same header (Gateway API)"));
             continue;
         }
-        let matcher = if entry.regular {
+        if entry.regular {
             pattern::check(entry.value).map_err(|why| invalid_regex(&format!("{path}.value"), &why))?;
-            if name == HOST {
-                pattern_of(&with_any_port(entry.value))
-            } else {
-                pattern_of(entry.value)
-            }
-        } else if name == HOST {
-            super::filters::check_value(entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
-            pattern_of(&with_any_port(&pattern::literal(entry.value)))
         } else {
             super::filters::check_value(entry.value).map_err(|fault| fault.below(&format!("{path}.value")))?;
-            string(entry.value)
+        }
+        let matcher = match (name == HOST, entry.regular) {
+            (true, true) => pattern_of(&with_any_port(entry.value)),
+            (true, false) => pattern_of(&with_any_port(&pattern::literal(entry.value))),
+            (false, true) => pattern_of(entry.value),
+            (false, false) => string(entry.value),
         };
         if name.contains('_') {
             warnings.push(ignored(

@@ -279,13 +279,11 @@ mod tests {
     }
 
     fn policy(generation: i64, scopes: Vec<ScopeStatus>) -> ObjectStatus {
-        ObjectStatus {
-            object: ObjectRef::new("SecurityPolicy", "shop", "orders"),
-            observed_generation: Some(generation),
+        ObjectStatus::new(
+            ObjectRef::new("SecurityPolicy", "shop", "orders"),
+            Some(generation),
             scopes,
-            addresses: Vec::new(),
-            attached_sets: None,
-        }
+        )
     }
 
     fn accepted(gateway: &str, status: ConditionStatus) -> ScopeStatus {
@@ -386,21 +384,21 @@ mod tests {
 
     #[test]
     fn a_gateway_loses_listeners_and_conditions_that_are_gone_and_no_others() {
-        let gateway = |listeners: &[&str]| ObjectStatus {
-            object: ObjectRef::new("Gateway", "edge", "public"),
-            observed_generation: Some(1),
-            scopes: std::iter::once(scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)]))
-                .chain(listeners.iter().map(|name| ScopeStatus {
-                    attached_routes: Some(1),
-                    supported_kinds: vec!["HTTPRoute"],
-                    ..scope(
-                        Scope::Listener((*name).to_owned()),
-                        vec![condition("Programmed", ConditionStatus::True)],
-                    )
-                }))
-                .collect(),
-            addresses: Vec::new(),
-            attached_sets: None,
+        let gateway = |listeners: &[&str]| {
+            ObjectStatus::new(
+                ObjectRef::new("Gateway", "edge", "public"),
+                Some(1),
+                std::iter::once(scope(Scope::Object, vec![condition("Accepted", ConditionStatus::True)]))
+                    .chain(listeners.iter().map(|name| ScopeStatus {
+                        attached_routes: Some(1),
+                        supported_kinds: vec!["HTTPRoute"],
+                        ..scope(
+                            Scope::Listener((*name).to_owned()),
+                            vec![condition("Programmed", ConditionStatus::True)],
+                        )
+                    }))
+                    .collect(),
+            )
         };
         let apply = |wanted: &ObjectStatus, existing: &Json| super::apply("Gateway", Some(wanted), existing, OURS, "t");
         let mut first = apply(&gateway(&["http", "https"]), &Json::Null).unwrap();
